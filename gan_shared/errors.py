@@ -1,0 +1,29 @@
+"""Mistakes that a user can make and mend: one line, no traceback, exit status 2."""
+
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake in what the user gave: an option, a file, a run folder.
+
+    The command line prints the message as one line and exits with status 2.
+    """
+
+
+def unexpected(
+    field: str, found: object, expected: str, choices: Iterable[object] = ()
+) -> UserError:
+    """Build the one-line error that names field, found, expected and choices.
+
+    Args:
+        field: the option or file that is wrong, as the user spells it.
+        found: what was found there.
+        expected: what would have been right.
+        choices: every valid value, where they can be listed.
+
+    Returns:
+        The error, to be raised by the caller.
+    """
+    message = f"{field}: found {found}, expected {expected}"
+    listed = ", ".join(str(choice) for choice in choices)
+    return UserError(message + (f"; choices: {listed}" if listed else ""))
