@@ -1,0 +1,147 @@
+"""Everything that training changes, and its canonical names (``gan_shared/checkpoint.py``)."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax import traverse_util
+from jax import Array
+
+from gan_jax import interop, models
+from gan_jax.layers import Declared
+from gan_jax.optimizers import Adam, Moments
+from gan_shared import checkpoint, initial
+from gan_shared.config import Config
+
+
+class State(NamedTuple):
+    """One point of a run.
+
+    Attributes:
+        generator: the generator in training.
+        discriminator: the discriminator in training.
+        generator_ema: decaying average of the generator's parameters and floating buffers.
+        generator_moments: what the generator's optimiser remembers.
+        discriminator_moments: what the discriminator's optimiser remembers.
+        step: generator updates done.
+        first_non_finite_step: the first step with a loss that was not finite; 0 while there is none.
+    """
+
+    generator: dict[str, Any]
+    discriminator: dict[str, Any]
+    generator_ema: dict[str, Any]
+    generator_moments: Moments
+    discriminator_moments: Moments
+    step: Array
+    first_non_finite_step: Array
+
+
+def create(config: Config, device: jax.Device) -> State:
+    """Return the state at step 0 on ``device``, its weights drawn from the seed."""
+    declared = _declared(config)
+    drawn = {name: _draw(config, name, variables) for name, variables in declared.items()}
+    tensors = {f"{name}/{key}": value for name in drawn for key, value in drawn[name].items()}
+    tensors |= {f"generator_ema/{key}": value for key, value in drawn["generator"].items()}
+    return _place(config, device, tensors)
+
+
+def export(state: State) -> dict[str, np.ndarray]:
+    """Copy the state to NumPy, by canonical name, in torch's layouts."""
+    tensors = {}
+    for network in checkpoint.NETWORKS:
+        for collection in getattr(state, network).values():
+            for name, value in interop.to_torch(collection).items():
+                tensors[f"{network}/{name}"] = value
+    for network in checkpoint.TRAINED:
+        moments: Moments = getattr(state, f"{network}_moments")
+        step = np.array(moments.step, np.float32)
+        for key in ("exp_avg", "exp_avg_sq"):
+            for name, value in interop.to_torch(getattr(moments, key)).items():
+                tensors[checkpoint.moment_name(network, name, key)] = value
+                tensors[checkpoint.moment_name(network, name, "step")] = step
+    return tensors | {"game/step": np.array(state.step, np.int64)}
+
+
+def restore(config: Config, device: jax.Device, tensors: Mapping[str, np.ndarray]) -> State:
+    """Rebuild the state that ``export`` described.
+
+    Raises:
+        UserError: names, shapes or types differ from what ``config`` needs; every one is listed.
+    """
+    expected = export(create(config, jax.devices("cpu")[0]))
+    checkpoint.check_layout(expected, tensors)
+    return _place(config, device, tensors)
+
+
+def dtype(config: Config) -> Any:
+    """Return the floating-point type that ``config`` computes in."""
+    return {"float32": jnp.float32, "float64": jnp.float64}[config.precision]
+
+
+def _declared(config: Config) -> dict[str, dict[str, Any]]:
+    """Return each network's variables as shapes and declarations, without computing anything."""
+    key = jax.random.key(0)  # linen asks for one; the layers draw nothing from it
+    latents = jax.ShapeDtypeStruct((2, config.latent_size), jnp.float32)
+    images = jax.ShapeDtypeStruct((2, *config.image_shape), jnp.float32)
+    generator, discriminator = models.generator(config), models.discriminator(config)
+    return {
+        "generator": jax.eval_shape(lambda x: generator.init(key, x, train=False), latents),
+        "discriminator": jax.eval_shape(lambda x: discriminator.init(key, x, train=False), images),
+    }
+
+
+def _draw(config: Config, network: str, variables: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Draw the initial values of a network's parameters and buffers."""
+    declared = {}
+    for (_, *path), leaf in traverse_util.flatten_dict(variables).items():
+        assert isinstance(leaf, Declared), "a layer left a tensor undeclared"
+        shape = interop.torch_shape(tuple(path), leaf.value.shape)
+        declared[interop.torch_name(tuple(path))] = (shape, leaf.initial)
+    return initial.tensors(config.seed, network, declared)
+
+
+def _place(config: Config, device: jax.Device, tensors: Mapping[str, np.ndarray]) -> State:
+    """Fill the variables and put them on ``device``; moments that are absent begin at zero."""
+    shapes = jax.tree.map(lambda leaf: _typed(leaf, config), nn.meta.unbox(_declared(config)))
+    shapes["generator_ema"] = shapes["generator"]
+    parts = {}
+    for network in checkpoint.NETWORKS:
+        prefix = f"{network}/"
+        values = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        parts[network] = {name: interop.from_torch(values, tree) for name, tree in shapes[network].items()}
+    moments = {
+        f"{network}_moments": _moments(config, network, parts[network]["params"], tensors)
+        for network in checkpoint.TRAINED
+    }
+    step = np.array(tensors.get("game/step", 0), np.int32)
+    state = State(**parts, **moments, step=step, first_non_finite_step=np.zeros_like(step))
+    # Committed to the device like the step's results, so that both meet one compilation; and copied, as a
+    # donated state must own its buffers.
+    return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True, device=device), state)
+
+
+def _typed(leaf: jax.ShapeDtypeStruct, config: Config) -> jax.ShapeDtypeStruct:
+    """Give a floating tensor the computing type; counters stay integers."""
+    floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+    return jax.ShapeDtypeStruct(leaf.shape, dtype(config) if floating else leaf.dtype)
+
+
+def _moments(
+    config: Config, network: str, parameters: dict[str, Any], tensors: Mapping[str, np.ndarray]
+) -> Moments:
+    """Begin a network's moments at zero and overwrite them with what ``tensors`` holds."""
+    moments = Adam(config.beta1).init(parameters)
+    saved = {}
+    for key in ("exp_avg", "exp_avg_sq"):
+        named = {
+            name: tensors.get(checkpoint.moment_name(network, name, key))
+            for name in interop.to_torch(parameters)
+        }
+        if all(value is not None for value in named.values()):
+            saved[key] = interop.from_torch(named, parameters)
+            steps = [tensors[checkpoint.moment_name(network, name, "step")] for name in named]
+            saved["step"] = np.array(steps[0], np.int32)
+    return moments._replace(**saved)

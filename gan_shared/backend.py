@@ -1,0 +1,103 @@
+"""The contract of a backend: what the spine may ask of PyTorch or JAX.
+
+One legend for the project: L rows of latents, U discriminator updates, B images in the global batch,
+H height and W width in pixels, C channels, Z latent size, N any number of images.
+
+Images cross this border as uint8 NHWC and become floats in [-1, 1] on the device. Tensors cross it by
+their canonical names (``checkpoint.py``) in torch's layouts.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from gan_shared.config import Config
+from gan_shared.draws import Draws
+from gan_shared.schedules import Knobs
+
+# A state belongs to its backend: the spine passes it on and never looks inside.
+State = Any
+
+
+class Batch(NamedTuple):
+    """The real images of one step, for the global batch or the rows of one process.
+
+    Attributes:
+        images: uint8 (U, B, H, W, C), one row of B images per discriminator update.
+        labels: int64 (U, B), or None where the data has none.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None
+
+
+class Inputs(NamedTuple):
+    """What the generator makes samples from.
+
+    Attributes:
+        latents: float32 (N, Z).
+    """
+
+    latents: np.ndarray
+
+
+class Backend(Protocol):
+    """PyTorch or JAX, built from a Config whose channels are known."""
+
+    name: str
+    """``torch`` or ``jax``, as the manifest names its writer."""
+
+    def __init__(self, config: Config) -> None:
+        """Choose device and precision and build the networks.
+
+        Raises:
+            UserError: the device or precision that the Config asks for is not there.
+        """
+        ...
+
+    def init(self) -> State:
+        """Return the state at step 0; its weights follow from the seed alone, the same in every backend."""
+        ...
+
+    def step(
+        self, state: State, batch: Batch, draws: Draws, knobs: Knobs
+    ) -> tuple[State, Mapping[str, Any]]:
+        """Play one step: the discriminator updates, the generator update, the EMA.
+
+        Returns:
+            The new state (the old one must not be used again) and scalars that stay on the device until
+            they are read: ``discriminator_loss`` and ``generator_loss`` (of the last update of each),
+            ``real_logit`` and ``fake_logit`` (their means there), ``first_non_finite_step`` (the number of
+            the first step, counted from 1, with a loss that is not finite; 0 while there is none).
+        """
+        ...
+
+    def sample(self, state: State, inputs: Inputs, ema: bool = True) -> np.ndarray:
+        """Make images in evaluation mode.
+
+        Args:
+            state: the state to sample from.
+            inputs: what the images are made from.
+            ema: whether the averaged generator makes them.
+
+        Returns:
+            uint8 (N, H, W, C).
+        """
+        ...
+
+    def export(self, state: State) -> dict[str, np.ndarray]:
+        """Return copies of everything that training changes, by canonical name (``checkpoint.py``)."""
+        ...
+
+    def restore(self, tensors: Mapping[str, np.ndarray]) -> State:
+        """Rebuild the state that ``export`` described.
+
+        Raises:
+            UserError: names, shapes or types differ from what this Config's state has; every one is listed.
+        """
+        ...
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of the packages that compute, and the device, for the manifest."""
+        ...

@@ -1,0 +1,278 @@
+"""Checkpoints: one folder, safetensors only, torch's names and layouts, written whole or not at all.
+
+    step-0000500/
+        manifest.json                          format, config, step, images seen, writer, sha256 of every file
+        generator/{config.json,model.safetensors}     likewise discriminator/ and generator_ema/
+        optimizer.safetensors                  <network>.state.<parameter>.exp_avg | exp_avg_sq | step
+        game.safetensors                       step
+
+A state crosses into this module as ``{canonical name: array}``; the name is the file, a slash, the tensor:
+``generator/stem.conv.weight``, ``optimizer/generator.state.stem.conv.weight.exp_avg``, ``game/step``.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from gan_shared.atomic import replacing
+from gan_shared.config import Config
+from gan_shared.errors import UserError
+from gan_shared.schedules import images_seen
+
+FORMAT_VERSION = 1
+NETWORKS = ("generator", "discriminator", "generator_ema")
+TRAINED = ("generator", "discriminator")
+FOLDER = re.compile(r"step-(\d{7,})")
+# Tensor file of each part of a canonical name.
+FILES = {
+    **{network: f"{network}/model.safetensors" for network in NETWORKS},
+    "optimizer": "optimizer.safetensors",
+    "game": "game.safetensors",
+}
+# What a network's own config.json tells: enough to rebuild it without the rest of the run.
+NETWORK_FIELDS = ("resolution", "channels", "latent_size", "width", "precision")
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint that was read and found whole.
+
+    Attributes:
+        path: its folder.
+        config: the run's configuration.
+        step: steps done.
+        data: name and fingerprint of the training images.
+        tensors: the state by canonical name.
+    """
+
+    path: Path
+    config: Config
+    step: int
+    data: dict[str, str]
+    tensors: dict[str, np.ndarray]
+
+
+def moment_name(network: str, parameter: str, moment: str) -> str:
+    """Return the canonical name of what the optimiser remembers of one parameter."""
+    return f"optimizer/{network}.state.{parameter}.{moment}"
+
+
+def save(
+    run_dir: Path,
+    config: Config,
+    tensors: Mapping[str, np.ndarray],
+    written_by: Mapping[str, Any],
+    data: Mapping[str, str],
+) -> Path:
+    """Write a checkpoint under ``run_dir/checkpoints`` and remove the oldest beyond ``keep_checkpoints``.
+
+    Args:
+        run_dir: the run folder.
+        config: the run's configuration.
+        tensors: the state by canonical name.
+        written_by: backend and versions, for the manifest.
+        data: name and fingerprint of the training images.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        UserError: a tensor is not finite, or the disk is full; older checkpoints stay as they are.
+    """
+    broken = [name for name, value in tensors.items() if not np.isfinite(value).all()]
+    step = int(tensors["game/step"])
+    if broken:
+        raise UserError(
+            f"step {step}: {len(broken)} tensors are not finite ({broken[0]} first), so this state was not "
+            f"saved; {last_good(run_dir)}"
+        )
+    target = run_dir / "checkpoints" / f"step-{step:07d}"
+    try:
+        with replacing(target) as folder:
+            _write(folder, config, tensors, {"written_by": dict(written_by), "data": dict(data)})
+    except OSError as error:
+        raise UserError(f"{target}: could not be written: {error}; {last_good(run_dir)}") from error
+    if config.keep_checkpoints:
+        for old in folders(run_dir)[: -config.keep_checkpoints]:
+            shutil.rmtree(old)
+    return target
+
+
+def _write(
+    folder: Path, config: Config, tensors: Mapping[str, np.ndarray], extra: Mapping[str, Any]
+) -> None:
+    """Write all files of a checkpoint, the manifest with their hashes last."""
+    for part, file in FILES.items():
+        path = folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        prefix = f"{part}/"
+        named = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        # "pt" is what loaders of the Hugging Face Hub look for: torch's names and layouts.
+        save_file(named, path, metadata={"format": "pt"})
+        if part in NETWORKS:
+            _write_json(path.with_name("config.json"), network_config(config, part))
+    step = int(tensors["game/step"])
+    files = {path.relative_to(folder).as_posix(): _sha256(path) for path in _files(folder)}
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "step": step,
+        "images_seen": images_seen(config, step),
+        "seed": config.seed,
+        "config": config.to_json(),
+        **extra,
+        "sha256": files,
+    }
+    _write_json(folder / "manifest.json", manifest)
+
+
+def network_config(config: Config, network: str) -> dict[str, Any]:
+    """Return what ``network``'s own config.json holds: its role, its kind and what shapes it."""
+    role = "discriminator" if network == "discriminator" else "generator"
+    sizes = {field: getattr(config, field) for field in NETWORK_FIELDS}
+    return {"role": role, "network": getattr(config, role), **sizes}
+
+
+def folders(run_dir: Path) -> list[Path]:
+    """List the checkpoint folders of a run, oldest step first."""
+    found = [(int(match[1]), p) for p in (run_dir / "checkpoints").glob("step-*") if (match := FOLDER.fullmatch(p.name))]
+    return [path for _, path in sorted(found)]
+
+
+def last_good(run_dir: Path) -> str:
+    """Say which is the newest checkpoint of a run that reads whole."""
+    for path in reversed(folders(run_dir)):
+        try:
+            load(path)
+        except UserError:
+            continue
+        return f"the last good checkpoint is {path}"
+    return "there is no good checkpoint of this run yet"
+
+
+def find(path: Path) -> Path:
+    """Return the checkpoint folder that ``path`` means: itself, or the newest of a run folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    if (path / "manifest.json").is_file() or FOLDER.fullmatch(path.name):
+        return path
+    if not path.is_dir():
+        raise UserError(f"{path}: found no such folder, expected a run folder or a checkpoint folder")
+    if not folders(path):
+        raise UserError(f"{path}: found no checkpoint, expected a run folder with checkpoints/step-*")
+    return folders(path)[-1]
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint folder and verify every file against the manifest.
+
+    Args:
+        path: the checkpoint folder.
+
+    Raises:
+        UserError: a file is missing, unreadable or not what the manifest says.
+    """
+    manifest = _read_manifest(path)
+    tensors = {}
+    for file, expected in sorted(manifest["sha256"].items()):
+        if not (path / file).is_file():
+            raise UserError(f"{path / file}: found no such file, expected the one that the manifest lists")
+        found = _sha256(path / file)
+        if found != expected:
+            raise UserError(f"{path / file}: found sha256 {found[:12]}..., expected {expected[:12]}...")
+    for part, file in FILES.items():
+        if file not in manifest["sha256"]:
+            raise UserError(f"{path / 'manifest.json'}: found no entry for {file}, expected one")
+        try:
+            named = load_file(path / file)
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path / file}: found no readable safetensors file: {error}") from error
+        tensors |= {f"{part}/{name}": value for name, value in named.items()}
+    config = Config.from_json(manifest["config"], path / "manifest.json")
+    return Checkpoint(path, config, manifest["step"], manifest["data"], tensors)
+
+
+def load_newest(path: Path) -> Checkpoint:
+    """Read a checkpoint folder or the newest checkpoint of a run folder.
+
+    Raises:
+        UserError: it is damaged; the message offers the newest good one, if there is one.
+    """
+    chosen = find(path)
+    try:
+        return load(chosen)
+    except UserError as error:
+        run_dir = chosen.parent.parent
+        raise UserError(f"{error}; {last_good(run_dir)}; remove {chosen} to use it") from error
+
+
+def check_layout(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> None:
+    """Compare names, shapes and types of two states.
+
+    Raises:
+        UserError: listing everything that is missing, extra or different.
+    """
+    faults = [f"{name} is missing" for name in expected if name not in found]
+    faults += [f"{name} is not a tensor of this model" for name in found if name not in expected]
+    for name in expected.keys() & found.keys():
+        want, have = expected[name], found[name]
+        if want.shape != have.shape:
+            faults.append(f"{name} has shape {have.shape}, expected {want.shape}")
+        elif want.dtype != have.dtype:
+            faults.append(f"{name} has type {have.dtype}, expected {want.dtype}")
+    if faults:
+        raise UserError(f"checkpoint: {len(faults)} tensors differ from the model: {'; '.join(sorted(faults))}")
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """Read manifest.json and check what the rest relies on."""
+    file = path / "manifest.json"
+    manifest = read_json(file)
+    version = manifest.get("format_version")
+    if version != FORMAT_VERSION:
+        raise UserError(f"{file}: found format version {version}, expected {FORMAT_VERSION}")
+    for field, kind in (("sha256", dict), ("config", dict), ("step", int), ("data", dict)):
+        if not isinstance(manifest.get(field), kind):
+            raise UserError(f"{file}: found {field} {manifest.get(field)!r}, expected a JSON {kind.__name__}")
+    return manifest
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        UserError: there is no such file, or it holds something else.
+    """
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file}: could not be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{file}: found no valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{file}: found a JSON {type(value).__name__}, expected an object")
+    return value
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON that a person can read."""
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def _files(folder: Path) -> list[Path]:
+    """List every file below ``folder``."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _sha256(path: Path) -> str:
+    """Return the hash of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,143 @@
+"""argv to a command, for whichever backend calls.
+
+A wrong *value* is one line of ours and exit status 2; a wrong *spelling* is tyro's message, also with status 2.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from tyro.conf import OmitArgPrefixes, Positional
+
+from gan_shared import checkpoint, presets
+from gan_shared import sample as sampling
+from gan_shared import train as training
+from gan_shared.backend import Backend
+from gan_shared.config import Config, check_continuation, validate
+from gan_shared.errors import UserError
+
+MakeBackend = Callable[[Config], Backend]
+# What a shell reports for a program that Ctrl-C ended.
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Train a GAN, or go on with a run that either backend began."""
+
+    config: OmitArgPrefixes[Config]
+
+    run_dir: Path | None = None
+    """Run folder; runs/PRESET-DATA when not given."""
+
+    resume: bool = False
+    """Go on from the newest checkpoint in the run folder; its configuration is the default."""
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """Make images with a trained generator, whichever backend trained it."""
+
+    run: Positional[Path]
+    """Run folder (its newest checkpoint) or checkpoint folder."""
+
+    num_images: int = 64
+    """Images, or frames of an animation."""
+
+    seed: int = 0
+    """Number that the latents follow from."""
+
+    out: Path = Path("samples.png")
+    """FILE.png for a grid, FILE.npz for arrays, FILE.gif for a walk between latents, a folder for single PNGs."""
+
+    ema: bool = True
+    """Whether the averaged generator makes them."""
+
+    device: str = "auto"
+    """Where to compute: cpu, gpu, or auto (a GPU when the framework sees one)."""
+
+
+def train(make_backend: MakeBackend, argv: Sequence[str] | None = None) -> int:
+    """Run ``train`` with ``argv`` (the process's own when None) and return the exit status."""
+    return _guarded(lambda: _train(make_backend, argv))
+
+
+def sample(make_backend: MakeBackend, argv: Sequence[str] | None = None) -> int:
+    """Run ``sample`` with ``argv`` (the process's own when None) and return the exit status."""
+    return _guarded(lambda: _sample(make_backend, argv))
+
+
+def parse_train(argv: Sequence[str] | None = None) -> tuple[Config, Path, bool]:
+    """Return the configuration, the run folder and whether to resume.
+
+    The options are read twice: once to learn the preset or the saved run, then with its values as defaults.
+
+    Raises:
+        UserError: a value is wrong, or a resumed run's configuration would change.
+    """
+    options = _parse_train(presets.PRESETS["dcgan"], argv)
+    if not options.resume:
+        options = _parse_train(presets.find(options.config.preset), argv)
+        validate(options.config)
+        return options.config, _run_dir(options), False
+    run_dir = _run_dir(options)
+    file = run_dir / "config.json"
+    if not file.is_file():
+        raise UserError(f"{run_dir}: found no run to resume, expected a folder with config.json")
+    saved = Config.from_json(checkpoint.read_json(file), file)
+    options = _parse_train(saved, argv)
+    check_continuation(saved, options.config, run_dir)
+    validate(options.config)
+    return options.config, run_dir, True
+
+
+def _train(make_backend: MakeBackend, argv: Sequence[str] | None) -> int:
+    """Parse, train, and say where the results lie."""
+    outcome = training.train(make_backend, *parse_train(argv))
+    if outcome.interrupted:
+        print(f"stopped at step {outcome.step}, saved in {outcome.checkpoint}; --resume goes on from there")
+        return INTERRUPTED
+    print(f"trained {outcome.step} steps: samples, scalars and checkpoints are in {outcome.run_dir}")
+    return 0
+
+
+def _sample(make_backend: MakeBackend, argv: Sequence[str] | None) -> int:
+    """Parse, sample, and say where the images lie."""
+    options = tyro.cli(SampleOptions, args=argv)
+    sampling.sample(
+        make_backend,
+        options.run,
+        options.out,
+        num_images=options.num_images,
+        seed=options.seed,
+        ema=options.ema,
+        device=options.device,
+    )
+    print(f"wrote {options.out}")
+    return 0
+
+
+def _parse_train(default: Config, argv: Sequence[str] | None) -> TrainOptions:
+    """Parse the options of ``train`` with ``default`` as the configuration's defaults."""
+    return tyro.cli(TrainOptions, args=argv, default=TrainOptions(config=default))
+
+
+def _run_dir(options: TrainOptions) -> Path:
+    """Return the run folder that was named, or the one that preset and data name."""
+    if options.run_dir is not None:
+        return options.run_dir
+    return Path("runs") / f"{options.config.preset}-{Path(options.config.data).stem}"
+
+
+def _guarded(command: Callable[[], int]) -> int:
+    """Run ``command``; a user's mistake becomes one line on standard error and status 2."""
+    try:
+        return command()
+    except (UserError, OSError) as error:  # a full disk or a forbidden folder is no fault of the program
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped at once: what came after the last checkpoint is lost", file=sys.stderr)
+        return INTERRUPTED

@@ -1,0 +1,161 @@
+"""Images that are arrays already: NumPy's .npy and .npz files, read piece by piece."""
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from gan_shared.data.picture import check_size, fit
+from gan_shared.data.source import (
+    Contents,
+    Source,
+    check_labels,
+    chunk_length,
+    reading,
+    stream_images,
+)
+from gan_shared.errors import unexpected
+
+Shape = tuple[int, int, int, int]
+EXPECTED_SHAPE = "(N, H, W), (N, H, W, 1) or (N, H, W, 3)"
+
+
+def checked_shape(field: str, shape: tuple[int, ...]) -> Shape:
+    """Return the shape of an array of images as (N, H, W, C).
+
+    Args:
+        field: the file or array, for the error message.
+        shape: what its header says.
+
+    Raises:
+        UserError: there are no images, or the axes are not those of images.
+    """
+    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
+        raise unexpected(field, f"shape {shape}", f"images of shape {EXPECTED_SHAPE}")
+    if shape[0] < 1:
+        raise unexpected(field, f"0 images (shape {shape})", "at least one image")
+    check_size(field, shape[2], shape[1])
+    return shape[0], shape[1], shape[2], shape[3] if len(shape) == 4 else 1
+
+
+def fitted(chunks: Iterator[np.ndarray], resolution: int, channels: int) -> Iterator[np.ndarray]:
+    """Bring chunks of images, uint8 (n, H, W, C), to (n, resolution, resolution, channels).
+
+    28-pixel images (the MNIST family) get a border of zeros to 32 pixels, as the networks of powers of two
+    expect, unless 28 is asked for. Whatever is still of another size is cut and resized as pictures are.
+    """
+    for chunk in chunks:
+        if chunk.shape[1:3] == (28, 28) and resolution != 28:
+            chunk = np.pad(chunk, ((0, 0), (2, 2), (2, 2), (0, 0)))
+        if chunk.shape[1:] != (resolution, resolution, channels):
+            chunk = np.stack([fit(_picture(image), resolution, channels) for image in chunk])
+        yield chunk
+
+
+def _picture(image: np.ndarray) -> Image.Image:
+    """Return a uint8 (H, W, C) array as a grey or RGB picture."""
+    return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+
+
+def npy_source(path: Path) -> Source:
+    """Describe a .npy file of uint8 images from its header.
+
+    Raises:
+        UserError: it is damaged, holds anything but uint8, or is not shaped like images.
+    """
+    with reading(path, "a .npy file"), open(path, "rb") as stream:
+        shape, _, dtype = _header(stream)
+    full = checked_shape(str(path), _uint8(str(path), dtype, shape))
+
+    def read(resolution: int, channels: int) -> Contents:
+        with reading(path, "a complete .npy file"):
+            # A map reads either order of axes, and no more than is looked at.
+            images = np.load(path, mmap_mode="r", allow_pickle=False).reshape(full)
+        length = chunk_length(full[1:])
+        chunks = (np.array(images[start : start + length]) for start in range(0, full[0], length))
+        return Contents(full[0], fitted(chunks, resolution, channels), None, ())
+
+    return Source("npy", path.parent, (path.name,), full[3], read)
+
+
+def npz_source(path: Path) -> Source:
+    """Describe a .npz file: its array ``images`` (or the first that is not ``labels``), perhaps ``labels``.
+
+    Raises:
+        UserError: it is damaged, has no such array, or one of the wrong type or shape.
+    """
+    with reading(path, "a .npz file"), zipfile.ZipFile(path) as archive:
+        names = [info.filename[:-4] for info in archive.infolist() if info.filename.endswith(".npy")]
+        others = [name for name in names if name != "labels"]
+        if not others:
+            raise unexpected(str(path), f"the arrays {names}", "an array called images")
+        name = "images" if "images" in others else others[0]
+        full = _member_shape(archive, name, f"{path}: {name}")
+
+    def read(resolution: int, channels: int) -> Contents:
+        chunks = fitted(_member_images(path, name, full), resolution, channels)
+        labels, classes = _labels(path, full[0]) if "labels" in names else (None, ())
+        return Contents(full[0], chunks, labels, classes)
+
+    return Source("npz", path.parent, (path.name,), full[3], read)
+
+
+def _header(stream) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Read a .npy header: shape, whether the first axis varies fastest, dtype; no value is read.
+
+    Raises:
+        ValueError: it is none.
+    """
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(stream)
+    if version == (2, 0):
+        return np.lib.format.read_array_header_2_0(stream)
+    raise ValueError(f"header version {version}, which plain arrays do not have")
+
+
+def _uint8(field: str, dtype: np.dtype, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return ``shape`` when the values are uint8 and refuse all others; objects are never unpickled."""
+    if dtype.hasobject:
+        raise unexpected(field, "pickled Python objects, which are never loaded", "uint8 values")
+    if dtype != np.uint8:
+        raise unexpected(field, f"{dtype} values", "uint8 values from 0 to 255")
+    return shape
+
+
+def _member_shape(archive: zipfile.ZipFile, name: str, field: str) -> Shape:
+    """Return the (N, H, W, C) of one array in a .npz file, after checking that its size fits."""
+    with archive.open(f"{name}.npy") as stream:
+        shape, fortran_order, dtype = _header(stream)
+        start = stream.tell()
+    full = checked_shape(field, _uint8(field, dtype, shape))
+    if fortran_order:
+        raise unexpected(field, "axes in Fortran order", "C order (save np.ascontiguousarray of it)")
+    found, wanted = archive.getinfo(f"{name}.npy").file_size - start, full[0] * full[1] * full[2] * full[3]
+    if found != wanted:
+        raise unexpected(field, f"{found} bytes of pixels", f"{wanted}, as its header says")
+    return full
+
+
+def _member_images(path: Path, name: str, shape: Shape) -> Iterator[np.ndarray]:
+    """Yield the images of one array in a .npz file without unpacking it whole: uint8 (n, H, W, C)."""
+    field = f"{path}: {name}"
+    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
+        _header(stream)
+        yield from stream_images(stream, shape, field)
+
+
+def _labels(path: Path, count: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the labels of a .npz file and their class names, the header being checked before the values."""
+    field = f"{path}: labels"
+    with reading(field, f"integers of shape ({count},)"), zipfile.ZipFile(path) as archive:
+        with archive.open("labels.npy") as stream:
+            shape, _, dtype = _header(stream)
+        if dtype.kind not in "iu" or shape != (count,):
+            found = "pickled Python objects, which are never loaded" if dtype.hasobject else str(dtype)
+            raise unexpected(field, f"{found} of shape {shape}", f"integers of shape ({count},)")
+        with archive.open("labels.npy") as stream:
+            labels = np.lib.format.read_array(stream, allow_pickle=False)
+    return check_labels(field, labels, count)

@@ -1,0 +1,112 @@
+"""Batches: every image once per epoch, in an order drawn from (seed, epoch), prepared ahead by a thread.
+
+The epochs' orders stand one behind the other as one endless stream; a step takes the next images of it. A
+batch that an epoch's end cuts short is so filled up from the next epoch, and shapes never change.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from queue import Full, Queue
+from threading import Event, Thread
+
+import numpy as np
+
+from gan_shared.backend import Batch
+from gan_shared.config import Config
+from gan_shared.data.dataset import Dataset
+from gan_shared.draws import Stream, generator
+from gan_shared.errors import unexpected
+
+# Batches that wait ready: one hides the reading, the second evens out a slow disk.
+AHEAD = 2
+
+
+def check_size(dataset: Dataset, config: Config) -> None:
+    """Refuse a batch that is larger than the data.
+
+    Raises:
+        UserError: naming both sizes.
+    """
+    count = len(dataset.images)
+    if config.batch_size > count:
+        raise unexpected(
+            "batch_size", config.batch_size, f"at most the {count} images that {dataset.name} holds"
+        )
+
+
+@lru_cache(maxsize=4)
+def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """Return the order of ``count`` images in one epoch: int64 (count,), a permutation."""
+    return generator(seed, epoch, Stream.EPOCH_ORDER).permutation(count)
+
+
+def batch_indices(config: Config, step: int, count: int) -> np.ndarray:
+    """Return which images ``step`` sees: int64 (U, B) for the global batch.
+
+    Args:
+        config: the run.
+        step: the number of steps done before it.
+        count: images in the data.
+    """
+    shape = (config.discriminator_updates, config.batch_size)
+    per_step = config.discriminator_updates * config.batch_size
+    positions = np.arange(step * per_step, (step + 1) * per_step)
+    epochs, places = np.divmod(positions, count)
+    indices = np.empty_like(positions)
+    for epoch in np.unique(epochs):
+        here = epochs == epoch
+        indices[here] = epoch_order(config.seed, int(epoch), count)[places[here]]
+    return indices.reshape(shape)
+
+
+def batch_at(dataset: Dataset, config: Config, step: int, rows: slice = slice(None)) -> Batch:
+    """Read the batch of one step.
+
+    Args:
+        dataset: the images.
+        config: the run.
+        step: the number of steps done before it.
+        rows: the rows of the global batch that this process computes; the rest is not read.
+    """
+    indices = batch_indices(config, step, len(dataset.images))[:, rows]
+    labels = None if dataset.labels is None else dataset.labels[indices]
+    return Batch(images=dataset.images[indices], labels=labels)
+
+
+def batches(
+    dataset: Dataset, config: Config, start: int, rows: slice = slice(None)
+) -> Iterator[tuple[int, Batch]]:
+    """Yield (steps done before, batch) for every step of a run from ``start`` on, read ahead by a thread.
+
+    Close the iterator to stop the thread. What goes wrong in the thread is raised here.
+    """
+    ready: Queue[tuple[int, Batch] | BaseException] = Queue(maxsize=AHEAD)
+    stopped = Event()
+
+    def put(item: tuple[int, Batch] | BaseException) -> None:
+        while not stopped.is_set():
+            try:
+                return ready.put(item, timeout=0.1)
+            except Full:
+                continue
+
+    def read() -> None:
+        try:
+            for step in range(start, config.steps):
+                if stopped.is_set():
+                    return
+                put((step, batch_at(dataset, config, step, rows)))
+        except BaseException as error:
+            put(error)
+
+    thread = Thread(target=read, name="batches", daemon=True)
+    thread.start()
+    try:
+        for _ in range(start, config.steps):
+            item = ready.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()
+        thread.join()

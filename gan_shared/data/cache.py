@@ -1,0 +1,177 @@
+"""Decoded sets on the disk: each is written once, then mapped into memory at every start.
+
+An entry is the folder ``<cache>/decoded/<key>``, where the key is a hash over the format version, the kind
+and folder of the source, each file's relative path, size and time of change, the resolution and the channels.
+So a changed source gets another entry. Old entries are left where they are: removing ``<cache>/decoded``,
+or any folder in it, is always safe and costs only the decoding. ``<cache>`` is the environment variable
+TWIN_GAN_CACHE, or else the user's cache folder (``~/.cache/twin-gan`` on Linux).
+"""
+
+import json
+import os
+import shutil
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from gan_shared.atomic import replacing
+from gan_shared.data.dataset import Dataset
+from gan_shared.data.source import Contents, Source, modified, reason
+from gan_shared.errors import UserError
+
+FORMAT_VERSION = 1
+# Left free beside an entry: other programs write too, and a full disk harms them all.
+MARGIN_BYTES = 100 * 10**6
+# A set that is decoded faster than this shows no progress bar.
+BAR_DELAY_SEC = 2.0
+
+Shape = tuple[int, int, int, int]
+
+
+class _Overtaken(Exception):
+    """Another process has finished the same entry."""
+
+
+def root() -> Path:
+    """Return the cache folder, which may not exist yet."""
+    chosen = os.environ.get("TWIN_GAN_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    import pooch  # here because it takes a while and is rarely needed
+
+    return Path(pooch.os_cache("twin-gan"))
+
+
+def cached(source: Source, name: str, resolution: int, channels: int) -> Dataset:
+    """Return the decoded source from the cache; what is missing or damaged there is decoded first.
+
+    Args:
+        source: the set.
+        name: what the user called it.
+        resolution: height and width of the images in pixels.
+        channels: 1 or 3.
+
+    Raises:
+        UserError: the source is bad, or the cache cannot be written; nothing half-written is left.
+    """
+    folder = root() / "decoded" / _key(source, resolution, channels)
+    dataset = _opened(folder, name, resolution, channels)
+    if dataset is None:
+        contents = source.read(resolution, channels)
+        _write(folder, contents, (contents.total, resolution, resolution, channels))
+        dataset = _opened(folder, name, resolution, channels)
+    if dataset is None:
+        raise UserError(f"{folder}: damaged right after it was written; is another program changing it?")
+    return dataset
+
+
+def _key(source: Source, resolution: int, channels: int) -> str:
+    """Return the hash that names a source's entry.
+
+    The folder takes part because two folders unpacked from archives can agree in names, sizes and times.
+    """
+    lines = [FORMAT_VERSION, source.kind, str(source.root.resolve()), resolution, channels]
+    digest = sha256(json.dumps(lines).encode())
+    for entry in modified(source.root, source.files):
+        digest.update(json.dumps(entry).encode())
+    return digest.hexdigest()[:32]
+
+
+def _opened(folder: Path, name: str, resolution: int, channels: int) -> Dataset | None:
+    """Return the entry in ``folder``, or None where it is missing, cut short or not what was asked for.
+
+    Sizes and shapes are checked, not every byte: a start must be immediate.
+    """
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        shape = (meta["count"], resolution, resolution, channels)
+        images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+        labels = np.load(folder / "labels.npy", allow_pickle=False) if meta["labels"] else None
+        good = images.shape == shape and images.dtype == np.uint8 and meta["format"] == FORMAT_VERSION
+        if labels is not None:
+            good = good and labels.shape == shape[:1] and labels.dtype == np.int64
+        return Dataset(name, images, labels, tuple(meta["classes"]), meta["fingerprint"]) if good else None
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(folder: Path, contents: Contents, shape: Shape) -> None:
+    """Write an entry; a process that finished the same one meanwhile wins, and that is as good.
+
+    Raises:
+        UserError: the disk is too small or cannot be written.
+    """
+    try:
+        _check_space(folder, shape)
+        with replacing(folder) as temporary:
+            temporary.mkdir()
+            _write_entry(temporary, contents, shape)
+            # Two processes may have begun together. Entries that others may hold open are not replaced.
+            if _opened(folder, "", shape[1], shape[3]) is not None:
+                raise _Overtaken
+    except _Overtaken:
+        return
+    except OSError as error:
+        if _opened(folder, "", shape[1], shape[3]) is None:
+            raise UserError(
+                f"{folder}: cannot be written ({reason(error)}); "
+                "TWIN_GAN_CACHE may name another folder for the cache"
+            ) from error
+
+
+def _check_space(folder: Path, shape: Shape) -> None:
+    """Refuse to begin what the disk cannot hold.
+
+    Raises:
+        UserError: naming the needed and the free space.
+    """
+    existing = next(each for each in folder.parents if os.path.exists(each))
+    needed = int(np.prod(shape, dtype=object)) + 8 * shape[0] + MARGIN_BYTES
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise UserError(
+            f"{folder.parent}: found {free // 10**6} MB free, expected {-(-needed // 10**6)} MB for "
+            f"{shape[0]} decoded images of {shape[1]} x {shape[2]} x {shape[3]}; "
+            "TWIN_GAN_CACHE may name another folder for the cache"
+        )
+
+
+def _write_entry(folder: Path, contents: Contents, shape: Shape) -> None:
+    """Write images, labels and what describes them; no more than a chunk of images is in memory.
+
+    The fingerprint is the sha256 of the images' shape and bytes, then of the labels' shape and bytes.
+    """
+    digest = sha256(json.dumps(shape).encode())
+    # Plain writes, not a map: on a full disk a write is an error that can be told, a map kills the process.
+    with open(folder / "images.npy", "wb") as stream, _bar(shape[0]) as bar:
+        np.lib.format.write_array_header_1_0(stream, _header(shape))
+        for chunk in contents.images:
+            data = np.ascontiguousarray(chunk)
+            stream.write(data.data)
+            digest.update(data.data)
+            bar.update(len(data))
+    if contents.labels is not None:
+        np.save(folder / "labels.npy", contents.labels)
+        digest.update(json.dumps(contents.labels.shape).encode())
+        digest.update(np.ascontiguousarray(contents.labels, "<i8").data)
+    meta = {
+        "format": FORMAT_VERSION,
+        "count": shape[0],
+        "labels": contents.labels is not None,
+        "classes": list(contents.classes),
+        "fingerprint": digest.hexdigest(),
+    }
+    (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+
+
+def _header(shape: Shape) -> dict[str, Any]:
+    """Return the .npy header of uint8 images."""
+    return {"descr": "|u1", "fortran_order": False, "shape": shape}
+
+
+def _bar(count: int) -> tqdm:
+    """Return the progress bar, which shows only in a terminal and only when it takes long."""
+    return tqdm(total=count, desc="decoding", unit=" images", delay=BAR_DELAY_SEC, disable=None)

@@ -1,0 +1,155 @@
+"""What every kind of image source offers the cache: cheap to name, read only when it must be."""
+
+import os
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from gan_shared.errors import UserError, unexpected
+
+# What the readers of the standard library and NumPy raise for a damaged or unreadable file.
+BROKEN = (
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    zlib.error,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+)
+# Class names are kept in memory and in JSON, so a label is a class number, not any number.
+MAX_CLASSES = 65536
+# Bytes read at a time from files that may be larger than the memory.
+CHUNK_BYTES = 4 * 2**20
+
+
+class Contents(NamedTuple):
+    """What a source holds, its images still to be read.
+
+    Attributes:
+        total: number of images N.
+        images: chunks of images in order, each uint8 (n, R, R, C), N images in all.
+        labels: int64 (N,), or None.
+        classes: name of each label, empty without labels.
+    """
+
+    total: int
+    images: Iterator[np.ndarray]
+    labels: np.ndarray | None
+    classes: tuple[str, ...]
+
+
+class Source(NamedTuple):
+    """A set of images that was found, of which at most a header has been read.
+
+    Attributes:
+        kind: the format, or the name of a named set.
+        root: the folder of its files.
+        files: path of each file relative to ``root``, in POSIX form, in the order of reading.
+        channels: colours that the source has by itself, 1 or 3.
+        read: (resolution, channels) -> Contents, whose images are fitted to that size and those colours.
+    """
+
+    kind: str
+    root: Path
+    files: tuple[str, ...]
+    channels: int
+    read: Callable[[int, int], Contents]
+
+
+def reason(error: Exception) -> str:
+    """Return what went wrong in one line, without the path that the message names already."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+@contextmanager
+def reading(path: object, expected: str) -> Iterator[None]:
+    """Turn what readers raise for a bad file into the user's error that names it.
+
+    Args:
+        path: the file that the block reads.
+        expected: what a good file is.
+    """
+    try:
+        yield
+    except BROKEN as error:
+        raise unexpected(str(path), f"an unreadable file ({reason(error)})", expected) from error
+
+
+def modified(root: Path, files: tuple[str, ...]) -> Iterator[tuple[str, int, int]]:
+    """Yield each file's relative path, size in bytes and time of change in nanoseconds.
+
+    Raises:
+        UserError: a file is gone or out of reach, such as a link that leads nowhere.
+    """
+    for file in files:
+        with reading(root / file, "a file that can be read"):
+            status = os.stat(root / file)
+        yield file, status.st_size, status.st_mtime_ns
+
+
+def check_labels(field: str, labels: np.ndarray, count: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return labels as int64 (N,) with the numbers 0 to their maximum as class names.
+
+    Args:
+        field: where the labels came from, for the error message.
+        labels: what was found there.
+        count: number of images N.
+
+    Raises:
+        UserError: they are no integers, not one per image, or no class numbers.
+    """
+    if labels.dtype.kind not in "iu" or labels.shape != (count,):
+        found = f"{labels.dtype} of shape {labels.shape}"
+        raise unexpected(field, found, f"integers of shape ({count},), one per image")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= MAX_CLASSES:
+        raise unexpected(field, f"labels from {low} to {high}", f"class numbers from 0 to {MAX_CLASSES - 1}")
+    return labels.astype(np.int64), tuple(str(number) for number in range(high + 1))
+
+
+def chunk_length(image_shape: tuple[int, ...]) -> int:
+    """Return how many uint8 images of ``image_shape`` to read at a time, at least one."""
+    return max(1, CHUNK_BYTES // int(np.prod(image_shape, dtype=np.int64)))
+
+
+def stream_images(
+    stream, shape: tuple[int, int, int, int], field: str, more_allowed: bool = False
+) -> Iterator[np.ndarray]:
+    """Read the pixels of a file from its current position to its end, a few megabytes at a time.
+
+    Args:
+        stream: binary file at its first pixel.
+        shape: (N, H, W, C) that the header announced; axes in C order, one byte each.
+        field: the file's name, for the error message.
+        more_allowed: whether bytes may follow the last pixel.
+
+    Yields:
+        uint8 (n, H, W, C).
+
+    Raises:
+        UserError: the file ends early, or goes on after the last image.
+    """
+    count, *image_shape = shape
+    image_bytes = int(np.prod(image_shape, dtype=np.int64))
+    length = chunk_length(tuple(image_shape))
+    for start in range(0, count, length):
+        wanted = min(length, count - start) * image_bytes
+        with reading(field, f"{count} complete images"):
+            block = stream.read(wanted)
+        if len(block) < wanted:
+            found = f"the end of the file after {start + len(block) // image_bytes} images"
+            raise unexpected(field, found, f"{count} images, as its header says")
+        yield np.frombuffer(block, np.uint8).reshape(-1, *image_shape)
+    with reading(field, f"{count} complete images"):
+        # Reading on to the end also makes gzip and zip compare their checksums.
+        rest = stream.read(1)
+    if rest and not more_allowed:
+        raise UserError(f"{field}: found more bytes after its last image, expected {count} images only")

@@ -1,0 +1,76 @@
+"""From what the user typed to a decoded set: a name in the table, or a path whose kind its name tells."""
+
+import os
+from pathlib import Path
+
+from gan_shared.data import arrays, cifar, folder, idx
+from gan_shared.data.cache import cached
+from gan_shared.data.dataset import Dataset
+from gan_shared.data.named import NAMED
+from gan_shared.data.source import Source, reading, reason
+from gan_shared.errors import unexpected
+
+FILES = (".npy", ".npz", ".tar.gz of CIFAR-10", "IDX (*idx3-ubyte, *idx3-ubyte.gz)")
+
+
+def load(data: str, resolution: int, channels: int | None) -> Dataset:
+    """Return a set of images, decoded and mapped from the cache; the first time decodes it.
+
+    Args:
+        data: a name (mnist-5k, mnist, fashion-mnist, cifar10) or a path. A name wins over a file
+            called alike, which ``./name`` reaches.
+        resolution: height and width of the images in pixels.
+        channels: 1, 3, or None for what the source has: its own for arrays, RGB for folders of pictures.
+
+    Raises:
+        UserError: there is no such set, or it is damaged, or the disk cannot hold it.
+    """
+    source = find(data)
+    return cached(source, data, resolution, source.channels if channels is None else channels)
+
+
+def find(data: str) -> Source:
+    """Return the source that a name or a path stands for, of which at most a header has been read.
+
+    Raises:
+        UserError: there is none, or its kind is unknown.
+    """
+    if data in NAMED:
+        return NAMED[data]()
+    path = Path(data).expanduser()
+    try:
+        exists = bool(data) and os.stat(path) is not None
+    except (FileNotFoundError, NotADirectoryError):
+        exists = False
+    except (OSError, ValueError) as error:
+        raise unexpected("data", f"{data!r} ({reason(error)})", "a path that can be read") from error
+    if not exists:
+        raise unexpected("data", f"{data!r}, where there is no file or folder", "a path or a name", NAMED)
+    return _in_folder(path) if path.is_dir() else _in_file(path)
+
+
+def _in_folder(path: Path) -> Source:
+    """Return the source in a folder: the files of CIFAR-10 or of an MNIST, or else pictures."""
+    with reading(path, "a folder that can be listed"):
+        names = set(os.listdir(path))
+    if "data_batch_1.bin" in names:
+        return cifar.source(path)
+    for name in ("train-images-idx3-ubyte", "train-images-idx3-ubyte.gz"):
+        if name in names:
+            return idx.source(path / name)
+    return folder.source(path)
+
+
+def _in_file(path: Path) -> Source:
+    """Return the source in a file, told by its name."""
+    name = path.name.lower()
+    if name.endswith(".npy"):
+        return arrays.npy_source(path)
+    if name.endswith(".npz"):
+        return arrays.npz_source(path)
+    if name.endswith((".tar.gz", ".tgz")):
+        return cifar.source(path)
+    if "idx" in name:
+        return idx.source(path)
+    found = f"a file of unknown kind ({path.suffix or 'no suffix'})"
+    raise unexpected(str(path), found, "a folder of pictures or a file of a known kind", FILES)

@@ -1,0 +1,127 @@
+"""The run folder and the terminal: what a run tells while it trains.
+
+    runs/<name>/config.json      the run's configuration
+    runs/<name>/scalars.jsonl    one JSON object per logged step
+    runs/<name>/tensorboard/     the same scalars
+    runs/<name>/samples/         one grid per sampled step
+    runs/<name>/checkpoints/     see checkpoint.py
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from tensorboard.summary import Writer
+from tqdm import tqdm
+
+from gan_shared.atomic import replacing
+from gan_shared.config import Config
+from gan_shared.errors import UserError
+from gan_shared.pictures import grid, save_png
+from gan_shared.schedules import images_seen
+
+# What is logged of a step's scalars (backend.py); its fifth one is a check, not a curve.
+SCALARS = ("discriminator_loss", "generator_loss", "real_logit", "fake_logit")
+# Seconds between two redraws of the progress bar: a file that takes the output wants few lines.
+REDRAW_SEC, REDRAW_IN_FILE_SEC = 0.2, 30.0
+
+
+def check_unused(run_dir: Path) -> None:
+    """Refuse to begin a run in a folder that holds something.
+
+    Raises:
+        UserError: naming the two ways on.
+    """
+    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+        raise UserError(
+            f"run_dir: found {run_dir}, which is not empty, expected a new folder; choices: --resume to go on "
+            "with the run there, --run-dir DIR for another folder"
+        )
+
+
+class RunLog:
+    """Writer of a run folder; use it as a context.
+
+    Args:
+        run_dir: the folder; made when missing.
+        config: the run.
+        start: steps done before; later scalars of an interrupted run are dropped.
+    """
+
+    def __init__(self, run_dir: Path, config: Config, start: int) -> None:
+        self.run_dir, self.config = run_dir, config
+        with replacing(run_dir / "config.json") as temporary:
+            temporary.write_text(json.dumps(config.to_json(), indent=2) + "\n", encoding="utf-8")
+        _keep_scalars(self.run_dir / "scalars.jsonl", start)
+        self._scalars = (run_dir / "scalars.jsonl").open("a", encoding="utf-8")
+        self._tensorboard = Writer(str(run_dir / "tensorboard"))
+        redraw = REDRAW_SEC if sys.stderr.isatty() else REDRAW_IN_FILE_SEC
+        self._bar = tqdm(
+            desc=run_dir.name, total=config.steps, initial=start, unit="step", mininterval=redraw
+        )
+        self._logged_step, self._logged_at = start, perf_counter()
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.close()
+        self._scalars.close()
+        self._tensorboard.close()
+
+    def advance(self) -> None:
+        """Move the progress bar by one step."""
+        self._bar.update()
+
+    def scalars(self, step: int, values: Mapping[str, Any]) -> None:
+        """Log the scalars after ``step`` steps; reading them waits for the device."""
+        numbers = {name: float(values[name]) for name in SCALARS}
+        now = perf_counter()
+        trained = (step - self._logged_step) * self.config.batch_size
+        numbers["images_per_second"] = trained / (now - self._logged_at)
+        self._logged_step, self._logged_at = step, now
+        line = {"step": step, "images_seen": images_seen(self.config, step), **numbers}
+        self._scalars.write(json.dumps(line) + "\n")
+        self._scalars.flush()
+        for name, number in numbers.items():
+            self._tensorboard.add_scalar(name, number, step)
+        self._bar.set_postfix_str(
+            f"D {numbers['discriminator_loss']:.3f} G {numbers['generator_loss']:.3f} "
+            f"{numbers['images_per_second']:.0f} images/s"
+        )
+
+    def grid(self, step: int, images: np.ndarray) -> Path:
+        """Write uint8 images (N, H, W, C) as the sample grid of ``step``."""
+        path = self.run_dir / "samples" / f"step-{step:07d}.png"
+        save_png(path, grid(images))
+        return path
+
+    def say(self, message: str) -> None:
+        """Print a line above the progress bar."""
+        self._bar.write(message)
+
+
+def read_scalars(run_dir: Path) -> list[dict[str, float]]:
+    """Return the logged lines of a run, oldest first."""
+    lines = (run_dir / "scalars.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def _keep_scalars(path: Path, start: int) -> None:
+    """Drop lines after step ``start``, and a last line that a crash cut short."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        try:
+            step = json.loads(line)["step"]
+        except (ValueError, KeyError):
+            break
+        if step <= start:
+            kept.append(line)
+    with replacing(path) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")

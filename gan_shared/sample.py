@@ -1,0 +1,133 @@
+"""Checkpoint and seeds to images: grids, single pictures, arrays, interpolations."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from gan_shared import checkpoint
+from gan_shared.atomic import replacing
+from gan_shared.backend import Backend, Inputs, State
+from gan_shared.config import Config, validate
+from gan_shared.draws import sample_latents
+from gan_shared.errors import unexpected
+from gan_shared.pictures import grid, save_gif, save_png
+
+# Images made at a time, the last batch filled up: one shape, so one compilation.
+BATCH = 64
+# An animation shows this many images side by side, and takes this many frames from one latent to the next.
+GIF_IMAGES, GIF_FRAMES_PER_LATENT = 16, 16
+SUFFIXES = (".png", ".npz", ".gif")
+
+
+def sample(
+    make_backend: Callable[[Config], Backend],
+    source: Path,
+    out: Path,
+    *,
+    num_images: int = 64,
+    seed: int = 0,
+    ema: bool = True,
+    device: str = "auto",
+) -> None:
+    """Write images that a trained generator makes.
+
+    Args:
+        make_backend: the Backend class of gan_torch or gan_jax; either reads the other's checkpoints.
+        source: a run folder (its newest checkpoint) or a checkpoint folder.
+        out: ``.png`` for a grid, ``.npz`` for the arrays ``images`` and ``latents``, ``.gif`` for a walk between
+            latents of ``num_images`` frames, or a new folder for single PNGs.
+        num_images: how many.
+        seed: image i follows from the seed and i alone.
+        ema: whether the averaged generator makes them.
+        device: where to compute, whatever the run was trained on.
+
+    Raises:
+        UserError: the source, the number or the output cannot be used.
+    """
+    if num_images < 1:
+        raise unexpected("num_images", num_images, "a positive number")
+    if not 0 <= seed < 2**63:
+        raise unexpected("seed", seed, f"a number from 0 to {2**63 - 1}")
+    check_output(out)
+    loaded = checkpoint.load_newest(source)
+    config = replace(loaded.config, device=device)
+    validate(config)
+    backend = make_backend(config)
+    state = backend.restore(loaded.tensors)
+    size = config.latent_size
+    if out.suffix.lower() == ".gif":
+        frames = [
+            grid(np.concatenate(list(make_images(backend, state, latents, ema))))
+            for latents in walk(seed, num_images, size)
+        ]
+        return save_gif(out, frames)
+    latents = sample_latents(seed, num_images, size)
+    write(out, make_images(backend, state, latents, ema), latents)
+
+
+def check_output(out: Path) -> None:
+    """Refuse an output that is of no known kind or would mix with what is there.
+
+    Raises:
+        UserError: naming what was found and the choices.
+    """
+    if out.suffix.lower() in SUFFIXES:
+        if out.is_dir():
+            raise unexpected("out", f"the folder {out}", "a file name")
+    elif out.suffix and not out.is_dir():
+        raise unexpected("out", out.suffix, "a kind of file that can be written", (*SUFFIXES, "a folder"))
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise unexpected("out", f"{out}, which is not empty", "a new or empty folder for single pictures")
+
+
+def make_images(backend: Backend, state: State, latents: np.ndarray, ema: bool) -> Iterator[np.ndarray]:
+    """Yield uint8 (up to BATCH, H, W, C) for latents (N, Z), in order."""
+    for first in range(0, len(latents), BATCH):
+        part = latents[first : first + BATCH]
+        filled = np.resize(part, (BATCH, part.shape[1]))
+        yield backend.sample(state, Inputs(latents=filled), ema)[: len(part)]
+
+
+def write(out: Path, batches: Iterator[np.ndarray], latents: np.ndarray) -> None:
+    """Write images as the kind of output that ``out`` names; single pictures are never held at once."""
+    if out.suffix.lower() == ".png":
+        save_png(out, grid(np.concatenate(list(batches))))
+    elif out.suffix.lower() == ".npz":
+        with replacing(out) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, images=np.concatenate(list(batches)), latents=latents)
+    else:
+        digits = max(4, len(str(len(latents) - 1)))
+        with replacing(out) as folder:
+            folder.mkdir()
+            images = (image for batch in batches for image in batch)
+            for i, image in enumerate(images):
+                save_png(folder / f"{i:0{digits}d}.png", image)
+
+
+def walk(seed: int, frames: int, latent_size: int) -> Iterator[np.ndarray]:
+    """Yield latents (GIF_IMAGES, Z) along a closed path through random latents, one array per frame.
+
+    Neighbouring latents are joined on the sphere (White 2016, arXiv:1609.04468): a straight line between two
+    normals passes closer to the origin than the generator has ever seen.
+    """
+    stops = max(2, round(frames / GIF_FRAMES_PER_LATENT))
+    latents = sample_latents(seed, stops * GIF_IMAGES, latent_size).reshape(stops, GIF_IMAGES, latent_size)
+    for frame in range(frames):
+        position = frame * stops / frames
+        stop = int(position)
+        yield slerp(latents[stop], latents[(stop + 1) % stops], position - stop)
+
+
+def slerp(start: np.ndarray, end: np.ndarray, fraction: float) -> np.ndarray:
+    """Interpolate on the sphere between vectors (N, Z); straight where they are parallel."""
+    norms = np.linalg.norm(start, axis=1) * np.linalg.norm(end, axis=1)
+    cosine = np.clip((start * end).sum(1) / norms, -1, 1)
+    angle = np.arccos(cosine)[:, None]
+    sine = np.sin(angle)
+    straight = sine < 1e-6
+    safe = np.where(straight, 1, sine)
+    a = np.where(straight, 1 - fraction, np.sin((1 - fraction) * angle) / safe)
+    b = np.where(straight, fraction, np.sin(fraction * angle) / safe)
+    return (a * start + b * end).astype(np.float32)

@@ -1,0 +1,120 @@
+"""The spine: read this first. Config, data, steps, log, samples, checkpoints; no tensor operation in it."""
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gan_shared import checkpoint, data
+from gan_shared.backend import Backend, Inputs, State
+from gan_shared.config import Config, with_channels
+from gan_shared.data.batches import batches, check_size
+from gan_shared.draws import draw, sample_latents
+from gan_shared.errors import UserError
+from gan_shared.interrupt import Interrupt
+from gan_shared.runlog import RunLog, check_unused
+from gan_shared.schedules import knobs
+
+# Images in a sample grid: eight rows of eight.
+GRID_SIZE = 64
+
+
+class Outcome(NamedTuple):
+    """How a run ended.
+
+    Attributes:
+        run_dir: its folder.
+        step: steps done.
+        interrupted: whether Ctrl-C ended it before its last step.
+        checkpoint: the folder of its last checkpoint.
+    """
+
+    run_dir: Path
+    step: int
+    interrupted: bool
+    checkpoint: Path
+
+
+def train(make_backend: Callable[[Config], Backend], config: Config, run_dir: Path, resume: bool) -> Outcome:
+    """Train from step 0, or from the newest checkpoint of ``run_dir`` when ``resume`` is set.
+
+    Args:
+        make_backend: the Backend class of gan_torch or gan_jax.
+        config: the run.
+        run_dir: the run folder; new or empty unless ``resume`` is set.
+        resume: whether to go on with the run that is there.
+
+    Raises:
+        UserError: the run cannot begin, or its losses are no longer finite.
+    """
+    if not resume:
+        check_unused(run_dir)
+    dataset = data.load(config.data, config.resolution, config.channels)
+    config = with_channels(config, dataset.images.shape[3])
+    check_size(dataset, config)
+    backend = make_backend(config)
+    state, start = begin(backend, config, run_dir, resume, dataset.fingerprint)
+
+    source = {"name": dataset.name, "fingerprint": dataset.fingerprint}
+    written_by = {"backend": backend.name, **backend.versions()}
+    fixed = Inputs(latents=sample_latents(config.seed, GRID_SIZE, config.latent_size))
+    with (
+        RunLog(run_dir, config, start) as runlog,
+        Interrupt() as interrupt,
+        closing(batches(dataset, config, start)) as stream,
+    ):
+        for step, batch in stream:
+            state, scalars = backend.step(state, batch, draw(config, step), knobs(config, step))
+            runlog.advance()
+            done = step + 1
+            last = interrupt.requested or done == config.steps
+            save = last or due(done, config.save_every)
+            if save or due(done, config.log_every):
+                check_finite(scalars, run_dir)
+                runlog.scalars(done, scalars)  # the only synchronisation
+            if last or due(done, config.sample_every):
+                runlog.grid(done, backend.sample(state, fixed))
+            if save:
+                saved = checkpoint.save(run_dir, config, backend.export(state), written_by, source)
+            if last:
+                break
+    return Outcome(run_dir, done, done < config.steps, saved)
+
+
+def begin(
+    backend: Backend, config: Config, run_dir: Path, resume: bool, fingerprint: str
+) -> tuple[State, int]:
+    """Return the state to start from and the number of steps it has done."""
+    # A run that ended before its first checkpoint goes on from step 0, which is the same run.
+    if not resume or not checkpoint.folders(run_dir):
+        return backend.init(), 0
+    saved = checkpoint.load_newest(run_dir)
+    if saved.data["fingerprint"] != fingerprint:
+        raise UserError(
+            f"data: found other images in {config.data} than those of {saved.data['name']} that the run in "
+            f"{run_dir} was trained on, expected the same"
+        )
+    if saved.step >= config.steps:
+        raise UserError(
+            f"steps: found {config.steps}, expected more than the {saved.step} steps that {run_dir} has done"
+        )
+    return backend.restore(saved.tensors), saved.step
+
+
+def due(step: int, every: int) -> bool:
+    """Whether something that happens every ``every`` steps happens after ``step``."""
+    return step % every == 0
+
+
+def check_finite(scalars: Mapping[str, Any], run_dir: Path) -> None:
+    """Stop a run whose losses are no longer finite.
+
+    Raises:
+        UserError: naming the first such step and the last good checkpoint.
+    """
+    first = int(scalars["first_non_finite_step"])
+    if first:
+        raise UserError(
+            f"step {first}: the losses are no longer finite; {checkpoint.last_good(run_dir)}; a lower learning "
+            "rate may help"
+        )

@@ -1,0 +1,84 @@
+"""PyTorch behind the contract of ``gan_shared/backend.py``."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gan_shared.backend import Batch, Inputs
+from gan_shared.config import Config
+from gan_shared.draws import Draws
+from gan_shared.errors import unexpected
+from gan_shared.schedules import Knobs
+from gan_torch import state as states
+from gan_torch.state import State
+from gan_torch.step import make_step, to_uint8
+
+
+class Backend:
+    """PyTorch, on one device. Steps update the state in place and return it.
+
+    Args:
+        config: the run; its channels must be known.
+    """
+
+    name = "torch"
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.device = find_device(config.device)
+        self.dtype = states.dtype(config)
+        # float32 means float32: convolutions on a GPU would otherwise round their inputs to TF32.
+        torch.backends.cudnn.allow_tf32 = False
+        self._step = make_step(config)
+
+    def init(self) -> State:
+        """Return the state at step 0."""
+        return states.create(self.config, self.device)
+
+    def step(
+        self, state: State, batch: Batch, draws: Draws, knobs: Knobs
+    ) -> tuple[State, Mapping[str, Tensor]]:
+        """Play one step."""
+        images = torch.from_numpy(batch.images).to(self.device, non_blocking=True)
+        latents = torch.from_numpy(draws.latents).to(self.device, self.dtype, non_blocking=True)
+        return self._step(state, images, latents, knobs)
+
+    def sample(self, state: State, inputs: Inputs, ema: bool = True) -> np.ndarray:
+        """Make images in evaluation mode."""
+        network = state.generator_ema if ema else state.generator
+        latents = torch.from_numpy(inputs.latents).to(self.device, self.dtype)
+        training = network.training
+        network.eval()
+        with torch.no_grad():
+            images = to_uint8(network(latents))
+        network.train(training)
+        return images.cpu().numpy()
+
+    def export(self, state: State) -> dict[str, np.ndarray]:
+        """Copy the state to NumPy."""
+        return states.export(state)
+
+    def restore(self, tensors: Mapping[str, np.ndarray]) -> State:
+        """Rebuild an exported state."""
+        return states.restore(self.config, self.device, tensors)
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions and the device for the manifest."""
+        device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+        return {"torch": torch.__version__, "numpy": np.__version__, "device": device}
+
+
+def find_device(device: str) -> torch.device:
+    """Choose where to compute.
+
+    Args:
+        device: ``cpu``, ``gpu``, or ``auto`` for a GPU when there is one.
+
+    Raises:
+        UserError: a GPU is asked for and none is seen.
+    """
+    if device == "gpu" and not torch.cuda.is_available():
+        raise unexpected("device", "gpu", "a device that torch sees", ("auto", "cpu"))
+    return torch.device("cpu" if device == "cpu" or not torch.cuda.is_available() else "cuda")

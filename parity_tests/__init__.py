@@ -1,0 +1,1 @@
+"""Equality of the two backends, measured in float64."""

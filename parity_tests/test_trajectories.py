@@ -1,0 +1,56 @@
+"""Runs of 100 steps in both backends, and runs that change backend on the way (the braid)."""
+
+from dataclasses import replace
+
+import pytest
+
+from parity_tests import pair
+from parity_tests.pair import CONFIGS, SMALL, TRAJECTORY, assert_close, distances, run
+
+STEPS = 99  # three strands of 33
+
+
+def whole(name, config, steps=STEPS):
+    backend = pair.backend(name, config)
+    begin = backend.init()
+    first = backend.export(begin)
+    state, logged = run(backend, begin, 0, steps)
+    return first, backend.export(state), logged
+
+
+def braid(order, config, strand=STEPS // 3):
+    """Hand the exported state from one backend to the next after every strand."""
+    tensors, logged = None, []
+    for i, name in enumerate(order):
+        backend = pair.backend(name, config)
+        state = backend.init() if tensors is None else backend.restore(tensors)
+        state, lines = run(backend, state, i * strand, strand)
+        tensors, logged = backend.export(state), logged + lines
+    return tensors, logged
+
+
+def check(ours, logged, begin, theirs, expected):
+    for network, ratio in distances(ours, theirs, begin).items():
+        assert ratio <= TRAJECTORY, f"{network}: {ratio:.3g} of the distance travelled"
+    for step, (line, other) in enumerate(zip(logged, expected, strict=True)):
+        for key in ("discriminator_loss", "generator_loss"):
+            assert_close(line[key], other[key], TRAJECTORY, f"{key} at step {step}")
+
+
+@pytest.mark.parametrize("name", ["dcgan", "dcgan-64", "mse-two-updates"])
+def test_trajectory_and_braid(name):
+    # dcgan-64 at its own batch would take minutes; four images of 64x64 already travel.
+    config = CONFIGS[name]
+    begin, expected, lines = whole("torch", config)
+    _, ours, logged = whole("jax", config)
+    check(ours, logged, begin, expected, lines)
+    for order in (("torch", "jax", "torch"), ("jax", "torch", "jax")):
+        tensors, logged = braid(order, config)
+        check(tensors, logged, begin, expected, lines)
+
+
+def test_a_wrong_constant_shows():
+    """The measure sees what a one-step test cannot: beta2 leaves the first update unchanged."""
+    begin, expected, _ = whole("torch", SMALL, steps=20)
+    _, other, _ = whole("torch", replace(SMALL, beta2=0.9989), steps=20)
+    assert min(distances(other, expected, begin).values()) > 1e4 * TRAJECTORY

@@ -1,0 +1,274 @@
+"""The cache of decoded sets: written once, opened at once, rebuilt when damaged, whole or absent."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tracemalloc
+from collections import namedtuple
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gan_shared.data import folder as folder_source
+from gan_shared.data import load
+from gan_shared.errors import UserError
+
+COUNT = 12
+
+
+@pytest.fixture(autouse=True)
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give each test an empty cache."""
+    monkeypatch.setenv("TWIN_GAN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Twelve pictures in two classes."""
+    pixels = np.random.default_rng(3).integers(0, 256, (COUNT, 16, 16, 3), np.uint8)
+    for number, image in enumerate(pixels):
+        path = tmp_path / "pictures" / ("even", "odd")[number % 2] / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    return tmp_path / "pictures"
+
+
+def entries(cache: Path) -> list[Path]:
+    return sorted((cache / "decoded").iterdir())
+
+
+def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(path: Path) -> None:
+        raise AssertionError(f"{path} is decoded again")
+
+    monkeypatch.setattr(folder_source, "decode", decode)
+
+
+def test_images_are_mapped_read_only(pictures: Path):
+    images = load(str(pictures), 16, None).images
+    assert isinstance(images, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        images[0, 0, 0, 0] = 1
+
+
+def test_a_second_start_decodes_nothing(pictures: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch):
+    first = load(str(pictures), 16, None)
+    forbid_decoding(monkeypatch)
+    second = load(str(pictures), 16, 3)  # what None stood for
+    np.testing.assert_array_equal(second.images, first.images)
+    np.testing.assert_array_equal(second.labels, first.labels)
+    assert second.classes == first.classes == ("even", "odd")
+    assert second.fingerprint == first.fingerprint
+    assert len(entries(fresh)) == 1
+
+
+@pytest.mark.parametrize("change", ["time", "size", "name", "removed", "added"])
+def test_a_changed_source_is_decoded_again(pictures: Path, fresh: Path, change: str):
+    load(str(pictures), 16, None)
+    path = pictures / "even" / "00.png"
+    status = path.stat()
+    if change == "time":
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1000))
+    elif change == "size":
+        path.write_bytes(path.read_bytes() + b"\0")
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    elif change == "name":
+        path.rename(path.with_name("000.png"))
+    elif change == "removed":
+        path.unlink()
+    else:
+        shutil.copy2(path, path.with_name("98.png"))
+    load(str(pictures), 16, None)
+    assert len(entries(fresh)) == 2
+
+
+def test_other_sizes_and_colours_are_other_entries(pictures: Path, fresh: Path):
+    shapes = {
+        load(str(pictures), resolution, channels).images.shape
+        for resolution, channels in ((16, 1), (16, 3), (8, 3))
+    }
+    assert shapes == {(COUNT, 16, 16, 1), (COUNT, 16, 16, 3), (COUNT, 8, 8, 3)}
+    assert len(entries(fresh)) == 3
+
+
+def test_folders_that_agree_in_all_but_pixels_are_told_apart(tmp_path: Path):
+    for name, colour in (("a", 10), ("b", 20)):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (16, 16), (colour,) * 3).save(tmp_path / name / "0.bmp")
+        os.utime(tmp_path / name / "0.bmp", ns=(10**18, 10**18))
+    assert load(str(tmp_path / "a"), 16, 1).images[0, 0, 0, 0] == 10
+    assert load(str(tmp_path / "b"), 16, 1).images[0, 0, 0, 0] == 20
+
+
+def test_the_fingerprint_is_that_of_images_and_labels(tmp_path: Path):
+    images, labels = (
+        np.arange(3 * 256, dtype=np.uint32).astype(np.uint8).reshape(3, 16, 16, 1),
+        np.array([1, 0, 1]),
+    )
+    np.savez(tmp_path / "a.npz", images=images, labels=labels)
+    expected = sha256(b"[3, 16, 16, 1]" + images.tobytes() + b"[3]" + labels.astype("<i8").tobytes())
+    assert load(str(tmp_path / "a.npz"), 16, None).fingerprint == expected.hexdigest()
+    np.save(tmp_path / "a.npy", images)
+    unlabelled = sha256(b"[3, 16, 16, 1]" + images.tobytes())
+    assert load(str(tmp_path / "a.npy"), 16, None).fingerprint == unlabelled.hexdigest()
+
+
+def damage(entry: Path, how: str) -> None:
+    if how == "labels missing":
+        (entry / "labels.npy").unlink()
+    elif how == "images cut":
+        os.truncate(entry / "images.npy", 1000)
+    elif how == "images empty":
+        (entry / "images.npy").write_bytes(b"")
+    elif how == "images of another shape":
+        np.save(entry / "images.npy", np.zeros((COUNT, 8, 8, 3), np.uint8))
+    elif how == "labels of another type":
+        np.save(entry / "labels.npy", np.zeros(COUNT, np.int32))
+    elif how == "meta cut":
+        (entry / "meta.json").write_text('{"count": ')
+    elif how == "meta of another format":
+        meta = json.loads((entry / "meta.json").read_text())
+        (entry / "meta.json").write_text(json.dumps(meta | {"format": 0}))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "labels missing",
+        "images cut",
+        "images empty",
+        "images of another shape",
+        "labels of another type",
+        "meta cut",
+        "meta of another format",
+    ],
+)
+def test_a_damaged_entry_is_rebuilt(pictures: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch, how: str):
+    first = load(str(pictures), 16, None)
+    expected = np.array(first.images)
+    damage(entries(fresh)[0], how)
+    again = load(str(pictures), 16, None)
+    np.testing.assert_array_equal(again.images, expected)
+    assert again.fingerprint == first.fingerprint
+    forbid_decoding(monkeypatch)
+    load(str(pictures), 16, None)
+    assert len(entries(fresh)) == 1
+
+
+def test_two_processes_may_build_at_once(pictures: Path, fresh: Path):
+    program = "import sys; from gan_shared.data import load; print(load(sys.argv[1], 16, None).fingerprint)"
+    command = [sys.executable, "-W", "error", "-c", program, str(pictures)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    prints = {process.communicate(timeout=60)[0] for process in running}
+    assert [process.returncode for process in running] == [0, 0, 0]
+    assert prints == {load(str(pictures), 16, None).fingerprint + "\n"}
+    assert len(entries(fresh)) == 1
+
+
+def finished(cache: Path) -> Path:
+    """The images of the one entry that is complete."""
+    (entry,) = [path for path in entries(cache) if not path.name.startswith(".")]
+    return entry / "images.npy"
+
+
+def test_the_slower_of_two_builders_keeps_the_faster_ones_entry(
+    pictures: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch
+):
+    decode, inner = folder_source.decode, []
+
+    def overtaken(path: Path) -> Image.Image:
+        monkeypatch.setattr(folder_source, "decode", decode)
+        if not inner:
+            inner.append(load(str(pictures), 16, None))
+            inner.append(finished(fresh).stat().st_ino)
+        return decode(path)
+
+    monkeypatch.setattr(folder_source, "MAX_THREADS", 1)
+    monkeypatch.setattr(folder_source, "decode", overtaken)
+    outer = load(str(pictures), 16, None)
+    assert finished(fresh).stat().st_ino == inner[1]
+    np.testing.assert_array_equal(outer.images, inner[0].images)
+    assert len(entries(fresh)) == 1
+
+
+def test_a_disk_that_is_too_small_is_refused_first(
+    pictures: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch
+):
+    forbid_decoding(monkeypatch)
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 7_000_000, 7_000_000))
+    with pytest.raises(UserError) as caught:
+        load(str(pictures), 256, None)
+    # 12 x 256 x 256 x 3 bytes of pixels, 12 x 8 of labels and 100 MB to spare: 102.36 MB.
+    assert f"{fresh / 'decoded'}: found 7 MB free, expected 103 MB" in str(caught.value)
+    assert not fresh.exists()
+
+
+def test_a_header_that_promises_too_much_is_stopped_by_the_disk(tmp_path: Path, fresh: Path):
+    header = bytes([0, 0, 8, 3]) + b"".join(size.to_bytes(4, "big") for size in (2**32 - 1, 4096, 4096))
+    (tmp_path / "a-idx3-ubyte").write_bytes(header)
+    with pytest.raises(UserError, match=r"expected \d+ MB for 4294967295 decoded images"):
+        load(str(tmp_path / "a-idx3-ubyte"), 256, None)
+    assert not fresh.exists()
+
+
+def test_a_disk_that_fills_up_leaves_nothing(pictures: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np.lib.format, "write_array_header_1_0", full)
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); TWIN_GAN_CACHE may"):
+        load(str(pictures), 16, None)
+    assert entries(fresh) == []
+
+
+def test_a_cache_that_is_a_file(pictures: Path, fresh: Path):
+    fresh.write_text("in the way")
+    with pytest.raises(UserError, match=r"cannot be written .*TWIN_GAN_CACHE may name another folder"):
+        load(str(pictures), 16, None)
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "idx"])
+def test_memory_stays_flat(tmp_path: Path, kind: str):
+    images = np.random.default_rng(5).integers(0, 256, (8000, 64, 64), np.uint8)  # 33 MB
+    path = tmp_path / f"images-idx3.{kind}"
+    if kind == "idx":
+        path.write_bytes(bytes([0, 0, 8, 3, 0, 0, 0x1F, 0x40, 0, 0, 0, 64, 0, 0, 0, 64]) + images.tobytes())
+    else:
+        (np.save if kind == "npy" else np.savez)(path, images)
+    first = images[0].copy()
+    del images
+    tracemalloc.start()
+    try:
+        dataset = load(str(path), 64, None)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(dataset.images[0, ..., 0], first)
+    assert peak < 14e6
+
+
+def test_no_more_than_a_few_pictures_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(folder_source, "MAX_THREADS", 1)
+    Image.new("RGB", (16, 16)).save(tmp_path / "000.png")
+    for number in range(1, 200):
+        shutil.copy(tmp_path / "000.png", tmp_path / f"{number:03}.png")
+    decode, begun = folder_source.decode, []
+
+    def counted(path: Path) -> Image.Image:
+        begun.append(path)
+        return decode(path)
+
+    monkeypatch.setattr(folder_source, "decode", counted)
+    chunks = folder_source.source(tmp_path).read(256, 3).images
+    for taken in range(1, 100):
+        next(chunks)
+        assert len(begun) <= taken + 6
+    assert sum(1 for _ in chunks) == 101

@@ -1,0 +1,441 @@
+"""Named sets, arrays, IDX and CIFAR-10 files: what is read, and what is refused with which words."""
+
+import gzip
+import io
+import re
+import struct
+import tarfile
+import zipfile
+from pathlib import Path
+
+import mlxtend
+import numpy as np
+import pooch
+import pytest
+from PIL import Image
+
+from gan_shared.data import load
+from gan_shared.data import named as named_sets
+from gan_shared.errors import UserError
+
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+needs_fashion = pytest.mark.skipif(
+    not FASHION.is_dir(), reason="Debian's package dataset-fashion-mnist is not installed"
+)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give one test an empty cache."""
+    monkeypatch.setenv("TWIN_GAN_CACHE", str(tmp_path / "fresh"))
+    return tmp_path / "fresh"
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(7).integers(0, 256, shape, np.uint8)
+
+
+def idx(values: np.ndarray, kind: int = 8) -> bytes:
+    return (
+        bytes([0, 0, kind, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape) + values.tobytes()
+    )
+
+
+def refused(data: object, *words: str, resolution: int = 32) -> None:
+    """Assert one line of error that holds all words."""
+    with pytest.raises(UserError) as caught:
+        load(str(data), resolution, None)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def saved(path: Path, values: np.ndarray) -> Path:
+    np.save(path, values, allow_pickle=True)
+    return path
+
+
+# --- named sets ---------------------------------------------------------------------------------------------
+
+
+def test_digits_are_mlxtends_with_a_border_of_zeros():
+    # Another reader of the same file, a faster one than mlxtend's own.
+    table = np.loadtxt(Path(mlxtend.__file__).parent / "data/data/mnist_5k.csv.gz", np.uint8, delimiter=",")
+    pixels, labels = table[:, :-1], table[:, -1]
+    dataset = load("mnist-5k", 32, None)
+    assert dataset.images.shape == (5000, 32, 32, 1)
+    assert dataset.images.dtype == np.uint8
+    np.testing.assert_array_equal(dataset.images[:, 2:-2, 2:-2, 0], pixels.reshape(-1, 28, 28))
+    assert dataset.images.sum(dtype=np.int64) == pixels.sum(dtype=np.int64)
+    np.testing.assert_array_equal(dataset.labels, labels)
+    assert dataset.labels is not None
+    assert dataset.labels.dtype == np.int64
+    assert dataset.classes == tuple("0123456789")
+    assert dataset.name == "mnist-5k"
+
+
+def test_digits_of_28_pixels_have_no_border_unless_another_size_is_asked_for(tmp_path: Path):
+    bordered = load("mnist-5k", 32, 1).images[:200]
+    path = saved(tmp_path / "a.npy", bordered[:, 2:-2, 2:-2, 0])
+    np.testing.assert_array_equal(load(str(path), 32, None).images, bordered)
+    small = load(str(path), 28, 3).images
+    np.testing.assert_array_equal(small, np.repeat(bordered[:, 2:-2, 2:-2], 3, axis=3))
+    large = load(str(path), 64, None).images[0, ..., 0]
+    whole = Image.fromarray(bordered[0, ..., 0]).resize((64, 64), Image.Resampling.LANCZOS)
+    np.testing.assert_array_equal(large, whole)
+
+
+@needs_fashion
+def test_fashion_equals_torchvisions_reader(tmp_path: Path):
+    from torchvision.datasets.mnist import read_image_file, read_label_file
+
+    for part in ("images-idx3", "labels-idx1"):
+        packed = (FASHION / f"train-{part}-ubyte.gz").read_bytes()
+        (tmp_path / part).write_bytes(gzip.decompress(packed))
+    dataset = load("fashion-mnist", 28, None)
+    np.testing.assert_array_equal(
+        dataset.images[..., 0], read_image_file(str(tmp_path / "images-idx3")).numpy()
+    )
+    np.testing.assert_array_equal(dataset.labels, read_label_file(str(tmp_path / "labels-idx1")).numpy())
+    assert dataset.classes[9] == "Ankle boot"
+    assert load(str(FASHION), 28, None).fingerprint == dataset.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("mnist", "train-images-idx3-ubyte.gz"),
+        ("fashion-mnist", "train-images-idx3-ubyte.gz"),
+        ("cifar10", "cifar-10-binary.tar.gz"),
+    ],
+)
+def test_a_set_that_cannot_be_fetched_says_what_to_put_where(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch, name: str, file: str
+):
+    def offline(*_: object, **__: object) -> None:
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr(pooch, "retrieve", offline)
+    row = named_sets.NAMED[name].args[0]._replace(packaged=None)  # type: ignore[attr-defined]
+    monkeypatch.setitem(named_sets.NAMED, name, lambda: named_sets._fetched(row))
+    refused(name, file, row.url + file, f"put it into {fresh / 'downloads' / name}", "no route to host")
+    assert not fresh.exists()
+
+
+def test_a_fetch_asks_for_the_pinned_file(fresh: Path, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+
+    def retrieve(url: str, known_hash: str, **where: object) -> None:
+        asked.append((url, known_hash, where["fname"], where["path"]))
+        raise ValueError("SHA256 hash of downloaded file does not match the known hash")
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    refused("mnist", "does not match the known hash")
+    assert asked == [
+        (
+            "https://ossci-datasets.s3.amazonaws.com/mnist/train-images-idx3-ubyte.gz",
+            "sha256:440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+            "train-images-idx3-ubyte.gz",
+            fresh / "downloads" / "mnist",
+        )
+    ]
+
+
+def test_a_file_in_the_cache_is_held_to_its_hash(fresh: Path):
+    folder = fresh / "downloads" / "mnist"
+    folder.mkdir(parents=True)
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(noise(3, 28, 28))))
+    (folder / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(noise(3))))
+    refused("mnist", "train-images-idx3-ubyte.gz", "sha256", "440fcabf73cc", "delete the file")
+    assert not (fresh / "decoded").exists()
+
+
+def test_a_packaged_set_of_another_size_is_refused(
+    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for part, values in (("images-idx3", noise(3, 28, 28)), ("labels-idx1", noise(3) % 10)):
+        (tmp_path / f"train-{part}-ubyte.gz").write_bytes(gzip.compress(idx(values)))
+    row = named_sets.FASHION_MNIST._replace(packaged=tmp_path)
+    monkeypatch.setitem(named_sets.NAMED, "fashion-mnist", lambda: named_sets._fetched(row))
+    refused("fashion-mnist", str(tmp_path), "3 images", "60000")
+
+
+def test_digits_without_mlxtend(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    refused("mnist-5k", "mlxtend", "expected it installed")
+
+
+@pytest.mark.parametrize("data", ["mnits", "", "/no/such/place"])
+def test_an_unknown_name_lists_the_names(data: str):
+    refused(data, repr(data), "no file or folder", "mnist-5k, mnist, fashion-mnist, cifar10")
+
+
+def test_a_path_that_no_system_takes():
+    refused("a" * 5000, "File name too long")
+    refused("a\0b", "null")
+
+
+# --- arrays -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(5, 16, 16), (5, 16, 16, 1), (5, 16, 16, 3)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_npy_pixels_arrive_unchanged(tmp_path: Path, shape: tuple[int, ...], order: str):
+    images = noise(*shape)
+    path = saved(tmp_path / "a.npy", np.asarray(images, order=order))  # type: ignore[call-overload]
+    dataset = load(str(path), 16, None)
+    np.testing.assert_array_equal(dataset.images, images.reshape(5, 16, 16, -1))
+    assert dataset.labels is None
+    assert dataset.classes == ()
+
+
+def test_arrays_of_another_size_are_cut_and_resized_as_pillow_does(tmp_path: Path):
+    images = noise(2, 20, 31, 3)
+    dataset = load(str(saved(tmp_path / "a.npy", images)), 16, 1)
+    for found, image in zip(dataset.images, images, strict=True):
+        grey = Image.fromarray(image[:, 5:25]).convert("L")
+        np.testing.assert_array_equal(found[..., 0], grey.resize((16, 16), Image.Resampling.LANCZOS))
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_npz_images_and_labels(tmp_path: Path, save):
+    images, labels = noise(6, 16, 16), np.array([2, 0, 1, 2, 0, 2], np.int16)
+    save(tmp_path / "a.npz", other=noise(2, 2), images=images, labels=labels)
+    dataset = load(str(tmp_path / "a.npz"), 16, None)
+    np.testing.assert_array_equal(dataset.images[..., 0], images)
+    np.testing.assert_array_equal(dataset.labels, labels)
+    assert dataset.classes == ("0", "1", "2")
+
+
+def test_npz_without_the_name_images_gives_its_first_array(tmp_path: Path):
+    images = noise(3, 16, 16, 3)
+    np.savez(tmp_path / "a.npz", labels=np.arange(3), train=images, test=noise(4, 16, 16))
+    np.testing.assert_array_equal(load(str(tmp_path / "a.npz"), 16, None).images, images)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (np.zeros((4, 16, 16), np.float32), ["float32 values", "uint8 values from 0 to 255"]),
+        (np.zeros((4, 16), np.uint8), ["shape (4, 16)", "(N, H, W, 3)"]),
+        (np.zeros((4, 3, 16, 16), np.uint8), ["shape (4, 3, 16, 16)", "(N, H, W, 1)"]),
+        (np.zeros((), np.uint8), ["shape ()"]),
+        (np.zeros((0, 16, 16), np.uint8), ["0 images", "at least one"]),
+        (np.zeros((4, 0, 16), np.uint8), ["16 x 0 pixels"]),
+        (np.zeros((4, 3, 3), np.uint8), ["3 x 3 pixels", "at least 8"]),
+        (np.array([{"a": 1}, None]), ["pickled Python objects, which are never loaded"]),
+    ],
+)
+def test_arrays_that_are_no_images(tmp_path: Path, values: np.ndarray, words: list[str]):
+    refused(saved(tmp_path / "a.npy", values), "a.npy", *words)
+    np.savez(tmp_path / "a.npz", images=values)
+    refused(tmp_path / "a.npz", "a.npz: images", *words)
+
+
+class Trap:
+    """Fails the test when it is unpickled."""
+
+    def __reduce__(self):
+        return pytest.fail, ("a pickle was loaded",)
+
+
+@pytest.mark.parametrize("field", ["images", "labels"])
+def test_pickles_are_never_loaded(tmp_path: Path, field: str):
+    arrays = {"images": noise(2, 16, 16), "labels": np.arange(2), field: np.array([Trap(), Trap()])}
+    np.savez(tmp_path / "a.npz", **arrays)
+    refused(tmp_path / "a.npz", f"a.npz: {field}", "pickled Python objects, which are never loaded")
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (np.arange(3), ["shape (3,)", "shape (4,)"]),
+        (np.zeros(4), ["float64", "integers"]),
+        (np.array([0, -1, 2, 3]), ["from -1 to 3", "0 to 65535"]),
+        (np.array([0, 1, 2, 10**9]), ["from 0 to 1000000000"]),
+        (np.zeros((4, 1), int), ["shape (4, 1)"]),
+    ],
+)
+def test_npz_labels_that_do_not_fit(tmp_path: Path, fresh: Path, labels: np.ndarray, words: list[str]):
+    np.savez(tmp_path / "a.npz", images=noise(4, 16, 16), labels=labels)
+    refused(tmp_path / "a.npz", "a.npz: labels", *words)
+    assert not fresh.exists()
+
+
+def test_npz_with_labels_only_or_in_fortran_order(tmp_path: Path):
+    np.savez(tmp_path / "a.npz", labels=np.arange(3))
+    refused(tmp_path / "a.npz", "['labels']", "an array called images")
+    np.savez(tmp_path / "b.npz", images=np.asfortranarray(noise(3, 16, 16)))
+    refused(tmp_path / "b.npz", "Fortran order", "ascontiguousarray")
+
+
+def test_npz_whose_pixels_are_not_as_many_as_announced(tmp_path: Path):
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        buffer, {"descr": "|u1", "fortran_order": False, "shape": (10**6, 16, 16)}
+    )
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("images.npy", buffer.getvalue() + bytes(1000))
+    refused(tmp_path / "a.npz", "1000 bytes of pixels", "256000000")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+@pytest.mark.parametrize("kept", [0, 5, 100, 600])
+def test_truncated_arrays(tmp_path: Path, fresh: Path, suffix: str, kept: int):
+    path = tmp_path / f"a{suffix}"
+    (np.save if suffix == ".npy" else np.savez)(path, noise(4, 16, 16))
+    path.write_bytes(path.read_bytes()[:kept])
+    refused(path, f"a{suffix}", "unreadable file")
+    assert not list(fresh.rglob("*.npy"))
+
+
+def test_npz_with_a_flipped_byte_fails_its_checksum(tmp_path: Path, fresh: Path):
+    path = tmp_path / "a.npz"
+    np.savez(path, noise(4, 16, 16))
+    damaged = bytearray(path.read_bytes())
+    damaged[500] ^= 1
+    path.write_bytes(damaged)
+    refused(path, "CRC")
+    assert not list(fresh.rglob("*.npy"))
+    assert not list(fresh.rglob("*partial*"))
+
+
+# --- IDX ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("shape", [(4, 16, 16), (4, 16, 16, 3)])
+def test_idx_with_its_labels(tmp_path: Path, packed: bool, shape: tuple[int, ...]):
+    images, labels = noise(*shape), np.array([3, 1, 0, 1], np.uint8)
+    ending = ".gz" if packed else ""
+    pack = gzip.compress if packed else bytes
+    path = tmp_path / f"my-images-idx{len(shape)}-ubyte{ending}"
+    path.write_bytes(pack(idx(images)))
+    (tmp_path / f"my-labels-idx1-ubyte{ending}").write_bytes(pack(idx(labels)))
+    dataset = load(str(path), 16, None)
+    np.testing.assert_array_equal(dataset.images, images.reshape(4, 16, 16, -1))
+    np.testing.assert_array_equal(dataset.labels, labels)
+    assert dataset.classes == ("0", "1", "2", "3")
+
+
+def test_a_folder_of_idx_files_and_one_without_labels(tmp_path: Path):
+    images = noise(4, 28, 28)
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(images))
+    dataset = load(str(tmp_path), 28, None)
+    np.testing.assert_array_equal(dataset.images[..., 0], images)
+    assert dataset.labels is None
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", ["(none)"]),
+        (b"\x89PNG\r\n", ["89 50 4e 47", "IDX file"]),
+        (idx(noise(4, 16, 16), kind=13), ["type 0x0d", "unsigned bytes"]),
+        (idx(noise(4)), ["shape (4,)"]),
+        (idx(noise(4, 16, 16))[:9], ["in its header"]),
+        (idx(noise(4, 16, 16))[:-1], ["after 3 images", "4 images"]),
+        (idx(noise(4, 16, 16)) + b"x", ["more bytes after its last image"]),
+        (gzip.compress(idx(noise(4, 16, 16)))[:-20], ["unreadable file"]),
+        (gzip.compress(b"")[:4], ["unreadable file"]),
+    ],
+)
+def test_idx_files_that_are_damaged(tmp_path: Path, fresh: Path, content: bytes, words: list[str]):
+    path = tmp_path / "a-idx3-ubyte"
+    path.write_bytes(content)
+    refused(path, "a-idx3-ubyte", *words)
+    assert not list(fresh.rglob("*.npy"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (idx(noise(3)), ["shape (3,)", "4 images"]),
+        (idx(noise(4))[:-1], ["3 bytes"]),
+        (idx(noise(4), kind=12), ["0x0c"]),
+    ],
+)
+def test_idx_labels_that_do_not_fit(tmp_path: Path, labels: bytes, words: list[str]):
+    (tmp_path / "a-images-idx3-ubyte").write_bytes(idx(noise(4, 16, 16)))
+    (tmp_path / "a-labels-idx1-ubyte").write_bytes(labels)
+    refused(tmp_path / "a-images-idx3-ubyte", "a-labels-idx1-ubyte", *words)
+
+
+# --- CIFAR-10 -----------------------------------------------------------------------------------------------
+
+
+def cifar_files(labels: np.ndarray, images: np.ndarray) -> dict[str, bytes]:
+    """Two batches in CIFAR-10's layout, written by the description: label, then R, G and B row by row."""
+    records = [
+        bytes([label]) + b"".join(image[:, :, colour].tobytes() for colour in range(3))
+        for label, image in zip(labels, images, strict=True)
+    ]
+    return {"data_batch_1.bin": b"".join(records[:3]), "data_batch_2.bin": b"".join(records[3:])}
+
+
+def tarred(path: Path, files: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in reversed(files.items()):
+            info = tarfile.TarInfo(f"../cifar-10-batches-bin/{name}")
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def test_cifar_from_the_archive_and_from_its_folder(tmp_path: Path):
+    labels, images = np.array([9, 0, 3, 3, 6], np.uint8), noise(5, 32, 32, 3)
+    files = cifar_files(labels, images)
+    folder = tmp_path / "in" / "cifar-10-batches-bin"
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    (folder / "test_batch.bin").write_bytes(b"not read")
+    before = set(tmp_path.rglob("*"))
+    path = tarred(tmp_path / "in" / "cifar-10-binary.tar.gz", {"test_batch.bin": b"not read", **files})
+    archive = load(str(path), 32, None)
+    np.testing.assert_array_equal(archive.images, images)
+    np.testing.assert_array_equal(archive.labels, labels)
+    assert archive.classes[9] == "truck"
+    assert set(tmp_path.rglob("*")) - before == {path}
+    assert load(str(folder), 32, None).fingerprint == archive.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"data_batch_1.bin": bytes(3073 + 10)}, ["data_batch_1.bin", "10 bytes after", "3073"]),
+        ({"data_batch_1.bin": b"\x0a" + bytes(3072)}, ["label 10", "0 to 9"]),
+        ({"readme.txt": b"hello"}, ["no data_batch_*.bin"]),
+    ],
+)
+def test_cifar_archives_that_are_damaged(tmp_path: Path, files: dict[str, bytes], words: list[str]):
+    refused(tarred(tmp_path / "a.tar.gz", files), "a.tar.gz", *words)
+
+
+def test_cifar_archive_that_is_cut_short(tmp_path: Path):
+    path = tarred(tmp_path / "a.tar.gz", {"data_batch_1.bin": noise(3073 * 20).tobytes()})
+    path.write_bytes(path.read_bytes()[:-1000])
+    refused(path, "a.tar.gz", "unreadable file")
+    path.write_text("no archive")
+    refused(path, "a.tar.gz", "unreadable file")
+
+
+# --- other files --------------------------------------------------------------------------------------------
+
+
+def test_a_file_of_unknown_kind_lists_the_kinds(tmp_path: Path):
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    refused(tmp_path / "a.parquet", "a.parquet", "unknown kind (.parquet)", "choices: .npy, .npz", "IDX")
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = saved(tmp_path / "a.npy", noise(2, 16, 16))
+
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    # The tests may run as root, whom no permission stops.
+    monkeypatch.setattr("builtins.open", denied)
+    with pytest.raises(UserError, match=re.escape("a.npy: found an unreadable file (Permission denied)")):
+        load(str(path), 16, None)
