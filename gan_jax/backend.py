@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from gan_shared.schedules import Knobs
 
 
 class Backend:
-    """JAX, on one device. Steps are compiled once and take over the memory of the state they are given.
+    """JAX, on one device. A state that a step was given must not be used again.
 
     Args:
         config: the run; its channels must be known.
@@ -34,6 +35,7 @@ class Backend:
             jax.config.update("jax_enable_x64", True)
         self.device = find_device(config.device)
         self.dtype = states.dtype(config)
+        # Donated: the new state takes over the memory of the old one.
         self._step = jax.jit(make_step(config), donate_argnums=0)
         self._generate = jax.jit(partial(_generate, config))
 
@@ -41,14 +43,12 @@ class Backend:
         """Return the state at step 0."""
         return states.create(self.config, self.device)
 
-    def step(
-        self, state: State, batch: Batch, draws: Draws, knobs: Knobs
-    ) -> tuple[State, Mapping[str, Array]]:
+    def step(self, state: State, batch: Batch, draws: Draws, knobs: Knobs) -> tuple[State, Mapping[str, Array]]:
         """Play one step."""
         inputs = (
             batch.images,
             draws.latents.astype(self.dtype),
-            Knobs(*(np.asarray(knob, self.dtype) for knob in knobs)),
+            jax.tree.map(lambda knob: np.asarray(knob, self.dtype), knobs),
         )
         return self._step(state, *jax.device_put(inputs, self.device))
 
@@ -71,7 +71,7 @@ class Backend:
         return {"jax": jax.__version__, "numpy": np.__version__, "device": self.device.device_kind}
 
 
-def find_device(device: str) -> jax.Device:
+def find_device(device: str) -> Any:
     """Choose where to compute.
 
     Args:

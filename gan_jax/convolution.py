@@ -35,9 +35,7 @@ def convolve(x: Array, kernel: Array, stride: int, padding: int) -> Array:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def convolve_transpose(
-    x: Array, kernel: Array, stride: int, padding: int, output_padding: tuple[int, int]
-) -> Array:
+def convolve_transpose(x: Array, kernel: Array, stride: int, padding: int, output_padding: tuple[int, int]) -> Array:
     """T: the transpose of ``convolve`` with respect to its input.
 
     Args:
@@ -79,9 +77,7 @@ def weight_gradient(larger: Array, smaller: Array, kernel_size: int, stride: int
     """
     shape = (kernel_size, kernel_size, larger.shape[3], smaller.shape[3])
     placeholder = jax.ShapeDtypeStruct(shape, larger.dtype)
-    transpose = jax.linear_transpose(
-        lambda kernel: _library_convolve(larger, kernel, stride, padding), placeholder
-    )
+    transpose = jax.linear_transpose(lambda kernel: _library_convolve(larger, kernel, stride, padding), placeholder)
     (gradient,) = transpose(smaller)
     return gradient
 
@@ -89,9 +85,7 @@ def weight_gradient(larger: Array, smaller: Array, kernel_size: int, stride: int
 def _library_convolve(x: Array, kernel: Array, stride: int, padding: int) -> Array:
     """Convolve with XLA's own convolution; see ``convolve``."""
     pads = [(padding, padding)] * 2
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), pads, dimension_numbers=AXES, precision=PRECISION
-    )
+    return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=AXES, precision=PRECISION)
 
 
 def _convolve_fwd(x, kernel, stride, padding):

@@ -6,12 +6,16 @@ transposed; a transposed convolution keeps the kernel of the convolution it tran
 both. Integers are int64 outside and int32 here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
+from flax import linen as nn
+from flax import struct, traverse_util
+
+from gan_shared.initial import Initial
 
 TORCH_NAMES = {
     "kernel": "weight",
@@ -22,6 +26,41 @@ TORCH_NAMES = {
 }
 TO_TORCH = {4: (3, 2, 0, 1), 2: (1, 0)}
 TO_FLAX = {4: (2, 3, 1, 0), 2: (1, 0)}
+
+
+class Declared(struct.PyTreeNode, nn.meta.AxisMetadata):
+    """A tensor with the declaration of how it begins, as ``Module.init`` makes it.
+
+    Attributes:
+        value: a placeholder of the right shape and type.
+        initial: how the tensor begins.
+    """
+
+    value: Any
+    initial: Initial = struct.field(pytree_node=False)
+
+    def unbox(self) -> Any:
+        """Return the bare placeholder."""
+        return self.value
+
+    def replace_boxed(self, val: Any) -> "Declared":
+        """Return the same declaration around another value."""
+        return self.replace(value=val)
+
+    def add_axis(self, index: int, params: dict[Any, Any]) -> "Declared":
+        """Keep the declaration: mapped layers begin each copy alike."""
+        del index, params
+        return self
+
+    def remove_axis(self, index: int, params: dict[Any, Any]) -> "Declared":
+        """Keep the declaration."""
+        del index, params
+        return self
+
+
+def declare(initial: Initial) -> Callable[..., Any]:
+    """Return a linen initialiser that draws nothing and carries ``initial``."""
+    return lambda key, shape, dtype=jnp.float32: Declared(jnp.zeros(shape, dtype), initial)
 
 
 def torch_name(path: tuple[str, ...]) -> str:
@@ -53,8 +92,9 @@ def from_torch(tensors: Mapping[str, np.ndarray], like: Mapping[str, Any]) -> di
         tensors: by torch's names, in torch's layouts; all that ``like`` needs must be there.
         like: tree of arrays or of their shapes and types.
     """
+    wanted: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(like)
     leaves = {}
-    for path, leaf in traverse_util.flatten_dict(like).items():
+    for path, leaf in wanted.items():
         array = tensors[torch_name(path)]
         leaves[path] = np.ascontiguousarray(array.transpose(_axes(TO_FLAX, path, array.ndim)))
         leaves[path] = leaves[path].reshape(leaf.shape).astype(leaf.dtype)

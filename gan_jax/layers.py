@@ -4,52 +4,14 @@ Shapes are given as axes by name: batch, height, width, channel, in the order th
 Every layer declares how its tensors begin (``gan_shared/initial.py``) and draws nothing itself.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax import struct
 from jax import Array, lax
 
 from gan_jax.convolution import convolve, convolve_transpose
+from gan_jax.interop import declare
 from gan_shared.initial import ONES, ZEROS, Initial
-
-
-class Declared(struct.PyTreeNode, nn.meta.AxisMetadata):
-    """A tensor with the declaration of how it begins, as ``Module.init`` makes it.
-
-    Attributes:
-        value: a placeholder of the right shape and type.
-        initial: how the tensor begins.
-    """
-
-    value: Any
-    initial: Initial = struct.field(pytree_node=False)
-
-    def unbox(self) -> Any:
-        """Return the bare placeholder."""
-        return self.value
-
-    def replace_boxed(self, val: Any) -> "Declared":
-        """Return the same declaration around another value."""
-        return self.replace(value=val)
-
-    def add_axis(self, index: int, params: dict[Any, Any]) -> "Declared":
-        """Keep the declaration: mapped layers begin each copy alike."""
-        del index, params
-        return self
-
-    def remove_axis(self, index: int, params: dict[Any, Any]) -> "Declared":
-        """Keep the declaration."""
-        del index, params
-        return self
-
-
-def _declare(initial: Initial) -> Callable[..., Declared]:
-    """Return a linen initialiser that draws nothing and carries ``initial``."""
-    return lambda key, shape, dtype=jnp.float32: Declared(jnp.zeros(shape, dtype), initial)
 
 
 class Conv(nn.Module):
@@ -78,7 +40,7 @@ class Conv(nn.Module):
         height' = floor((height + 2 padding - kernel size) / stride) + 1, width' likewise.
         """
         shape = (self.kernel_size, self.kernel_size, self.in_channels, self.out_channels)
-        kernel = self.param("kernel", _declare(self.weight_initial), shape)
+        kernel = self.param("kernel", declare(self.weight_initial), shape)
         return convolve(x, kernel, self.stride, self.padding)
 
 
@@ -111,7 +73,7 @@ class ConvTranspose(nn.Module):
         """
         # The kernel of the convolution that this one transposes: from the output's channels to the input's.
         shape = (self.kernel_size, self.kernel_size, self.out_channels, self.in_channels)
-        kernel = self.param("kernel", _declare(self.weight_initial), shape)
+        kernel = self.param("kernel", declare(self.weight_initial), shape)
         return convolve_transpose(x, kernel, self.stride, self.padding, (self.output_padding,) * 2)
 
 
@@ -141,11 +103,11 @@ class BatchNorm(nn.Module):
             ValueError: training on one value per channel, whose variance says nothing.
         """
         shape = (self.channels,)
-        scale = self.param("scale", _declare(self.scale_initial), shape)
-        bias = self.param("bias", _declare(ZEROS), shape)
-        running_mean = self.variable("batch_stats", "mean", _declare(ZEROS), None, shape)
-        running_var = self.variable("batch_stats", "var", _declare(ONES), None, shape)
-        tracked = self.variable("batch_stats", "num_batches_tracked", _declare(ZEROS), None, (), jnp.int32)
+        scale = self.param("scale", declare(self.scale_initial), shape)
+        bias = self.param("bias", declare(ZEROS), shape)
+        running_mean = self.variable("batch_stats", "mean", declare(ZEROS), None, shape)
+        running_var = self.variable("batch_stats", "var", declare(ONES), None, shape)
+        tracked = self.variable("batch_stats", "num_batches_tracked", declare(ZEROS), None, (), jnp.int32)
         if not train:
             return _normalize(x, running_mean.value, running_var.value, scale, bias, self.epsilon)
         count = x.shape[0] * x.shape[1] * x.shape[2]

@@ -45,8 +45,8 @@ class Adam(NamedTuple):
         parameters: Any,
         gradients: Any,
         moments: Moments,
-        learning_rate: Array,
-        beta2_complement: Array,
+        learning_rate: Array | float,
+        beta2_complement: Array | float,
     ) -> tuple[Any, Moments]:
         """Take one step and return the new parameters and moments; the old ones must not be used again.
 
@@ -57,15 +57,13 @@ class Adam(NamedTuple):
             learning_rate: step size.
             beta2_complement: 1 - decay of the squared gradient average.
         """
-        step = moments.step + 1
+        step, complement = moments.step + 1, jnp.asarray(beta2_complement)
         exp_avg = optax.tree.update_moment(gradients, moments.exp_avg, self.beta1, 1)
-        exp_avg_sq = jax.tree.map(
-            lambda v, g: (1 - beta2_complement) * v + beta2_complement * g * g, moments.exp_avg_sq, gradients
-        )
+        exp_avg_sq = jax.tree.map(lambda v, g: (1 - complement) * v + complement * g * g, moments.exp_avg_sq, gradients)
         # 1 - beta^t, exact in float32 too, where optax loses five digits for beta2 = 0.999.
-        steps = step.astype(beta2_complement.dtype)
+        steps = step.astype(complement.dtype)
         correction1 = 1 - jnp.asarray(self.beta1, steps.dtype) ** steps
-        correction2 = jnp.sqrt(-jnp.expm1(steps * jnp.log1p(-beta2_complement)))
+        correction2 = jnp.sqrt(-jnp.expm1(steps * jnp.log1p(-complement)))
         updates = jax.tree.map(
             lambda m, v: -(learning_rate / correction1) * m / (jnp.sqrt(v) / correction2 + self.epsilon),
             exp_avg,

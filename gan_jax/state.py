@@ -11,7 +11,6 @@ from flax import traverse_util
 from jax import Array
 
 from gan_jax import interop, models
-from gan_jax.layers import Declared
 from gan_jax.optimizers import Adam, Moments
 from gan_shared import checkpoint, initial
 from gan_shared.config import Config
@@ -39,7 +38,7 @@ class State(NamedTuple):
     first_non_finite_step: Array
 
 
-def create(config: Config, device: jax.Device) -> State:
+def create(config: Config, device: Any) -> State:
     """Return the state at step 0 on ``device``, its weights drawn from the seed."""
     declared = _declared(config)
     drawn = {name: _draw(config, name, variables) for name, variables in declared.items()}
@@ -65,7 +64,7 @@ def export(state: State) -> dict[str, np.ndarray]:
     return tensors | {"game/step": np.array(state.step, np.int64)}
 
 
-def restore(config: Config, device: jax.Device, tensors: Mapping[str, np.ndarray]) -> State:
+def restore(config: Config, device: Any, tensors: Mapping[str, np.ndarray]) -> State:
     """Rebuild the state that ``export`` described.
 
     Raises:
@@ -97,13 +96,13 @@ def _draw(config: Config, network: str, variables: dict[str, Any]) -> dict[str, 
     """Draw the initial values of a network's parameters and buffers."""
     declared = {}
     for (_, *path), leaf in traverse_util.flatten_dict(variables).items():
-        assert isinstance(leaf, Declared), "a layer left a tensor undeclared"
+        assert isinstance(leaf, interop.Declared), "a layer left a tensor undeclared"
         shape = interop.torch_shape(tuple(path), leaf.value.shape)
         declared[interop.torch_name(tuple(path))] = (shape, leaf.initial)
     return initial.tensors(config.seed, network, declared)
 
 
-def _place(config: Config, device: jax.Device, tensors: Mapping[str, np.ndarray]) -> State:
+def _place(config: Config, device: Any, tensors: Mapping[str, np.ndarray]) -> State:
     """Fill the variables and put them on ``device``; moments that are absent begin at zero."""
     shapes = jax.tree.map(lambda leaf: _typed(leaf, config), nn.meta.unbox(_declared(config)))
     shapes["generator_ema"] = shapes["generator"]
@@ -112,12 +111,17 @@ def _place(config: Config, device: jax.Device, tensors: Mapping[str, np.ndarray]
         prefix = f"{network}/"
         values = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         parts[network] = {name: interop.from_torch(values, tree) for name, tree in shapes[network].items()}
-    moments = {
-        f"{network}_moments": _moments(config, network, parts[network]["params"], tensors)
-        for network in checkpoint.TRAINED
-    }
-    step = np.array(tensors.get("game/step", 0), np.int32)
-    state = State(**parts, **moments, step=step, first_non_finite_step=np.zeros_like(step))
+    moments = {name: _moments(config, name, parts[name]["params"], tensors) for name in checkpoint.TRAINED}
+    step = jnp.asarray(tensors.get("game/step", 0), jnp.int32)
+    state = State(
+        generator=parts["generator"],
+        discriminator=parts["discriminator"],
+        generator_ema=parts["generator_ema"],
+        generator_moments=moments["generator"],
+        discriminator_moments=moments["discriminator"],
+        step=step,
+        first_non_finite_step=jnp.zeros_like(step),
+    )
     # Committed to the device like the step's results, so that both meet one compilation; and copied, as a
     # donated state must own its buffers.
     return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True, device=device), state)
@@ -129,19 +133,16 @@ def _typed(leaf: jax.ShapeDtypeStruct, config: Config) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, dtype(config) if floating else leaf.dtype)
 
 
-def _moments(
-    config: Config, network: str, parameters: dict[str, Any], tensors: Mapping[str, np.ndarray]
-) -> Moments:
+def _moments(config: Config, network: str, parameters: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> Moments:
     """Begin a network's moments at zero and overwrite them with what ``tensors`` holds."""
     moments = Adam(config.beta1).init(parameters)
-    saved = {}
+    names, saved = list(interop.to_torch(parameters)), {}
     for key in ("exp_avg", "exp_avg_sq"):
-        named = {
-            name: tensors.get(checkpoint.moment_name(network, name, key))
-            for name in interop.to_torch(parameters)
-        }
-        if all(value is not None for value in named.values()):
-            saved[key] = interop.from_torch(named, parameters)
-            steps = [tensors[checkpoint.moment_name(network, name, "step")] for name in named]
-            saved["step"] = np.array(steps[0], np.int32)
+        found = {name: tensors.get(checkpoint.moment_name(network, name, key)) for name in names}
+        present = {name: value for name, value in found.items() if value is not None}
+        if present:
+            saved[key] = interop.from_torch(present, parameters)
+    step = tensors.get(checkpoint.moment_name(network, names[0], "step"))
+    if step is not None:
+        saved["step"] = jnp.asarray(step, jnp.int32)
     return moments._replace(**saved)

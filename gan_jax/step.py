@@ -30,6 +30,13 @@ class Judgement(NamedTuple):
     fake_logit: Array
 
 
+class _Fakes(NamedTuple):
+    """Generated images, and what brings their gradient back to the generator's parameters."""
+
+    images: Array
+    pullback: Callable[[Array], tuple[Any]]
+
+
 def make_step(config: Config) -> Callable[..., tuple[State, dict[str, Array]]]:
     """Build the step of ``config``: (state, images, latents, knobs) -> (state, scalars).
 
@@ -38,22 +45,20 @@ def make_step(config: Config) -> Callable[..., tuple[State, dict[str, Array]]]:
     of batch normalisation advance once in every forward: in the generator once per row of latents, in the
     discriminator twice per discriminator update (reals, then fakes) and once in the generator's update.
     """
-    loss, adam = LOSSES[config.loss], Adam(config.beta1)
-    generator, discriminator = models.generator(config), models.discriminator(config)
+    updates = config.discriminator_updates
 
     def step(state: State, images: Array, latents: Array, knobs: Knobs) -> tuple[State, dict[str, Array]]:
         finite = jnp.ones((), bool)
-        for update in range(config.discriminator_updates):
-            # Where the generator's update reuses the last fakes, their pullback is kept for it.
-            state, fakes, pullback = generate(state, latents[update])
-            state, judged = update_discriminator(state, to_float(images[update], latents.dtype), fakes, knobs)
+        for update in range(updates):
+            state, fakes = _generate(config, state, latents[update])
+            reals = to_float(images[update], latents.dtype)
+            state, judged = update_discriminator(config, state, reals, fakes, knobs)
             finite &= jnp.isfinite(judged.loss)
         if config.fresh_latents:
-            state, fakes, pullback = generate(state, latents[-1])
-        state, generator_loss = update_generator(state, fakes, pullback, knobs)
+            state, fakes = _generate(config, state, latents[-1])
+        state, generator_loss = update_generator(config, state, fakes, knobs)
         finite &= jnp.isfinite(generator_loss)
-        state = update_average(state, knobs)
-        state = count_step(state, finite)
+        state = count_step(update_average(state, knobs), finite)
         return state, {
             "discriminator_loss": judged.loss,
             "generator_loss": generator_loss,
@@ -62,76 +67,54 @@ def make_step(config: Config) -> Callable[..., tuple[State, dict[str, Array]]]:
             "first_non_finite_step": state.first_non_finite_step,
         }
 
-    def generate(state: State, latents: Array) -> tuple[State, Array, Callable]:
-        """Make fakes, and the function that pulls their gradient back to the generator's parameters."""
-
-        def forward(parameters):
-            return _forward(generator, parameters, state.generator, latents)
-
-        fakes, pullback, buffers = jax.vjp(forward, state.generator["params"], has_aux=True)
-        return state._replace(generator={**state.generator, **buffers}), fakes, pullback
-
-    def update_discriminator(
-        state: State, reals: Array, fakes: Array, knobs: Knobs
-    ) -> tuple[State, Judgement]:
-        """Judge reals, then fakes, and move the discriminator down its loss."""
-
-        def mean_loss(parameters):
-            real_logits, buffers = _forward(discriminator, parameters, state.discriminator, reals)
-            fake_logits, buffers = _forward(discriminator, parameters, buffers, fakes)
-            mean = loss.discriminator(real_logits, fake_logits).mean()
-            return mean, (Judgement(mean, real_logits.mean(), fake_logits.mean()), buffers)
-
-        parameters = state.discriminator["params"]
-        gradients, (judged, buffers) = jax.grad(mean_loss, has_aux=True)(parameters)
-        parameters, moments = adam.update(
-            parameters,
-            gradients,
-            state.discriminator_moments,
-            knobs.discriminator_learning_rate,
-            knobs.beta2_complement,
-        )
-        discriminator_state = {"params": parameters, **buffers}
-        return state._replace(discriminator=discriminator_state, discriminator_moments=moments), judged
-
-    def update_generator(
-        state: State, fakes: Array, pullback: Callable, knobs: Knobs
-    ) -> tuple[State, Array]:
-        """Judge fakes and move the generator down its loss."""
-
-        def mean_loss(images):
-            logits, buffers = _forward(
-                discriminator, state.discriminator["params"], state.discriminator, images
-            )
-            return loss.generator(logits).mean(), buffers
-
-        (mean, buffers), gradient = jax.value_and_grad(mean_loss, has_aux=True)(fakes)
-        (gradients,) = pullback(gradient)
-        parameters, moments = adam.update(
-            state.generator["params"],
-            gradients,
-            state.generator_moments,
-            knobs.generator_learning_rate,
-            knobs.beta2_complement,
-        )
-        state = state._replace(
-            generator={**state.generator, "params": parameters},
-            discriminator={**state.discriminator, **buffers},
-            generator_moments=moments,
-        )
-        return state, mean
-
     return step
 
 
-def to_float(images: Array, dtype: Any) -> Array:
-    """Map uint8 images (batch, height, width, channel) to [-1, 1]."""
-    return images.astype(dtype) / 127.5 - 1
+def update_discriminator(
+    config: Config, state: State, reals: Array, fakes: _Fakes, knobs: Knobs
+) -> tuple[State, Judgement]:
+    """Judge reals, then fakes, and move the discriminator down its loss."""
+    discriminator = models.discriminator(config)
+
+    def mean_loss(parameters: Any) -> tuple[Array, tuple[Judgement, dict[str, Any]]]:
+        real_logits, buffers = _forward(discriminator, parameters, state.discriminator, reals)
+        fake_logits, buffers = _forward(discriminator, parameters, buffers, fakes.images)
+        loss = LOSSES[config.loss].discriminator(real_logits, fake_logits).mean()
+        return loss, (Judgement(loss, real_logits.mean(), fake_logits.mean()), buffers)
+
+    parameters = state.discriminator["params"]
+    gradients, (judged, buffers) = jax.grad(mean_loss, has_aux=True)(parameters)
+    parameters, moments = Adam(config.beta1).update(
+        parameters,
+        gradients,
+        state.discriminator_moments,
+        knobs.discriminator_learning_rate,
+        knobs.beta2_complement,
+    )
+    moved = {"params": parameters, **buffers}
+    return state._replace(discriminator=moved, discriminator_moments=moments), judged
 
 
-def to_uint8(images: Array) -> Array:
-    """Map images (batch, height, width, channel) in [-1, 1] to the nearest uint8, ties to even."""
-    return jnp.rint((images + 1) * 127.5).clip(0, 255).astype(jnp.uint8)
+def update_generator(config: Config, state: State, fakes: _Fakes, knobs: Knobs) -> tuple[State, Array]:
+    """Judge fakes and move the generator down its loss."""
+    discriminator, judge = models.discriminator(config), state.discriminator
+
+    def mean_loss(images: Array) -> tuple[Array, dict[str, Any]]:
+        logits, buffers = _forward(discriminator, judge["params"], judge, images)
+        return LOSSES[config.loss].generator(logits).mean(), buffers
+
+    (loss, buffers), gradient = jax.value_and_grad(mean_loss, has_aux=True)(fakes.images)
+    (gradients,) = fakes.pullback(gradient)
+    parameters, moments = Adam(config.beta1).update(
+        state.generator["params"],
+        gradients,
+        state.generator_moments,
+        knobs.generator_learning_rate,
+        knobs.beta2_complement,
+    )
+    moved = {**state.generator, "params": parameters}
+    state = state._replace(generator=moved, generator_moments=moments)
+    return state._replace(discriminator={**judge, **buffers}), loss
 
 
 def update_average(state: State, knobs: Knobs) -> State:
@@ -153,9 +136,27 @@ def count_step(state: State, finite: Array) -> State:
     return state._replace(step=step, first_non_finite_step=first)
 
 
-def _forward(
-    network: nn.Module, parameters: Any, variables: dict[str, Any], x: Array
-) -> tuple[Array, dict[str, Any]]:
+def to_float(images: Array, dtype: Any) -> Array:
+    """Map uint8 images (batch, height, width, channel) to [-1, 1]."""
+    return images.astype(dtype) / 127.5 - 1
+
+
+def to_uint8(images: Array) -> Array:
+    """Map images (batch, height, width, channel) in [-1, 1] to the nearest uint8, ties to even."""
+    return jnp.rint((images + 1) * 127.5).clip(0, 255).astype(jnp.uint8)
+
+
+def _generate(config: Config, state: State, latents: Array) -> tuple[State, _Fakes]:
+    """Make fakes from latents (batch, latent); the generator's statistics advance."""
+
+    def forward(parameters: Any) -> tuple[Array, dict[str, Any]]:
+        return _forward(models.generator(config), parameters, state.generator, latents)
+
+    images, pullback, buffers = jax.vjp(forward, state.generator["params"], has_aux=True)
+    return state._replace(generator={**state.generator, **buffers}), _Fakes(images, pullback)
+
+
+def _forward(network: nn.Module, parameters: Any, variables: dict[str, Any], x: Array) -> Any:
     """Apply ``network`` in training mode to ``x``; return its result and its advanced buffers."""
     buffers = {name: tree for name, tree in variables.items() if name != "params"}
     return network.apply({"params": parameters, **buffers}, x, train=True, mutable=["batch_stats"])

@@ -60,9 +60,7 @@ class Backend(Protocol):
         """Return the state at step 0; its weights follow from the seed alone, the same in every backend."""
         ...
 
-    def step(
-        self, state: State, batch: Batch, draws: Draws, knobs: Knobs
-    ) -> tuple[State, Mapping[str, Any]]:
+    def step(self, state: State, batch: Batch, draws: Draws, knobs: Knobs) -> tuple[State, Mapping[str, Any]]:
         """Play one step: the discriminator updates, the generator update, the EMA.
 
         Returns:

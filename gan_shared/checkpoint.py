@@ -105,9 +105,7 @@ def save(
     return target
 
 
-def _write(
-    folder: Path, config: Config, tensors: Mapping[str, np.ndarray], extra: Mapping[str, Any]
-) -> None:
+def _write(folder: Path, config: Config, tensors: Mapping[str, np.ndarray], extra: Mapping[str, Any]) -> None:
     """Write all files of a checkpoint, the manifest with their hashes last."""
     for part, file in FILES.items():
         path = folder / file
@@ -141,7 +139,9 @@ def network_config(config: Config, network: str) -> dict[str, Any]:
 
 def folders(run_dir: Path) -> list[Path]:
     """List the checkpoint folders of a run, oldest step first."""
-    found = [(int(match[1]), p) for p in (run_dir / "checkpoints").glob("step-*") if (match := FOLDER.fullmatch(p.name))]
+    found = [
+        (int(match[1]), p) for p in (run_dir / "checkpoints").glob("step-*") if (match := FOLDER.fullmatch(p.name))
+    ]
     return [path for _, path in sorted(found)]
 
 

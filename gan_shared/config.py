@@ -5,7 +5,7 @@ what may differ between a run and its continuation is listed in ``MAY_CHANGE``.
 """
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from tyro.conf import Positional
 
@@ -21,9 +21,7 @@ RESOLUTIONS = {"dcgan": (16, 28, 32, 64, 128, 256)}
 NETWORKS = tuple(RESOLUTIONS)
 
 # What a continued run may set anew; any other difference would make it another run.
-MAY_CHANGE = frozenset(
-    {"steps", "data", "device", "log_every", "sample_every", "save_every", "keep_checkpoints"}
-)
+MAY_CHANGE = frozenset({"steps", "data", "device", "log_every", "sample_every", "save_every", "keep_checkpoints"})
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Config:
     """Named recipe whose values are the defaults of every option below."""
 
     data: str = "mnist-5k"
-    """Training images: mnist-5k, mnist, fashion-mnist, cifar10, or a path to a folder of pictures, an IDX, .npy or .npz file."""
+    """Images: mnist-5k, mnist, fashion-mnist, cifar10, or a path (folder of pictures, IDX, .npy, .npz)."""
 
     resolution: int = 32
     """Height and width of the images in pixels."""
@@ -179,9 +177,7 @@ def _check_resolution(resolution: int, network: str) -> None:
     nearest = [max((r for r in choices if r < resolution), default=None)]
     nearest += [min((r for r in choices if r > resolution), default=None)]
     named = " or ".join(str(r) for r in nearest if r is not None)
-    raise unexpected(
-        "resolution", resolution, f"a size that {network} makes (nearest: {named})", choices
-    )
+    raise unexpected("resolution", resolution, f"a size that {network} makes (nearest: {named})", choices)
 
 
 def _check_ranges(config: Config) -> None:
@@ -224,8 +220,7 @@ def check_continuation(saved: Config, wanted: Config, source: object) -> None:
     different = [
         f"{field.name} (saved {getattr(saved, field.name)}, now {getattr(wanted, field.name)})"
         for field in fields(Config)
-        if field.name not in MAY_CHANGE
-        and getattr(saved, field.name) != getattr(wanted, field.name)
+        if field.name not in MAY_CHANGE and getattr(saved, field.name) != getattr(wanted, field.name)
     ]
     if different:
         raise UserError(

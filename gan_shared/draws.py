@@ -70,7 +70,6 @@ SAMPLE_BLOCK = 64
 def sample_latents(seed: int, count: int, latent_size: int) -> np.ndarray:
     """Draw the latents of ``count`` samples, float32 (count, Z); image i depends on seed and i alone."""
     blocks = [
-        normals(seed, block, Stream.SAMPLES, (SAMPLE_BLOCK, latent_size))
-        for block in range(-(-count // SAMPLE_BLOCK))
+        normals(seed, block, Stream.SAMPLES, (SAMPLE_BLOCK, latent_size)) for block in range(-(-count // SAMPLE_BLOCK))
     ]
     return np.concatenate(blocks)[:count]

@@ -10,9 +10,7 @@ class UserError(Exception):
     """
 
 
-def unexpected(
-    field: str, found: object, expected: str, choices: Iterable[object] = ()
-) -> UserError:
+def unexpected(field: str, found: object, expected: str, choices: Iterable[object] = ()) -> UserError:
     """Build the one-line error that names field, found, expected and choices.
 
     Args:

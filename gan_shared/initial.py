@@ -52,11 +52,6 @@ def tensor(seed: int, network: str, name: str, shape: tuple[int, ...], initial: 
     return (initial.mean + initial.gain * values).astype(np.float32)
 
 
-def tensors(
-    seed: int, network: str, declared: Mapping[str, tuple[tuple[int, ...], Initial]]
-) -> dict[str, np.ndarray]:
+def tensors(seed: int, network: str, declared: Mapping[str, tuple[tuple[int, ...], Initial]]) -> dict[str, np.ndarray]:
     """Draw the initial tensors of one network; see ``tensor``."""
-    return {
-        name: tensor(seed, network, name, shape, initial)
-        for name, (shape, initial) in declared.items()
-    }
+    return {name: tensor(seed, network, name, shape, initial) for name, (shape, initial) in declared.items()}

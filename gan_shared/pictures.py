@@ -57,6 +57,4 @@ def save_gif(path: Path, frames: Sequence[np.ndarray], milliseconds: int = 60) -
     """
     first, *rest = [to_pillow(frame) for frame in frames]
     with replacing(path) as temporary:
-        first.save(
-            temporary, format="GIF", save_all=True, append_images=rest, duration=milliseconds, loop=0
-        )
+        first.save(temporary, format="GIF", save_all=True, append_images=rest, duration=milliseconds, loop=0)

@@ -1,10 +1,10 @@
 """The run folder and the terminal: what a run tells while it trains.
 
-    runs/<name>/config.json      the run's configuration
-    runs/<name>/scalars.jsonl    one JSON object per logged step
-    runs/<name>/tensorboard/     the same scalars
-    runs/<name>/samples/         one grid per sampled step
-    runs/<name>/checkpoints/     see checkpoint.py
+runs/<name>/config.json      the run's configuration
+runs/<name>/scalars.jsonl    one JSON object per logged step
+runs/<name>/tensorboard/     the same scalars
+runs/<name>/samples/         one grid per sampled step
+runs/<name>/checkpoints/     see checkpoint.py
 """
 
 import json
@@ -60,9 +60,7 @@ class RunLog:
         self._scalars = (run_dir / "scalars.jsonl").open("a", encoding="utf-8")
         self._tensorboard = Writer(str(run_dir / "tensorboard"))
         redraw = REDRAW_SEC if sys.stderr.isatty() else REDRAW_IN_FILE_SEC
-        self._bar = tqdm(
-            desc=run_dir.name, total=config.steps, initial=start, unit="step", mininterval=redraw
-        )
+        self._bar = tqdm(desc=run_dir.name, total=config.steps, initial=start, unit="step", mininterval=redraw)
         self._logged_step, self._logged_at = start, perf_counter()
 
     def __enter__(self) -> "RunLog":

@@ -81,9 +81,7 @@ def train(make_backend: Callable[[Config], Backend], config: Config, run_dir: Pa
     return Outcome(run_dir, done, done < config.steps, saved)
 
 
-def begin(
-    backend: Backend, config: Config, run_dir: Path, resume: bool, fingerprint: str
-) -> tuple[State, int]:
+def begin(backend: Backend, config: Config, run_dir: Path, resume: bool, fingerprint: str) -> tuple[State, int]:
     """Return the state to start from and the number of steps it has done."""
     # A run that ended before its first checkpoint goes on from step 0, which is the same run.
     if not resume or not checkpoint.folders(run_dir):

@@ -17,7 +17,7 @@ from gan_torch.step import make_step, to_uint8
 
 
 class Backend:
-    """PyTorch, on one device. Steps update the state in place and return it.
+    """PyTorch, on one device. A state that a step was given must not be used again.
 
     Args:
         config: the run; its channels must be known.
@@ -37,9 +37,7 @@ class Backend:
         """Return the state at step 0."""
         return states.create(self.config, self.device)
 
-    def step(
-        self, state: State, batch: Batch, draws: Draws, knobs: Knobs
-    ) -> tuple[State, Mapping[str, Tensor]]:
+    def step(self, state: State, batch: Batch, draws: Draws, knobs: Knobs) -> tuple[State, Mapping[str, Tensor]]:
         """Play one step."""
         images = torch.from_numpy(batch.images).to(self.device, non_blocking=True)
         latents = torch.from_numpy(draws.latents).to(self.device, self.dtype, non_blocking=True)

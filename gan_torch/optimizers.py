@@ -40,10 +40,7 @@ class Adam(NamedTuple):
         return Moments(
             exp_avg={name: torch.zeros_like(p) for name, p in parameters.items()},
             exp_avg_sq={name: torch.zeros_like(p) for name, p in parameters.items()},
-            step={
-                name: torch.zeros((), dtype=torch.float32, device=p.device)
-                for name, p in parameters.items()
-            },
+            step={name: torch.zeros((), dtype=torch.float32, device=p.device) for name, p in parameters.items()},
         )
 
     @torch.no_grad()

@@ -96,20 +96,23 @@ def _place(config: Config, device: torch.device, tensors: Mapping[str, np.ndarra
         prefix = f"{network}/"
         values = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         # The type first: loading would round float64 values to a float32 module's type.
-        module.to(device=device, dtype=dtype(config), memory_format=torch.channels_last)
+        module.to(device, dtype(config)).to(memory_format=torch.channels_last)
         module.load_state_dict({name: torch.tensor(value) for name, value in values.items()})
     parts["generator_ema"].eval().requires_grad_(False)
-    moments = {
-        f"{network}_moments": _moments(config, network, parts[network], tensors)
-        for network in checkpoint.TRAINED
-    }
+    moments = {name: _moments(config, name, parts[name], tensors) for name in checkpoint.TRAINED}
     step = torch.tensor(tensors.get("game/step", np.int64(0)), device=device)
-    return State(**parts, **moments, step=step, first_non_finite_step=torch.zeros_like(step))
+    return State(
+        generator=parts["generator"],
+        discriminator=parts["discriminator"],
+        generator_ema=parts["generator_ema"],
+        generator_moments=moments["generator"],
+        discriminator_moments=moments["discriminator"],
+        step=step,
+        first_non_finite_step=torch.zeros_like(step),
+    )
 
 
-def _moments(
-    config: Config, network: str, module: nn.Module, tensors: Mapping[str, np.ndarray]
-) -> Moments:
+def _moments(config: Config, network: str, module: nn.Module, tensors: Mapping[str, np.ndarray]) -> Moments:
     """Begin a network's moments at zero and overwrite them with what ``tensors`` holds."""
     moments = Adam(config.beta1).init(dict(module.named_parameters()))
     for key, by_name in moments._asdict().items():

@@ -1,10 +1,10 @@
 """The game: discriminator updates, generator update, average of the generator."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gan_shared.config import Config
 from gan_shared.schedules import Knobs
@@ -35,25 +35,22 @@ def make_step(config: Config) -> Callable[..., tuple[State, dict[str, Tensor]]]:
     of batch normalisation advance once in every forward: in the generator once per row of latents, in the
     discriminator twice per discriminator update (reals, then fakes) and once in the generator's update.
     """
-    loss, adam = LOSSES[config.loss], Adam(config.beta1)
+    updates = config.discriminator_updates
 
-    def step(
-        state: State, images: Tensor, latents: Tensor, knobs: Knobs
-    ) -> tuple[State, dict[str, Tensor]]:
+    def step(state: State, images: Tensor, latents: Tensor, knobs: Knobs) -> tuple[State, dict[str, Tensor]]:
         finite = torch.ones((), dtype=torch.bool, device=images.device)
-        for update in range(config.discriminator_updates):
-            last = update == config.discriminator_updates - 1
+        for update in range(updates):
             # Where the generator's update reuses the last fakes, their graph is kept for it.
-            with torch.set_grad_enabled(last and not config.fresh_latents):
+            with torch.set_grad_enabled(update == updates - 1 and not config.fresh_latents):
                 fakes = state.generator(latents[update])
-            state, judged = update_discriminator(state, to_float(images[update], latents.dtype), fakes.detach(), knobs)
+            reals = to_float(images[update], latents.dtype)
+            state, judged = update_discriminator(config, state, reals, fakes.detach(), knobs)
             finite &= judged.loss.isfinite()
         if config.fresh_latents:
             fakes = state.generator(latents[-1])
-        state, generator_loss = update_generator(state, fakes, knobs)
+        state, generator_loss = update_generator(config, state, fakes, knobs)
         finite &= generator_loss.isfinite()
-        state = update_average(state, knobs)
-        state = count_step(state, finite)
+        state = count_step(update_average(state, knobs), finite)
         return state, {
             "discriminator_loss": judged.loss,
             "generator_loss": generator_loss,
@@ -62,40 +59,60 @@ def make_step(config: Config) -> Callable[..., tuple[State, dict[str, Tensor]]]:
             "first_non_finite_step": state.first_non_finite_step,
         }
 
-    def update_discriminator(
-        state: State, reals: Tensor, fakes: Tensor, knobs: Knobs
-    ) -> tuple[State, Judgement]:
-        """Judge reals, then fakes, and move the discriminator down its loss."""
-        parameters = dict(state.discriminator.named_parameters())
-        real_logits = state.discriminator(reals)
-        fake_logits = state.discriminator(fakes)
-        mean_loss = loss.discriminator(real_logits, fake_logits).mean()
-        gradients = _gradients(mean_loss, parameters)
-        _, moments = adam.update(
-            parameters,
-            gradients,
-            state.discriminator_moments,
-            knobs.discriminator_learning_rate,
-            knobs.beta2_complement,
-        )
-        judged = Judgement(mean_loss.detach(), real_logits.detach().mean(), fake_logits.detach().mean())
-        return state._replace(discriminator_moments=moments), judged
-
-    def update_generator(state: State, fakes: Tensor, knobs: Knobs) -> tuple[State, Tensor]:
-        """Judge fakes and move the generator down its loss."""
-        parameters = dict(state.generator.named_parameters())
-        mean_loss = loss.generator(state.discriminator(fakes)).mean()
-        gradients = _gradients(mean_loss, parameters)
-        _, moments = adam.update(
-            parameters,
-            gradients,
-            state.generator_moments,
-            knobs.generator_learning_rate,
-            knobs.beta2_complement,
-        )
-        return state._replace(generator_moments=moments), mean_loss.detach()
-
     return step
+
+
+def update_discriminator(
+    config: Config, state: State, reals: Tensor, fakes: Tensor, knobs: Knobs
+) -> tuple[State, Judgement]:
+    """Judge reals, then fakes, and move the discriminator down its loss."""
+    real_logits = state.discriminator(reals)
+    fake_logits = state.discriminator(fakes)
+    loss = LOSSES[config.loss].discriminator(real_logits, fake_logits).mean()
+    parameters = dict(state.discriminator.named_parameters())
+    _, moments = Adam(config.beta1).update(
+        parameters,
+        _gradients(loss, parameters),
+        state.discriminator_moments,
+        knobs.discriminator_learning_rate,
+        knobs.beta2_complement,
+    )
+    judged = Judgement(loss.detach(), real_logits.detach().mean(), fake_logits.detach().mean())
+    return state._replace(discriminator_moments=moments), judged
+
+
+def update_generator(config: Config, state: State, fakes: Tensor, knobs: Knobs) -> tuple[State, Tensor]:
+    """Judge fakes and move the generator down its loss."""
+    loss = LOSSES[config.loss].generator(state.discriminator(fakes)).mean()
+    parameters = dict(state.generator.named_parameters())
+    _, moments = Adam(config.beta1).update(
+        parameters,
+        _gradients(loss, parameters),
+        state.generator_moments,
+        knobs.generator_learning_rate,
+        knobs.beta2_complement,
+    )
+    return state._replace(generator_moments=moments), loss.detach()
+
+
+@torch.no_grad()
+def update_average(state: State, knobs: Knobs) -> State:
+    """Move the averaged generator: decay * average + (1 - decay) * generator; integers are copied."""
+    averages = state.generator_ema.state_dict()
+    for name, current in state.generator.state_dict().items():
+        if current.is_floating_point():
+            averages[name].mul_(knobs.ema_decay).add_(current, alpha=1 - knobs.ema_decay)
+        else:
+            averages[name].copy_(current)
+    return state
+
+
+def count_step(state: State, finite: Tensor) -> State:
+    """Advance the step and remember the first one whose losses were not ``finite``."""
+    step = state.step + 1
+    first = state.first_non_finite_step
+    first = torch.where((first == 0) & ~finite, step, first)
+    return state._replace(step=step, first_non_finite_step=first)
 
 
 def to_float(images: Tensor, dtype: torch.dtype) -> Tensor:
@@ -108,29 +125,7 @@ def to_uint8(images: Tensor) -> Tensor:
     return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
-def _gradients(value: Tensor, parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
-    """Differentiate a scalar with respect to named parameters, and nothing else."""
-    gradients = torch.autograd.grad(value, list(parameters.values()))
+def _gradients(loss: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Differentiate ``loss`` with respect to named parameters, and nothing else."""
+    gradients = torch.autograd.grad(loss, list(parameters.values()))
     return dict(zip(parameters, gradients, strict=True))
-
-
-@torch.no_grad()
-def update_average(state: State, knobs: Knobs) -> State:
-    """Move the averaged generator: decay * average + (1 - decay) * generator; integers are copied."""
-    average = state.generator_ema.state_dict()
-    current = state.generator.state_dict()
-    floating = [name for name, value in current.items() if value.is_floating_point()]
-    averages = [average[name] for name in floating]
-    torch._foreach_mul_(averages, knobs.ema_decay)
-    torch._foreach_add_(averages, [current[name] for name in floating], alpha=1 - knobs.ema_decay)
-    for name in current.keys() - set(floating):
-        average[name].copy_(current[name])
-    return state
-
-
-def count_step(state: State, finite: Tensor) -> State:
-    """Advance the step and remember the first one whose losses were not ``finite``."""
-    step = state.step + 1
-    first = state.first_non_finite_step
-    first = torch.where((first == 0) & ~finite, step, first)
-    return state._replace(step=step, first_non_finite_step=first)

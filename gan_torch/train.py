@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Sequence
 
-from gan_torch.backend import Backend
 from gan_shared import cli
+from gan_torch.backend import Backend
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,9 +4,10 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 import gan_jax.backend
 import gan_torch.backend
-import numpy as np
 from gan_shared.backend import Batch
 from gan_shared.config import Config
 from gan_shared.draws import draw

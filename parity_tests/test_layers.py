@@ -1,18 +1,20 @@
 """Layers of the two backends against each other and against torch's own operations, in float64."""
 
+from typing import Any
+
 import flax.linen as nn
-import gan_jax.layers as jax_layers
-import gan_torch.layers as torch_layers
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from gan_shared.initial import ONES, ZEROS
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import gan_jax.layers as jax_layers
+import gan_torch.layers as torch_layers
+from gan_shared.initial import ONES, ZEROS
 from parity_tests.pair import assert_close
 
 # Sums of at most a few thousand float64 products.
@@ -94,7 +96,7 @@ def test_transposed_convolution(drawn, output_padding):
     rng = np.random.default_rng(drawn["seed"])
     x = rng.standard_normal((drawn["batch"], drawn["in_channels"], drawn["height"], drawn["width"]))
     w = rng.standard_normal((drawn["in_channels"], drawn["out_channels"], k, k))
-    sizes = dict(stride=s, padding=p, output_padding=output_padding)
+    sizes = {"stride": s, "padding": p, "output_padding": output_padding}
     layer = jax_layers.ConvTranspose(drawn["in_channels"], drawn["out_channels"], k, ZEROS, **sizes)
     compare(lambda x, w: F.conv_transpose2d(x, w, **sizes), layer, x, w)
     ours = torch_layers.ConvTranspose(drawn["in_channels"], drawn["out_channels"], k, ZEROS, **sizes)
@@ -149,13 +151,12 @@ def test_batch_norm_in_training_and_evaluation(kind):
             1 / np.sqrt(batch.var((0, 2, 3)).min() + 1e-5)
         )
         for name, key in (("running_mean", "mean"), ("running_var", "var")):
-            assert_close(
-                variables["batch_stats"][key], getattr(reference, name).numpy(), 1e-12, f"{name} {step}"
-            )
+            assert_close(variables["batch_stats"][key], getattr(reference, name).numpy(), 1e-12, f"{name} {step}")
             assert torch.equal(getattr(twin, name), getattr(reference, name))
         assert int(variables["batch_stats"]["num_batches_tracked"]) == int(twin.num_batches_tracked) == step + 1
 
-    reference.eval(), twin.eval()
+    reference.eval()
+    twin.eval()
     expected = reference(torch.tensor(x))
     assert torch.equal(twin(torch.tensor(x)), expected)
     y = layer.apply(variables, jnp.asarray(x.transpose(0, 2, 3, 1)), train=False)
@@ -172,9 +173,7 @@ def test_batch_norm_refuses_one_value_per_channel():
         layer.apply(variables, jnp.ones((1, 1, 1, 2)), train=True, mutable=["batch_stats"])
 
 
-@pytest.mark.parametrize(
-    ("name", "at_zero"), [("relu", 0.0), ("leaky_relu", 0.2)], ids=["relu", "leaky_relu"]
-)
+@pytest.mark.parametrize(("name", "at_zero"), [("relu", 0.0), ("leaky_relu", 0.2)], ids=["relu", "leaky_relu"])
 def test_activation_value_and_derivative_at_ties(name, at_zero):
     points = np.array([-2.0, -1e-300, -0.0, 0.0, 1e-300, 3.0])
     tensor = torch.tensor(points, requires_grad=True)
@@ -196,6 +195,6 @@ def test_tanh_at_saturation():
 
 
 def test_declared_beginnings_are_carried_not_drawn():
-    boxed = jax_layers.BatchNorm(2).init(jax.random.key(0), jnp.ones((2, 2, 2, 2)), train=False)
+    boxed: Any = jax_layers.BatchNorm(2).init(jax.random.key(0), jnp.ones((2, 2, 2, 2)), train=False)
     assert boxed["params"]["scale"].initial == ONES
     assert boxed["batch_stats"]["mean"].initial == ZEROS

@@ -1,14 +1,14 @@
 """Losses of both backends against closed forms in NumPy, saturated logits included."""
 
-import gan_jax.losses
-import gan_torch.losses
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from gan_shared.config import LOSSES
 
+import gan_jax.losses
+import gan_torch.losses
+from gan_shared.config import LOSSES
 from parity_tests.pair import assert_close
 
 REAL = np.array([-100.0, -25.0, -1.5, 0.0, 0.0, 2.0, 25.0, 100.0])

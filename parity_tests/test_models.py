@@ -2,16 +2,16 @@
 
 from dataclasses import replace
 
-import gan_jax.models
-import gan_torch.models
 import numpy as np
 import pytest
 import torch
+
+import gan_jax.models
+import gan_torch.models
 from gan_shared.backend import Inputs
 from gan_shared.config import DEVICES, NETWORKS, PRECISIONS
 from gan_shared.draws import draw, sample_latents
 from gan_shared.presets import PRESETS
-
 from parity_tests import pair
 from parity_tests.pair import BACKENDS, CONFIGS, SMALL, assert_close, real_batch, run
 

@@ -1,12 +1,12 @@
 """Adam of both backends against torch.optim.Adam."""
 
-import gan_jax.optimizers
-import gan_torch.optimizers
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 
+import gan_jax.optimizers
+import gan_torch.optimizers
 from parity_tests.pair import assert_close
 
 SHAPES = {"kernel": (3, 2), "bias": (4,)}
@@ -84,7 +84,9 @@ def test_equals_torch_over_steps(ours, steps):
         assert_close(found[name], value, 1e-13, name)  # 50 updates of a few roundings each
 
 
-@pytest.mark.parametrize("ours", [lambda: in_torch(1, torch.float32), lambda: in_jax(1, jnp.float32)], ids=["torch", "jax"])
+@pytest.mark.parametrize(
+    "ours", [lambda: in_torch(1, torch.float32), lambda: in_jax(1, jnp.float32)], ids=["torch", "jax"]
+)
 def test_first_float32_update_keeps_its_digits(ours):
     """A bias correction formed as 1 - 0.999 in float32 is off by 1e-5; nothing here needs to lose that."""
     exact, found = reference(1, torch.float64), ours()
@@ -93,9 +95,7 @@ def test_first_float32_update_keeps_its_digits(ours):
         # The parameter itself is rounded to float32 next to 1: 6e-8, of an update of 2e-3.
         assert np.abs(moved - expected).max() <= 6.1e-8, name
         for key in ("exp_avg", "exp_avg_sq"):
-            assert_close(
-                found[f"{name}.{key}"].astype(np.float64), exact[f"{name}.{key}"], 3e-7, f"{name}.{key}"
-            )
+            assert_close(found[f"{name}.{key}"].astype(np.float64), exact[f"{name}.{key}"], 3e-7, f"{name}.{key}")
 
 
 def test_float32_bias_correction_at_beta2_0999():
@@ -106,9 +106,7 @@ def test_float32_bias_correction_at_beta2_0999():
     moments = adam.init(parameters)
     knobs = (jnp.asarray(rate, jnp.float32), jnp.asarray(1 - 0.999, jnp.float32))
     for _ in range(3):
-        parameters, moments = adam.update(
-            parameters, {"w": jnp.asarray(gradient, jnp.float32)}, moments, *knobs
-        )
+        parameters, moments = adam.update(parameters, {"w": jnp.asarray(gradient, jnp.float32)}, moments, *knobs)
     # A constant gradient g moves every weight by rate * g / (|g| + epsilon) in each step.
     exact = -3 * rate * gradient / (np.abs(gradient) + 1e-8)
     np.testing.assert_allclose(np.asarray(parameters["w"], np.float64), exact, rtol=1e-6, atol=0)

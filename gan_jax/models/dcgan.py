@@ -5,6 +5,8 @@ N(0, 0.02^2), batch normalisation scales from N(1, 0.02^2), LeakyReLU of slope 0
 pixels the smallest feature map is 7x7 instead of 4x4.
 """
 
+from itertools import pairwise
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
@@ -88,8 +90,8 @@ class Generator(nn.Module):
         start, sizes = dcgan_plan(self.resolution, self.width)
         stem = UpStage(self.latent_size, sizes[0], kernel_size=start, stride=1, padding=0, name="stem")
         x = stem(latents[:, None, None, :], train)
-        for i, (narrow, wide) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
-            x = UpStage(narrow, wide, name=f"stages.{i}")(x, train)
+        for i, (low, high) in enumerate(pairwise(sizes)):
+            x = UpStage(low, high, name=f"stages.{i}")(x, train)
         x = ConvTranspose(sizes[-1], self.channels, 4, WEIGHT, stride=2, padding=1, name="image")(x)
         return jnp.tanh(x)
 
@@ -113,6 +115,6 @@ class Discriminator(nn.Module):
         start, sizes = dcgan_plan(self.resolution, self.width)
         stem = Conv(self.channels, sizes[-1], 4, WEIGHT, stride=2, padding=1, name="stem")
         x = leaky_relu(stem(images))
-        for i, (wide, narrow) in enumerate(zip(sizes[:0:-1], sizes[-2::-1], strict=True)):
-            x = DownStage(wide, narrow, name=f"stages.{i}")(x, train)
+        for i, (high, low) in enumerate(pairwise(reversed(sizes))):
+            x = DownStage(high, low, name=f"stages.{i}")(x, train)
         return Conv(sizes[0], 1, start, WEIGHT, name="head")(x).ravel()

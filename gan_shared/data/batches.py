@@ -4,7 +4,7 @@ The epochs' orders stand one behind the other as one endless stream; a step take
 batch that an epoch's end cuts short is so filled up from the next epoch, and shapes never change.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from functools import lru_cache
 from queue import Full, Queue
 from threading import Event, Thread
@@ -29,9 +29,7 @@ def check_size(dataset: Dataset, config: Config) -> None:
     """
     count = len(dataset.images)
     if config.batch_size > count:
-        raise unexpected(
-            "batch_size", config.batch_size, f"at most the {count} images that {dataset.name} holds"
-        )
+        raise unexpected("batch_size", config.batch_size, f"at most the {count} images that {dataset.name} holds")
 
 
 @lru_cache(maxsize=4)
@@ -73,9 +71,7 @@ def batch_at(dataset: Dataset, config: Config, step: int, rows: slice = slice(No
     return Batch(images=dataset.images[indices], labels=labels)
 
 
-def batches(
-    dataset: Dataset, config: Config, start: int, rows: slice = slice(None)
-) -> Iterator[tuple[int, Batch]]:
+def batches(dataset: Dataset, config: Config, start: int, rows: slice = slice(None)) -> Generator[tuple[int, Batch]]:
     """Yield (steps done before, batch) for every step of a run from ``start`` on, read ahead by a thread.
 
     Close the iterator to stop the thread. What goes wrong in the thread is raised here.

@@ -5,6 +5,8 @@ N(0, 0.02^2), batch normalisation scales from N(1, 0.02^2), LeakyReLU of slope 0
 pixels the smallest feature map is 7x7 instead of 4x4.
 """
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from gan_shared.architecture import dcgan_plan
@@ -35,9 +37,7 @@ class UpStage(nn.Module):
         padding: int = 1,
     ) -> None:
         super().__init__()
-        self.conv = ConvTranspose(
-            in_channels, out_channels, kernel_size, WEIGHT, stride=stride, padding=padding
-        )
+        self.conv = ConvTranspose(in_channels, out_channels, kernel_size, WEIGHT, stride=stride, padding=padding)
         self.norm = BatchNorm(out_channels, SCALE)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -77,8 +77,7 @@ class Generator(nn.Module):
         super().__init__()
         start, sizes = dcgan_plan(resolution, width)
         self.stem = UpStage(latent_size, sizes[0], kernel_size=start, stride=1, padding=0)
-        pairs = zip(sizes[:-1], sizes[1:], strict=True)
-        self.stages = nn.ModuleList([UpStage(narrow, wide) for narrow, wide in pairs])
+        self.stages = nn.ModuleList([UpStage(low, high) for low, high in pairwise(sizes)])
         self.image = ConvTranspose(sizes[-1], channels, 4, WEIGHT, stride=2, padding=1)
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -102,8 +101,7 @@ class Discriminator(nn.Module):
         super().__init__()
         start, sizes = dcgan_plan(resolution, width)
         self.stem = Conv(channels, sizes[-1], 4, WEIGHT, stride=2, padding=1)
-        pairs = zip(sizes[:0:-1], sizes[-2::-1], strict=True)
-        self.stages = nn.ModuleList([DownStage(wide, narrow) for wide, narrow in pairs])
+        self.stages = nn.ModuleList([DownStage(high, low) for high, low in pairwise(reversed(sizes))])
         self.head = Conv(sizes[0], 1, start, WEIGHT)
 
     def forward(self, images: Tensor) -> Tensor:

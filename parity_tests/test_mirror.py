@@ -1,0 +1,114 @@
+"""The twins mirror each other: files, public names and their order, parameters, defaults, docstrings (law 3).
+
+Read from the source, so that a decorator or a base class cannot hide a difference. Annotations are free.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+TORCH, JAX = ROOT / "gan_torch", ROOT / "gan_jax"
+
+# Files without a twin, and why.
+ALONE = {
+    "convolution.py": "torch's own convolutions and their derivatives are fast on every platform",
+    "interop.py": "torch's names and layouts are the canonical ones: only JAX translates",
+}
+# Parameters without a twin, and why.
+UNPAIRED_PARAMETERS = {"train": "linen modules hold no mode; torch's keep it in .training"}
+# Module docstrings without a twin, and why.
+UNPAIRED_DOCSTRINGS = {"__init__.py": "says what sets the backend apart"}
+# The same word in both backends' docstrings.
+FRAMEWORK_NAMES = {"PyTorch": "FRAMEWORK", "JAX": "FRAMEWORK", "gan_torch": "gan_X", "gan_jax": "gan_X"}
+FILES = sorted(str(path.relative_to(TORCH)) for path in TORCH.rglob("*.py"))
+
+
+def docstring(node) -> str:
+    text = ast.get_docstring(node) or ""
+    for name, common in FRAMEWORK_NAMES.items():
+        text = text.replace(name, common)
+    return text
+
+
+def public(body):
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    return [node for node in body if isinstance(node, kinds) and not node.name.startswith("_")]
+
+
+def tables(tree):
+    """Names of the module's public constants: tables of constructors and numbers."""
+    targets = [node.targets[0] for node in tree.body if isinstance(node, ast.Assign)]
+    return [t.id for t in targets if isinstance(t, ast.Name) and not t.id.startswith("_")]
+
+
+def parameters(function: ast.FunctionDef) -> dict[str, str | None]:
+    """Names and defaults of a function's parameters, whether by position or by name."""
+    arguments = function.args
+    positional = [*arguments.posonlyargs, *arguments.args]
+    defaults = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
+    both = [*zip(positional, defaults, strict=True), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
+    named = {argument.arg: default and ast.unparse(default) for argument, default in both}
+    return {name: default for name, default in named.items() if name not in ("self", *UNPAIRED_PARAMETERS)}
+
+
+def constructor(node: ast.ClassDef) -> dict[str, str | None]:
+    """Parameters of a class: those of __init__, or the fields of a dataclass or a linen module."""
+    for item in node.body:
+        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+            return parameters(item)
+    fields = [item for item in node.body if isinstance(item, ast.AnnAssign)]
+    return {
+        field.target.id: field.value and ast.unparse(field.value)
+        for field in fields
+        if isinstance(field.target, ast.Name)
+    }
+
+
+def methods(node: ast.ClassDef):
+    renamed = {"forward": "__call__"}
+    named = [item for item in node.body if isinstance(item, ast.FunctionDef)]
+    return {
+        renamed.get(item.name, item.name): (parameters(item), docstring(item))
+        for item in named
+        if not item.name.startswith("_") or item.name == "__call__"
+    }
+
+
+def trees(file: str):
+    return [ast.parse((package / file).read_text(encoding="utf-8")) for package in (TORCH, JAX)]
+
+
+def test_files_are_the_same():
+    jax_files = {str(path.relative_to(JAX)) for path in JAX.rglob("*.py")}
+    assert jax_files - set(FILES) == set(ALONE)
+    assert set(FILES) <= jax_files
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_public_names_and_tables_in_the_same_order(file):
+    ours, theirs = trees(file)
+    assert [node.name for node in public(theirs.body)] == [node.name for node in public(ours.body)]
+    assert tables(theirs) == tables(ours)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_docstrings_are_the_same(file):
+    ours, theirs = trees(file)
+    assert docstring(theirs) and docstring(ours)
+    assert docstring(theirs) == docstring(ours) or file in UNPAIRED_DOCSTRINGS
+    for mine, other in zip(public(ours.body), public(theirs.body), strict=True):
+        assert docstring(mine) == docstring(other) != "", mine.name
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_parameters_and_methods_are_the_same(file):
+    ours, theirs = trees(file)
+    for mine, other in zip(public(ours.body), public(theirs.body), strict=True):
+        if isinstance(mine, ast.ClassDef) and isinstance(other, ast.ClassDef):
+            assert constructor(mine) == constructor(other), mine.name
+            assert methods(mine) == methods(other), mine.name
+        else:
+            assert isinstance(mine, ast.FunctionDef) and isinstance(other, ast.FunctionDef), mine.name
+            assert parameters(mine) == parameters(other), mine.name

@@ -1,0 +1,46 @@
+"""The virtual environment of the checkout, made with nothing but the standard library."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / ".venv"
+PYTHON = FOLDER / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+# What the environment was filled with, so that a second start has nothing to ask pip.
+RECORD = FOLDER / "installed.json"
+OLDEST_PYTHON = (3, 11)
+
+
+def ensure(*extras: str) -> Path:
+    """Create and fill ``.venv`` where needed and return its Python.
+
+    Args:
+        extras: optional dependencies of pyproject.toml that must be installed.
+    """
+    if sys.version_info < OLDEST_PYTHON:
+        wanted = ".".join(map(str, OLDEST_PYTHON))
+        sys.exit(f"error: python: found {sys.version.split()[0]}, expected {wanted} or newer")
+    project = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    recorded = json.loads(RECORD.read_text()) if RECORD.is_file() else {}
+    installed = set(recorded.get("extras", [])) if recorded.get("pyproject") == project else set()
+    if PYTHON.is_file() and installed >= set(extras):
+        return PYTHON
+    if not PYTHON.is_file():
+        print(f"creating {FOLDER}", flush=True)
+        venv.create(FOLDER, with_pip=True)
+    wanted = ",".join(sorted(installed | set(extras)))
+    print(f"installing the project and its extras {wanted} into {FOLDER}: some minutes the first time", flush=True)
+    command = [str(PYTHON), "-m", "pip", "install", "--quiet", "--editable", f"{ROOT}[{wanted}]"]
+    if subprocess.run(command).returncode:
+        sys.exit(f"error: pip could not install the project; run it by itself to see why: {' '.join(command)}")
+    RECORD.write_text(json.dumps({"pyproject": project, "extras": sorted(installed | set(extras))}) + "\n")
+    return PYTHON
+
+
+def inside() -> bool:
+    """Whether this process already runs in the checkout's environment."""
+    return Path(sys.prefix).resolve() == FOLDER.resolve()

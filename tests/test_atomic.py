@@ -1,0 +1,122 @@
+"""Files and folders that appear whole or not at all."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gan_shared.atomic import replacing
+
+
+class Stop(BaseException):
+    """Like Ctrl-C: no Exception."""
+
+
+def write_folder(folder: Path, text: str) -> None:
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner" / "file").write_text(text)
+
+
+def content(path: Path) -> dict[str, str]:
+    """Every file below a folder, hidden ones included."""
+    return {file.relative_to(path).as_posix(): file.read_text() for file in path.rglob("*") if file.is_file()}
+
+
+def test_nothing_is_at_the_target_before_the_block_ends(tmp_path):
+    target = tmp_path / "new" / "deep" / "file"
+    with replacing(target) as temporary:
+        temporary.write_text("whole")
+        assert not target.exists() and temporary.parent == target.parent
+    assert content(tmp_path) == {"new/deep/file": "whole"}
+
+
+def test_a_file_is_replaced(tmp_path):
+    target = tmp_path / "file"
+    target.write_text("old")
+    with replacing(target) as temporary:
+        temporary.write_text("new")
+        assert target.read_text() == "old"
+    assert content(tmp_path) == {"file": "new"}
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_folder_is_made_or_replaced_as_a_whole(tmp_path, full):
+    target = tmp_path / "folder"
+    if full:
+        write_folder(target, "old")
+        (target / "gone").write_text("old")
+    with replacing(target) as temporary:
+        write_folder(temporary, "new")
+    assert content(tmp_path) == {"folder/inner/file": "new"}
+
+
+@pytest.mark.parametrize("error", [OSError, Stop, KeyboardInterrupt])
+@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize("old", [False, True])
+def test_a_block_that_raises_leaves_the_old_content_and_nothing_else(tmp_path, error, folder, old):
+    target = tmp_path / "target"
+    if old:
+        write_folder(target, "old") if folder else target.write_text("old")
+    before = content(tmp_path)
+    with pytest.raises(error), replacing(target) as temporary:
+        write_folder(temporary, "half") if folder else temporary.write_text("half")
+        raise error
+    assert content(tmp_path) == before
+    assert list(tmp_path.iterdir()) == ([target] if old else [])
+
+
+def test_a_block_that_raises_before_writing_leaves_nothing(tmp_path):
+    with pytest.raises(Stop), replacing(tmp_path / "file"):
+        raise Stop
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_does_not_take_the_place_of_a_folder_nor_the_reverse(tmp_path):
+    write_folder(tmp_path / "folder", "old")
+    (tmp_path / "file").write_text("old")
+    before = content(tmp_path)
+    with pytest.raises(OSError), replacing(tmp_path / "folder") as temporary:
+        temporary.write_text("new")
+    with pytest.raises(OSError), replacing(tmp_path / "file") as temporary:
+        write_folder(temporary, "new")
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_rename_that_fails_leaves_the_old_folder(tmp_path, monkeypatch, failing):
+    target = tmp_path / "folder"
+    write_folder(target, "old")
+    renamed, rename = [], os.replace
+
+    def break_once(source, destination):
+        renamed.append(destination)
+        if len(renamed) == failing:
+            raise OSError("the disk is gone")
+        rename(source, destination)
+
+    monkeypatch.setattr(os, "replace", break_once)
+    with pytest.raises(OSError, match="the disk is gone"), replacing(target) as temporary:
+        write_folder(temporary, "new")
+    assert content(tmp_path) == {"folder/inner/file": "old"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders are opened for flushing on POSIX only")
+def test_every_file_and_folder_is_flushed_before_the_rename(tmp_path, monkeypatch):
+    events, flush, rename = [], os.fsync, os.replace
+
+    def record_flush(descriptor):
+        events.append(os.fstat(descriptor).st_ino)
+        flush(descriptor)
+
+    def record_rename(source, destination):
+        events.append("rename")
+        rename(source, destination)
+
+    monkeypatch.setattr(os, "fsync", record_flush)
+    monkeypatch.setattr(os, "replace", record_rename)
+    target = tmp_path / "folder"
+    with replacing(target) as temporary:
+        write_folder(temporary, "new")
+    before = set(events[: events.index("rename")])
+    assert {(target / part).stat().st_ino for part in ("inner", "inner/file")} <= before
+    assert tmp_path.stat().st_ino in events[events.index("rename") :]

@@ -1,0 +1,162 @@
+"""Randomness is data (DESIGN, law 5): streams that never meet, draws that follow from their position."""
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+
+from gan_shared import initial
+from gan_shared.config import Config
+from gan_shared.draws import SAMPLE_BLOCK, Stream, draw, generator, normals, sample_latents
+from gan_shared.initial import ONES, ZEROS, Initial
+
+CONFIG = Config(batch_size=6, latent_size=5, seed=3)
+NORMAL = Initial("normal", gain=1.0)
+# Neighbours in every word, the ends of the seeds, and steps whose upper half would be lost in 32 bits.
+PLACES = list(product((0, 1, 2, 2**32, 2**63 - 1), (0, 1, 2, 3, 2**32, 2**40), Stream))
+# Enough to run through the next thousand values of a counter word, were it the one that advances.
+LONG = 4096
+
+
+def words(bits: np.random.BitGenerator, count: int = LONG) -> np.ndarray:
+    return bits.random_raw(count)
+
+
+def test_seeds_steps_and_streams_never_give_the_same_word():
+    drawn = [words(generator(*place).bit_generator) for place in PLACES]
+    # Of 4e5 words of 64 bits two are alike by chance with a probability of 4e-9.
+    assert len(np.unique(np.concatenate(drawn))) == len(PLACES) * LONG
+
+
+@pytest.mark.parametrize("blocks", [2**32, 2**64 - 1, 2**64, 2**64 + 1, 2**127])
+def test_no_draw_is_long_enough_to_reach_a_neighbour(blocks):
+    begins = np.concatenate([words(generator(*place).bit_generator, 64) for place in PLACES])
+    for place in PLACES[:24]:
+        bits = generator(*place).bit_generator
+        bits.advance(blocks)
+        assert not np.isin(words(bits, 64), begins).any(), place
+
+
+def test_latents_are_the_documented_counters_normals():
+    """The position in the counter is a promise: a run that is resumed years later must draw the same."""
+    bits = np.random.Philox(key=3, counter=[0, 0, 17, 1])
+    expected = np.random.Generator(bits).standard_normal((2, 6, 5)).astype(np.float32)
+    latents = draw(CONFIG, 17).latents
+    assert latents.dtype == np.float32
+    np.testing.assert_array_equal(latents, expected)
+
+
+def test_stream_numbers_keep_their_meaning():
+    assert (Stream.EPOCH_ORDER, Stream.LATENTS, Stream.SAMPLES) == (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("updates", "fresh", "count"), [(1, True, 2), (1, False, 1), (3, True, 4), (3, False, 3)]
+)
+def test_there_is_one_row_of_latents_per_forward_of_the_generator(updates, fresh, count):
+    config = replace(CONFIG, discriminator_updates=updates, fresh_latents=fresh)
+    latents = draw(config, 0).latents
+    assert latents.shape == (count, 6, 5)
+    assert len(np.unique(latents)) == latents.size
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_the_rows_of_all_processes_are_the_global_draws(processes):
+    each = CONFIG.batch_size // processes
+    rows = [slice(rank * each, (rank + 1) * each) for rank in range(processes)]
+    parts = [draw(CONFIG, 5, part).latents for part in rows]
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), draw(CONFIG, 5).latents)
+
+
+def test_draws_differ_between_steps_and_seeds_and_repeat_at_one_place():
+    here = draw(CONFIG, 5).latents
+    np.testing.assert_array_equal(here, draw(CONFIG, 5).latents)
+    for other in (draw(CONFIG, 6), draw(replace(CONFIG, seed=4), 5)):
+        assert not np.isin(here, other.latents).any()
+
+
+def test_precision_and_what_is_not_random_leave_the_draws_alone():
+    other = replace(CONFIG, precision="float64", loss="mse", width=0.5, device="cpu")
+    np.testing.assert_array_equal(draw(other, 5).latents, draw(CONFIG, 5).latents)
+
+
+def test_draws_are_standard_normals():
+    values = normals(0, 0, Stream.LATENTS, (200_000,)).astype(np.float64)
+    # Five standard errors of mean, variance and fourth moment: 1, sqrt(2) and sqrt(96) over sqrt(n).
+    bound = 5 / len(values) ** 0.5
+    assert abs(values.mean()) < bound
+    assert abs((values**2).mean() - 1) < 2**0.5 * bound
+    assert abs((values**4).mean() - 3) < 96**0.5 * bound
+
+
+@pytest.mark.parametrize("count", [1, 2, SAMPLE_BLOCK - 1, SAMPLE_BLOCK, SAMPLE_BLOCK + 1, 3 * SAMPLE_BLOCK])
+def test_a_sample_does_not_depend_on_how_many_are_asked_for(count):
+    many = sample_latents(7, 4 * SAMPLE_BLOCK, 5)
+    few = sample_latents(7, count, 5)
+    assert few.shape == (count, 5) and few.dtype == np.float32
+    np.testing.assert_array_equal(few, many[:count])
+
+
+def test_samples_differ_from_each_other_from_other_seeds_and_from_training():
+    samples = sample_latents(3, 3 * SAMPLE_BLOCK, 5)
+    assert len(np.unique(samples)) == samples.size
+    assert not np.isin(samples, sample_latents(4, 3 * SAMPLE_BLOCK, 5)).any()
+    trained = np.concatenate([draw(CONFIG, step).latents.ravel() for step in range(10)])
+    assert not np.isin(samples, trained).any()
+
+
+def test_an_initial_tensor_follows_from_seed_network_and_name():
+    def drawn(seed=0, network="generator", name="stem.weight"):
+        return initial.tensor(seed, network, name, (50,), NORMAL)
+
+    np.testing.assert_array_equal(drawn(), drawn())
+    others = [drawn(seed=1), drawn(network="discriminator"), drawn(name="stem.bias"), drawn(seed=2**63 - 1)]
+    # Two boundaries of network and name that a careless join would confuse.
+    others += [drawn(network="generator.stem", name="weight"), drawn(network="", name="generatorstem.weight")]
+    for i, tensor in enumerate(others):
+        rest = np.concatenate([drawn(), *others[:i]])
+        assert not np.isin(tensor, rest).any(), i
+
+
+def test_initial_tensors_do_not_depend_on_the_order_or_on_what_else_is_declared():
+    declared = {f"layer.{i}.weight": ((3, i + 1), NORMAL) for i in range(5)}
+    first = initial.tensors(0, "generator", declared)
+    backwards = initial.tensors(0, "generator", dict(reversed(declared.items())))
+    alone = initial.tensors(0, "generator", {"layer.3.weight": declared["layer.3.weight"]})
+    for name, tensor in first.items():
+        np.testing.assert_array_equal(tensor, backwards[name])
+    np.testing.assert_array_equal(alone["layer.3.weight"], first["layer.3.weight"])
+
+
+def test_initial_values_have_the_declared_distribution_type_and_shape():
+    for constant, value in ((ZEROS, 0), (ONES, 1)):
+        tensor = initial.tensor(0, "generator", "norm.bias", (2, 3), constant)
+        assert tensor.dtype == np.float32 and tensor.shape == (2, 3) and (tensor == value).all()
+    drawn = initial.tensor(0, "generator", "norm.weight", (100, 1000), Initial("normal", 0.02, 1.0))
+    assert drawn.dtype == np.float32 and drawn.shape == (100, 1000)
+    values = (drawn.astype(np.float64) - 1) / 0.02
+    assert abs(values.mean()) < 5 / values.size**0.5 and abs(values.std() - 1) < 5 / (2 * values.size) ** 0.5
+
+
+def test_initial_weights_never_share_words_with_the_draws(monkeypatch):
+    states, plain = [], np.random.Philox
+
+    class Recorder(np.random.Philox):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            states.append(self.state)
+
+    monkeypatch.setattr(np.random, "Philox", Recorder)
+    for seed, network, i in product((0, 1), ("generator", "discriminator"), range(10)):
+        initial.tensor(seed, network, f"stages.{i}.weight", (1,), NORMAL)
+    weights = len(states)
+    for seed, step, stream in product((0, 1), range(10), Stream):
+        normals(seed, step, stream, (1,))
+    assert weights == 40 and len(states) == 40 + 20 * len(Stream)
+    drawn = []
+    for state in states:
+        bits = plain()
+        bits.state = state
+        drawn.append(words(bits))
+    assert len(np.unique(np.concatenate(drawn))) == len(states) * LONG
