@@ -15,6 +15,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -145,15 +146,18 @@ def folders(run_dir: Path) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
+def newest_good(run_dir: Path) -> Path | None:
+    """Return the newest checkpoint of a run that reads whole, or None."""
+    for path in reversed(folders(run_dir)):
+        with suppress(UserError):
+            return load(path).path
+    return None
+
+
 def last_good(run_dir: Path) -> str:
     """Say which is the newest checkpoint of a run that reads whole."""
-    for path in reversed(folders(run_dir)):
-        try:
-            load(path)
-        except UserError:
-            continue
-        return f"the last good checkpoint is {path}"
-    return "there is no good checkpoint of this run yet"
+    good = newest_good(run_dir)
+    return f"the last good checkpoint is {good}" if good else "there is no good checkpoint of this run yet"
 
 
 def find(path: Path) -> Path:
@@ -210,8 +214,9 @@ def load_newest(path: Path) -> Checkpoint:
     try:
         return load(chosen)
     except UserError as error:
-        run_dir = chosen.parent.parent
-        raise UserError(f"{error}; {last_good(run_dir)}; remove {chosen} to use it") from error
+        good = newest_good(chosen.parent.parent)
+        offer = f"; the last good checkpoint is {good}: remove {chosen.name} to go on from it" if good else ""
+        raise UserError(f"{error}{offer}") from error
 
 
 def check_layout(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> None:

@@ -34,7 +34,7 @@ def ensure(*extras: str) -> Path:
         venv.create(FOLDER, with_pip=True)
     wanted = ",".join(sorted(installed | set(extras)))
     print(f"installing the project and its extras {wanted} into {FOLDER}: some minutes the first time", flush=True)
-    command = [str(PYTHON), "-m", "pip", "install", "--quiet", "--editable", f"{ROOT}[{wanted}]"]
+    command = [str(PYTHON), "-m", "pip", "install", "--editable", f"{ROOT}[{wanted}]"]
     if subprocess.run(command).returncode:
         sys.exit(f"error: pip could not install the project; run it by itself to see why: {' '.join(command)}")
     RECORD.write_text(json.dumps({"pyproject": project, "extras": sorted(installed | set(extras))}) + "\n")

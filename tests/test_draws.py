@@ -140,23 +140,18 @@ def test_initial_values_have_the_declared_distribution_type_and_shape():
 
 
 def test_initial_weights_never_share_words_with_the_draws(monkeypatch):
-    states, plain = [], np.random.Philox
+    drawn, plain = [], np.random.Philox
 
     class Recorder(np.random.Philox):
         def __init__(self, *arguments, **options):
             super().__init__(*arguments, **options)
-            states.append(self.state)
+            drawn.append(words(plain(*arguments, **options)))
 
     monkeypatch.setattr(np.random, "Philox", Recorder)
     for seed, network, i in product((0, 1), ("generator", "discriminator"), range(10)):
         initial.tensor(seed, network, f"stages.{i}.weight", (1,), NORMAL)
-    weights = len(states)
+    weights = len(drawn)
     for seed, step, stream in product((0, 1), range(10), Stream):
         normals(seed, step, stream, (1,))
-    assert weights == 40 and len(states) == 40 + 20 * len(Stream)
-    drawn = []
-    for state in states:
-        bits = plain()
-        bits.state = state
-        drawn.append(words(bits))
-    assert len(np.unique(np.concatenate(drawn))) == len(states) * LONG
+    assert weights == 40 and len(drawn) == 40 + 20 * len(Stream)
+    assert len(np.unique(np.concatenate(drawn))) == len(drawn) * LONG

@@ -117,8 +117,7 @@ def _write(folder: Path, contents: Contents, shape: Shape) -> None:
     except OSError as error:
         if _opened(folder, "", shape[1], shape[3]) is None:
             raise UserError(
-                f"{folder}: cannot be written ({reason(error)}); "
-                "TWIN_GAN_CACHE may name another folder for the cache"
+                f"{folder}: cannot be written ({reason(error)}); TWIN_GAN_CACHE may name another folder for the cache"
             ) from error
 
 

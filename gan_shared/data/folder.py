@@ -88,14 +88,11 @@ def _decoded(root: Path, files: tuple[str, ...], resolution: int, channels: int)
     if bad:
         more = f"; and {len(bad) - NAMED_PICTURES} more" if len(bad) > NAMED_PICTURES else ""
         raise UserError(
-            f"{root}: {len(bad)} of {len(files)} pictures cannot be used: "
-            f"{'; '.join(bad[:NAMED_PICTURES])}{more}"
+            f"{root}: {len(bad)} of {len(files)} pictures cannot be used: {'; '.join(bad[:NAMED_PICTURES])}{more}"
         )
 
 
-def _in_threads(
-    root: Path, files: tuple[str, ...], resolution: int, channels: int
-) -> Iterator[Future[np.ndarray]]:
+def _in_threads(root: Path, files: tuple[str, ...], resolution: int, channels: int) -> Iterator[Future[np.ndarray]]:
     """Yield the decoded pictures in order, looking ahead by a few only, so that the memory stays flat."""
 
     def work(file: str) -> np.ndarray:

