@@ -3,6 +3,8 @@
 import threading
 from contextlib import closing
 from dataclasses import replace
+from queue import Queue
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -27,7 +29,7 @@ def seen(config: Config, count: int = COUNT, steps: int = 15) -> np.ndarray:
     return np.concatenate([batch_indices(config, step, count).ravel() for step in range(steps)])
 
 
-def readers() -> list[threading.Thread]:
+def readers() -> list[Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "batches"]
 
 
@@ -132,11 +134,20 @@ class Breaking:
 
 
 def test_what_breaks_in_the_thread_is_raised_where_the_batches_are_used():
-    stream = batches(numbered()._replace(images=Breaking()), CONFIG, 0)
-    assert [next(stream)[0] for _ in range(4)] == [0, 1, 2, 3]
-    with pytest.raises(OSError, match="the disk is gone"):
-        next(stream)
-    assert not readers()
+    steps, raised = [], Queue()
+
+    def consume():
+        try:
+            for step, _ in batches(numbered()._replace(images=Breaking()), CONFIG, 0):
+                steps.append(step)
+        except Exception as error:
+            raised.put(error)
+
+    # In a thread, so that an error that is lost fails the test instead of keeping it waiting for ever.
+    Thread(target=consume, daemon=True).start()
+    error = raised.get(timeout=60)
+    assert isinstance(error, OSError) and str(error) == "the disk is gone"
+    assert steps == [0, 1, 2, 3] and not readers()
 
 
 @pytest.mark.parametrize("taken", [1, 2, 5])

@@ -305,15 +305,17 @@ def test_the_newest_good_one_is_offered_for_a_damaged_one(saved):
     (saved / "game.safetensors").unlink()
     message = refusal(run, checkpoint.load_newest)
     older = saved.with_name("step-0000001")
-    assert f"the last good checkpoint is {older}; remove {saved} to use it" in message
+    assert f"the last good checkpoint is {older}: remove {saved.name} to go on from it" in message
     shutil.rmtree(saved)
     assert checkpoint.load_newest(run).step == 1
 
 
-def test_where_none_is_good_it_says_so(saved):
+def test_where_none_is_good_none_is_offered(saved):
     for folder in saved.parent.iterdir():
         (folder / "manifest.json").write_text("{")
-    assert "there is no good checkpoint" in refusal(saved.parent.parent, checkpoint.load_newest)
+    message = refusal(saved.parent.parent, checkpoint.load_newest)
+    assert message.startswith(f"{saved / 'manifest.json'}: ") and "the last good" not in message
+    assert "there is no good checkpoint" in checkpoint.last_good(saved.parent.parent)
 
 
 def test_a_folder_without_checkpoints_is_refused(tmp_path):

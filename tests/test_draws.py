@@ -34,6 +34,7 @@ def test_no_draw_is_long_enough_to_reach_a_neighbour(blocks):
     begins = np.concatenate([words(generator(*place).bit_generator, 64) for place in PLACES])
     for place in PLACES[:24]:
         bits = generator(*place).bit_generator
+        assert isinstance(bits, np.random.Philox)
         bits.advance(blocks)
         assert not np.isin(words(bits, 64), begins).any(), place
 
@@ -45,6 +46,9 @@ def test_latents_are_the_documented_counters_normals():
     latents = draw(CONFIG, 17).latents
     assert latents.dtype == np.float32
     np.testing.assert_array_equal(latents, expected)
+    second_block = np.random.Generator(np.random.Philox(key=3, counter=[0, 0, 1, 2]))
+    row = second_block.standard_normal(5).astype(np.float32)
+    np.testing.assert_array_equal(sample_latents(3, SAMPLE_BLOCK + 1, 5)[SAMPLE_BLOCK], row)
 
 
 def test_stream_numbers_keep_their_meaning():

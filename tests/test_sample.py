@@ -2,20 +2,22 @@
 
 from pathlib import Path
 
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from PIL.GifImagePlugin import GifImageFile
+from torchvision.utils import make_grid
+
 import gan_jax.backend
 import gan_jax.sample
 import gan_torch.backend
 import gan_torch.sample
-import numpy as np
-import pytest
-import torch
 from gan_shared import checkpoint, pictures
 from gan_shared.backend import Inputs
 from gan_shared.config import Config
 from gan_shared.draws import sample_latents
 from gan_shared.sample import BATCH, GIF_FRAMES_PER_LATENT, GIF_IMAGES, slerp, walk
-from PIL import Image
-from torchvision.utils import make_grid
 
 MAINS = {"torch": gan_torch.sample.main, "jax": gan_jax.sample.main}
 BACKENDS = {"torch": gan_torch.backend.Backend, "jax": gan_jax.backend.Backend}
@@ -155,7 +157,7 @@ def test_the_current_folder_may_be_the_empty_folder(run, tmp_path, monkeypatch):
 
 def test_a_gif_plays_forever_through_as_many_frames_as_asked_for(run, tmp_path):
     sample(gan_torch.sample.main, run, tmp_path / "walk.gif", "--num-images", "20")
-    with Image.open(tmp_path / "walk.gif") as picture:
+    with GifImageFile(tmp_path / "walk.gif") as picture:
         assert (picture.format, picture.n_frames, picture.info["loop"]) == ("GIF", 20, 0)
         assert picture.size == (4 * 18 + 2, 4 * 18 + 2)
         frames = []

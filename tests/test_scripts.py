@@ -1,9 +1,11 @@
 """The two commands of the README: the tour at a few steps, and when the environment is filled."""
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +16,10 @@ TOUR = "import sys, pathlib, quickstart; sys.exit(quickstart.tour(pathlib.Path(s
 
 
 @pytest.fixture
-def environment(monkeypatch, tmp_path):
+def environment(monkeypatch, tmp_path) -> Any:
     """The module with its folder elsewhere and pip replaced by a list of what it would have installed."""
     monkeypatch.syspath_prepend(SCRIPTS)
-    import environment
-
+    environment: Any = importlib.import_module("environment")
     monkeypatch.setattr(environment, "FOLDER", tmp_path)
     monkeypatch.setattr(environment, "PYTHON", tmp_path / "python")
     monkeypatch.setattr(environment, "RECORD", tmp_path / "installed.json")
