@@ -96,8 +96,7 @@ def from_torch(tensors: Mapping[str, np.ndarray], like: Mapping[str, Any]) -> di
     leaves = {}
     for path, leaf in wanted.items():
         array = tensors[torch_name(path)]
-        leaves[path] = np.ascontiguousarray(array.transpose(_axes(TO_FLAX, path, array.ndim)))
-        leaves[path] = leaves[path].reshape(leaf.shape).astype(leaf.dtype)
+        leaves[path] = np.array(array.transpose(_axes(TO_FLAX, path, array.ndim)), leaf.dtype, order="C")
     return traverse_util.unflatten_dict(leaves)
 
 

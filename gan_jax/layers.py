@@ -71,6 +71,8 @@ class ConvTranspose(nn.Module):
 
         height' = (height - 1) stride - 2 padding + kernel size + output padding, width' likewise.
         """
+        if self.output_padding >= self.stride:
+            raise ValueError(f"output padding {self.output_padding} must be less than the stride {self.stride}")
         # The kernel of the convolution that this one transposes: from the output's channels to the input's.
         shape = (self.kernel_size, self.kernel_size, self.out_channels, self.in_channels)
         kernel = self.param("kernel", declare(self.weight_initial), shape)

@@ -1,5 +1,6 @@
 """torch's update rules."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -60,9 +61,9 @@ class Adam(NamedTuple):
         step, complement = moments.step + 1, jnp.asarray(beta2_complement)
         exp_avg = optax.tree.update_moment(gradients, moments.exp_avg, self.beta1, 1)
         exp_avg_sq = jax.tree.map(lambda v, g: (1 - complement) * v + complement * g * g, moments.exp_avg_sq, gradients)
-        # 1 - beta^t, exact in float32 too, where optax loses five digits for beta2 = 0.999.
+        # 1 - beta^t, exact in float32 too, where optax loses up to five digits for a beta near 1.
         steps = step.astype(complement.dtype)
-        correction1 = 1 - jnp.asarray(self.beta1, steps.dtype) ** steps
+        correction1 = -jnp.expm1(steps * math.log(self.beta1)) if self.beta1 else 1.0
         correction2 = jnp.sqrt(-jnp.expm1(steps * jnp.log1p(-complement)))
         updates = jax.tree.map(
             lambda m, v: -(learning_rate / correction1) * m / (jnp.sqrt(v) / correction2 + self.epsilon),

@@ -14,6 +14,7 @@ from gan_jax import interop, models
 from gan_jax.optimizers import Adam, Moments
 from gan_shared import checkpoint, initial
 from gan_shared.config import Config
+from gan_shared.errors import unexpected
 
 
 class State(NamedTuple):
@@ -50,7 +51,7 @@ def create(config: Config, device: Any) -> State:
 def export(state: State) -> dict[str, np.ndarray]:
     """Copy the state to NumPy, by canonical name, in torch's layouts."""
     tensors = {}
-    for network in checkpoint.NETWORKS:
+    for network in checkpoint.ROLES:
         for collection in getattr(state, network).values():
             for name, value in interop.to_torch(collection).items():
                 tensors[f"{network}/{name}"] = value
@@ -107,7 +108,7 @@ def _place(config: Config, device: Any, tensors: Mapping[str, np.ndarray]) -> St
     shapes = jax.tree.map(lambda leaf: _typed(leaf, config), nn.meta.unbox(_declared(config)))
     shapes["generator_ema"] = shapes["generator"]
     parts = {}
-    for network in checkpoint.NETWORKS:
+    for network in checkpoint.ROLES:
         prefix = f"{network}/"
         values = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         parts[network] = {name: interop.from_torch(values, tree) for name, tree in shapes[network].items()}
@@ -122,9 +123,9 @@ def _place(config: Config, device: Any, tensors: Mapping[str, np.ndarray]) -> St
         step=step,
         first_non_finite_step=jnp.zeros_like(step),
     )
-    # Committed to the device like the step's results, so that both meet one compilation; and copied, as a
-    # donated state must own its buffers.
-    return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True, device=device), state)
+    # Copied, as a donated state must own its buffers; and committed to the device by device_put, as the step's
+    # results are, so that both meet one compilation.
+    return jax.device_put(jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state), device)
 
 
 def _typed(leaf: jax.ShapeDtypeStruct, config: Config) -> jax.ShapeDtypeStruct:
@@ -142,7 +143,8 @@ def _moments(config: Config, network: str, parameters: dict[str, Any], tensors: 
         present = {name: value for name, value in found.items() if value is not None}
         if present:
             saved[key] = interop.from_torch(present, parameters)
-    step = tensors.get(checkpoint.moment_name(network, names[0], "step"))
-    if step is not None:
-        saved["step"] = jnp.asarray(step, jnp.int32)
-    return moments._replace(**saved)
+    steps = {int(tensors.get(checkpoint.moment_name(network, name, "step"), 0)) for name in names}
+    if len(steps) > 1:
+        found = f"the steps {sorted(steps)} among the parameters of the {network}"
+        raise unexpected("optimizer", found, "one step for all of them, which is all that this backend holds")
+    return moments._replace(**saved, step=jnp.asarray(steps.pop(), jnp.int32))

@@ -16,7 +16,7 @@ from gan_shared.config import Config
 from gan_shared.schedules import Knobs
 
 
-class Judgement(NamedTuple):
+class DiscriminatorScalars(NamedTuple):
     """What a discriminator update reports.
 
     Attributes:
@@ -52,18 +52,18 @@ def make_step(config: Config) -> Callable[..., tuple[State, dict[str, Array]]]:
         for update in range(updates):
             state, fakes = _generate(config, state, latents[update])
             reals = to_float(images[update], latents.dtype)
-            state, judged = update_discriminator(config, state, reals, fakes, knobs)
-            finite &= jnp.isfinite(judged.loss)
+            state, reported = update_discriminator(config, state, reals, fakes, knobs)
+            finite &= jnp.isfinite(reported.loss)
         if config.fresh_latents:
             state, fakes = _generate(config, state, latents[-1])
         state, generator_loss = update_generator(config, state, fakes, knobs)
         finite &= jnp.isfinite(generator_loss)
         state = count_step(update_average(state, knobs), finite)
         return state, {
-            "discriminator_loss": judged.loss,
+            "discriminator_loss": reported.loss,
             "generator_loss": generator_loss,
-            "real_logit": judged.real_logit,
-            "fake_logit": judged.fake_logit,
+            "real_logit": reported.real_logit,
+            "fake_logit": reported.fake_logit,
             "first_non_finite_step": state.first_non_finite_step,
         }
 
@@ -72,18 +72,18 @@ def make_step(config: Config) -> Callable[..., tuple[State, dict[str, Array]]]:
 
 def update_discriminator(
     config: Config, state: State, reals: Array, fakes: _Fakes, knobs: Knobs
-) -> tuple[State, Judgement]:
+) -> tuple[State, DiscriminatorScalars]:
     """Judge reals, then fakes, and move the discriminator down its loss."""
     discriminator = models.discriminator(config)
 
-    def mean_loss(parameters: Any) -> tuple[Array, tuple[Judgement, dict[str, Any]]]:
+    def mean_loss(parameters: Any) -> tuple[Array, tuple[DiscriminatorScalars, dict[str, Any]]]:
         real_logits, buffers = _forward(discriminator, parameters, state.discriminator, reals)
         fake_logits, buffers = _forward(discriminator, parameters, buffers, fakes.images)
         loss = LOSSES[config.loss].discriminator(real_logits, fake_logits).mean()
-        return loss, (Judgement(loss, real_logits.mean(), fake_logits.mean()), buffers)
+        return loss, (DiscriminatorScalars(loss, real_logits.mean(), fake_logits.mean()), buffers)
 
     parameters = state.discriminator["params"]
-    gradients, (judged, buffers) = jax.grad(mean_loss, has_aux=True)(parameters)
+    gradients, (reported, buffers) = jax.grad(mean_loss, has_aux=True)(parameters)
     parameters, moments = Adam(config.beta1).update(
         parameters,
         gradients,
@@ -92,15 +92,15 @@ def update_discriminator(
         knobs.beta2_complement,
     )
     moved = {"params": parameters, **buffers}
-    return state._replace(discriminator=moved, discriminator_moments=moments), judged
+    return state._replace(discriminator=moved, discriminator_moments=moments), reported
 
 
 def update_generator(config: Config, state: State, fakes: _Fakes, knobs: Knobs) -> tuple[State, Array]:
     """Judge fakes and move the generator down its loss."""
-    discriminator, judge = models.discriminator(config), state.discriminator
+    discriminator, variables = models.discriminator(config), state.discriminator
 
     def mean_loss(images: Array) -> tuple[Array, dict[str, Any]]:
-        logits, buffers = _forward(discriminator, judge["params"], judge, images)
+        logits, buffers = _forward(discriminator, variables["params"], variables, images)
         return LOSSES[config.loss].generator(logits).mean(), buffers
 
     (loss, buffers), gradient = jax.value_and_grad(mean_loss, has_aux=True)(fakes.images)
@@ -114,16 +114,19 @@ def update_generator(config: Config, state: State, fakes: _Fakes, knobs: Knobs) 
     )
     moved = {**state.generator, "params": parameters}
     state = state._replace(generator=moved, generator_moments=moments)
-    return state._replace(discriminator={**judge, **buffers}), loss
+    return state._replace(discriminator={**variables, **buffers}), loss
 
 
 def update_average(state: State, knobs: Knobs) -> State:
-    """Move the averaged generator: decay * average + (1 - decay) * generator; integers are copied."""
+    """Move the averaged generator towards the generator by the weight ``ema_complement``; integers are copied."""
+    weight = knobs.ema_complement
 
     def move(average: Array, current: Array) -> Array:
         if not jnp.issubdtype(current.dtype, jnp.floating):
             return current
-        return knobs.ema_decay * average + (1 - knobs.ema_decay) * current
+        way = current - average
+        # torch.lerp's two forms: each is exact at its own end.
+        return jnp.where(weight < 0.5, average + weight * way, current - (1 - weight) * way)
 
     return state._replace(generator_ema=jax.tree.map(move, state.generator_ema, state.generator))
 

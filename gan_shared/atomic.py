@@ -1,9 +1,11 @@
 """Files and folders that appear whole or not at all."""
 
+import errno
 import os
 import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -24,14 +26,10 @@ def replacing(target: Path) -> Iterator[Path]:
     temporary = target.with_name(f".{target.name}.{uuid4().hex[:8]}.partial")
     try:
         yield temporary
-        for path in sorted(temporary.rglob("*")) if temporary.is_dir() else [temporary]:
+        for path in [*sorted(temporary.rglob("*")), temporary]:
             _flush(path)
         if target.is_dir() and temporary.is_dir():
-            # A folder cannot be renamed over a full one: move the old one aside first.
-            retired = target.with_name(f".{target.name}.{uuid4().hex[:8]}.retired")
-            os.replace(target, retired)
-            os.replace(temporary, target)
-            shutil.rmtree(retired)
+            _replace_folder(temporary, target)
         else:
             os.replace(temporary, target)
         _flush(target.parent)
@@ -43,13 +41,28 @@ def replacing(target: Path) -> Iterator[Path]:
         raise
 
 
+def _replace_folder(new: Path, old: Path) -> None:
+    """Put a folder in the place of another, which a rename alone cannot do when that is not empty."""
+    retired = old.with_name(f".{old.name}.{uuid4().hex[:8]}.retired")
+    os.replace(old, retired)
+    try:
+        os.replace(new, old)
+    except BaseException:
+        os.replace(retired, old)
+        raise
+    shutil.rmtree(retired, ignore_errors=True)
+
+
 def _flush(path: Path) -> None:
-    """Ask the operating system to write ``path`` to the disk, where it can."""
-    # Windows opens no folders and flushes only files that are open for writing: then there is less to promise.
-    with suppress(PermissionError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            with suppress(OSError):
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    """Ask the operating system to write ``path`` to the disk; what it could not write is an OSError."""
+    if sys.platform == "win32":  # opens no folders and flushes only what is open for writing
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot flush a folder: then there is nothing to promise.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)

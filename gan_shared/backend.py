@@ -7,7 +7,7 @@ Images cross this border as uint8 NHWC and become floats in [-1, 1] on the devic
 their canonical names (``checkpoint.py``) in torch's layouts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -99,3 +99,7 @@ class Backend(Protocol):
     def versions(self) -> dict[str, str]:
         """Return the versions of the packages that compute, and the device, for the manifest."""
         ...
+
+
+# The Backend class of gan_torch or gan_jax.
+MakeBackend = Callable[[Config], Backend]

@@ -29,12 +29,12 @@ from gan_shared.errors import UserError
 from gan_shared.schedules import images_seen
 
 FORMAT_VERSION = 1
-NETWORKS = ("generator", "discriminator", "generator_ema")
+ROLES = ("generator", "discriminator", "generator_ema")
 TRAINED = ("generator", "discriminator")
 FOLDER = re.compile(r"step-(\d{7,})")
 # Tensor file of each part of a canonical name.
 FILES = {
-    **{network: f"{network}/model.safetensors" for network in NETWORKS},
+    **{network: f"{network}/model.safetensors" for network in ROLES},
     "optimizer": "optimizer.safetensors",
     "game": "game.safetensors",
 }
@@ -98,11 +98,11 @@ def save(
     try:
         with replacing(target) as folder:
             _write(folder, config, tensors, {"written_by": dict(written_by), "data": dict(data)})
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise UserError(f"{target}: could not be written: {error}; {last_good(run_dir)}") from error
     if config.keep_checkpoints:
         for old in folders(run_dir)[: -config.keep_checkpoints]:
-            shutil.rmtree(old)
+            shutil.rmtree(old, ignore_errors=True)  # a leftover is no reason to end a healthy run
     return target
 
 
@@ -115,7 +115,7 @@ def _write(folder: Path, config: Config, tensors: Mapping[str, np.ndarray], extr
         named = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         # "pt" is what loaders of the Hugging Face Hub look for: torch's names and layouts.
         save_file(named, path, metadata={"format": "pt"})
-        if part in NETWORKS:
+        if part in ROLES:
             _write_json(path.with_name("config.json"), network_config(config, part))
     step = int(tensors["game/step"])
     files = {path.relative_to(folder).as_posix(): _sha256(path) for path in _files(folder)}
@@ -201,6 +201,10 @@ def load(path: Path) -> Checkpoint:
             raise UserError(f"{path / file}: found no readable safetensors file: {error}") from error
         tensors |= {f"{part}/{name}": value for name, value in named.items()}
     config = Config.from_json(manifest["config"], path / "manifest.json")
+    step = tensors.get("game/step")
+    if step is None or step.shape or int(step) != manifest["step"]:
+        found = "no step" if step is None else f"step {step}"
+        raise UserError(f"{path / FILES['game']}: found {found}, expected {manifest['step']} as in manifest.json")
     return Checkpoint(path, config, manifest["step"], manifest["data"], tensors)
 
 
@@ -214,9 +218,9 @@ def load_newest(path: Path) -> Checkpoint:
     try:
         return load(chosen)
     except UserError as error:
-        good = newest_good(chosen.parent.parent)
-        offer = f"; the last good checkpoint is {good}: remove {chosen.name} to go on from it" if good else ""
-        raise UserError(f"{error}{offer}") from error
+        run_dir = chosen.parent.parent
+        remedy = f"; remove {chosen} to use it" if newest_good(run_dir) else ""
+        raise UserError(f"{error}; {last_good(run_dir)}{remedy}") from error
 
 
 def check_layout(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> None:
@@ -244,10 +248,20 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     version = manifest.get("format_version")
     if version != FORMAT_VERSION:
         raise UserError(f"{file}: found format version {version}, expected {FORMAT_VERSION}")
-    for field, kind in (("sha256", dict), ("config", dict), ("step", int), ("data", dict)):
-        if not isinstance(manifest.get(field), kind):
-            raise UserError(f"{file}: found {field} {manifest.get(field)!r}, expected a JSON {kind.__name__}")
+    hashes, data, step = (manifest.get(field) for field in ("sha256", "data", "step"))
+    for field, value, good, expected in (
+        ("sha256", hashes, _all_text(hashes), "the hash of every file"),
+        ("data", data, _all_text(data) and "fingerprint" in (data or {}), "name and fingerprint"),
+        ("step", step, type(step) is int and step >= 0, "a number of steps"),
+    ):
+        if not good:
+            raise UserError(f"{file}: {field}: found {value!r}, expected {expected}")
     return manifest
+
+
+def _all_text(value: object) -> bool:
+    """Whether ``value`` is a JSON object of strings."""
+    return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
 
 
 def read_json(file: Path) -> dict[str, Any]:

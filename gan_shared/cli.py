@@ -14,11 +14,10 @@ from tyro.conf import OmitArgPrefixes, Positional
 from gan_shared import checkpoint, presets
 from gan_shared import sample as sampling
 from gan_shared import train as training
-from gan_shared.backend import Backend
+from gan_shared.backend import MakeBackend
 from gan_shared.config import Config, check_continuation, validate
 from gan_shared.errors import UserError
 
-MakeBackend = Callable[[Config], Backend]
 # What a shell reports for a program that Ctrl-C ended.
 INTERRUPTED = 130
 
@@ -128,7 +127,7 @@ def _run_dir(options: TrainOptions) -> Path:
     """Return the run folder that was named, or the one that preset and data name."""
     if options.run_dir is not None:
         return options.run_dir
-    return Path("runs") / f"{options.config.preset}-{Path(options.config.data).stem}"
+    return Path("runs") / f"{options.config.preset}-{Path(options.config.data).resolve().stem or 'root'}"
 
 
 def _guarded(command: Callable[[], int]) -> int:

@@ -15,7 +15,6 @@ from gan_shared.errors import UserError, unexpected
 LOSSES = ("bce", "mse")
 PRECISIONS = ("float32", "float64")
 DEVICES = ("auto", "cpu", "gpu")
-POWERS_OF_TWO = (16, 32, 64, 128, 256)
 # Network family -> the resolutions (pixels) that it can make.
 RESOLUTIONS = {"dcgan": (16, 28, 32, 64, 128, 256)}
 NETWORKS = tuple(RESOLUTIONS)

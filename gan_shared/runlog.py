@@ -49,7 +49,7 @@ class RunLog:
     Args:
         run_dir: the folder; made when missing.
         config: the run.
-        start: steps done before; later scalars of an interrupted run are dropped.
+        start: steps done before; later lines of scalars.jsonl, which an interrupted run left, are dropped.
     """
 
     def __init__(self, run_dir: Path, config: Config, start: int) -> None:
@@ -76,7 +76,10 @@ class RunLog:
         self._bar.update()
 
     def scalars(self, step: int, values: Mapping[str, Any]) -> None:
-        """Log the scalars after ``step`` steps; reading them waits for the device."""
+        """Log the scalars after ``step`` steps; reading them waits for the device.
+
+        ``images_per_second`` is wall time since the line before: compilation, samples and saving count.
+        """
         numbers = {name: float(values[name]) for name in SCALARS}
         now = perf_counter()
         trained = (step - self._logged_step) * self.config.batch_size
@@ -97,10 +100,6 @@ class RunLog:
         path = self.run_dir / "samples" / f"step-{step:07d}.png"
         save_png(path, grid(images))
         return path
-
-    def say(self, message: str) -> None:
-        """Print a line above the progress bar."""
-        self._bar.write(message)
 
 
 def read_scalars(run_dir: Path) -> list[dict[str, float]]:

@@ -1,6 +1,6 @@
 """Checkpoint and seeds to images: grids, single pictures, arrays, interpolations."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from gan_shared import checkpoint
 from gan_shared.atomic import replacing
-from gan_shared.backend import Backend, Inputs, State
-from gan_shared.config import Config, validate
+from gan_shared.backend import Backend, Inputs, MakeBackend, State
+from gan_shared.config import validate
 from gan_shared.draws import sample_latents
 from gan_shared.errors import unexpected
 from gan_shared.pictures import grid, save_gif, save_png
@@ -22,7 +22,7 @@ SUFFIXES = (".png", ".npz", ".gif")
 
 
 def sample(
-    make_backend: Callable[[Config], Backend],
+    make_backend: MakeBackend,
     source: Path,
     out: Path,
     *,
@@ -98,12 +98,23 @@ def write(out: Path, batches: Iterator[np.ndarray], latents: np.ndarray) -> None
         with replacing(out) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, images=np.concatenate(list(batches)), latents=latents)
     else:
-        digits = max(4, len(str(len(latents) - 1)))
-        with replacing(out) as folder:
-            folder.mkdir()
-            images = (image for batch in batches for image in batch)
-            for i, image in enumerate(images):
-                save_png(folder / f"{i:0{digits}d}.png", image)
+        write_singles(out, (image for batch in batches for image in batch), max(4, len(str(len(latents) - 1))))
+
+
+def write_singles(folder: Path, images: Iterator[np.ndarray], digits: int) -> None:
+    """Write single PNGs numbered with so many digits; what a failure leaves is removed.
+
+    The folder itself is not renamed into place: it may be the one that the user's shell is in.
+    """
+    written: list[Path] = []
+    try:
+        for i, image in enumerate(images):
+            written.append(folder / f"{i:0{digits}d}.png")
+            save_png(written[-1], image)
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def walk(seed: int, frames: int, latent_size: int) -> Iterator[np.ndarray]:

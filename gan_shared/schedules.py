@@ -1,5 +1,6 @@
 """Knobs: the scheduled floats of one step, as functions of images seen."""
 
+from math import expm1, log
 from typing import NamedTuple
 
 from gan_shared.config import Config
@@ -13,18 +14,21 @@ class Knobs(NamedTuple):
         discriminator_learning_rate: Adam step size of the discriminator.
         beta2_complement: 1 - beta2 of Adam. The complement keeps its relative precision in float32,
             where 1 - 0.999 is off by 1e-5.
-        ema_decay: weight of the old average in one EMA update.
+        ema_complement: 1 - decay of the averaged generator: the weight of the new values, for the same reason.
     """
 
     generator_learning_rate: float
     discriminator_learning_rate: float
     beta2_complement: float
-    ema_decay: float
+    ema_complement: float
 
 
-def ema_decay(batch_size: int, half_life_nimg: float) -> float:
-    """Return the decay that halves an old value's weight every ``half_life_nimg`` images; 0 for half-life 0."""
-    return 0.5 ** (batch_size / half_life_nimg) if half_life_nimg > 0 else 0.0
+def ema_complement(batch_size: int, half_life_nimg: float) -> float:
+    """Return 1 - 0.5^(batch / half-life), so that an old value's weight halves every ``half_life_nimg`` images.
+
+    A half-life of 0 gives 1: the average is a copy.
+    """
+    return -expm1(-log(2) * batch_size / half_life_nimg) if half_life_nimg > 0 else 1.0
 
 
 def images_seen(config: Config, step: int) -> int:
@@ -44,5 +48,5 @@ def knobs(config: Config, step: int) -> Knobs:
         generator_learning_rate=config.generator_learning_rate,
         discriminator_learning_rate=config.discriminator_learning_rate,
         beta2_complement=1.0 - config.beta2,
-        ema_decay=ema_decay(config.batch_size, config.ema_half_life_nimg),
+        ema_complement=ema_complement(config.batch_size, config.ema_half_life_nimg),
     )

@@ -1,14 +1,14 @@
 """The spine: read this first. Config, data, steps, log, samples, checkpoints; no tensor operation in it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gan_shared import checkpoint, data
-from gan_shared.backend import Backend, Inputs, State
-from gan_shared.config import Config, with_channels
-from gan_shared.data.batches import batches, check_size
+from gan_shared.backend import Backend, Inputs, MakeBackend, State
+from gan_shared.config import Config, check_continuation, with_channels
+from gan_shared.data.batches import batches, check_batch_size
 from gan_shared.draws import draw, sample_latents
 from gan_shared.errors import UserError
 from gan_shared.interrupt import Interrupt
@@ -35,7 +35,7 @@ class Outcome(NamedTuple):
     checkpoint: Path
 
 
-def train(make_backend: Callable[[Config], Backend], config: Config, run_dir: Path, resume: bool) -> Outcome:
+def train(make_backend: MakeBackend, config: Config, run_dir: Path, resume: bool) -> Outcome:
     """Train from step 0, or from the newest checkpoint of ``run_dir`` when ``resume`` is set.
 
     Args:
@@ -51,7 +51,7 @@ def train(make_backend: Callable[[Config], Backend], config: Config, run_dir: Pa
         check_unused(run_dir)
     dataset = data.load(config.data, config.resolution, config.channels)
     config = with_channels(config, dataset.images.shape[3])
-    check_size(dataset, config)
+    check_batch_size(dataset, config)
     backend = make_backend(config)
     state, start = begin(backend, config, run_dir, resume, dataset.fingerprint)
 
@@ -87,6 +87,7 @@ def begin(backend: Backend, config: Config, run_dir: Path, resume: bool, fingerp
     if not resume or not checkpoint.folders(run_dir):
         return backend.init(), 0
     saved = checkpoint.load_newest(run_dir)
+    check_continuation(saved.config, config, saved.path)
     if saved.data["fingerprint"] != fingerprint:
         raise UserError(
             f"data: found other images in {config.data} than those of {saved.data['name']} that the run in "

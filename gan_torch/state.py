@@ -47,7 +47,7 @@ def create(config: Config, device: torch.device) -> State:
 def export(state: State) -> dict[str, np.ndarray]:
     """Copy the state to NumPy, by canonical name, in torch's layouts."""
     tensors = {}
-    for network in checkpoint.NETWORKS:
+    for network in checkpoint.ROLES:
         for name, value in getattr(state, network).state_dict().items():
             tensors[f"{network}/{name}"] = _to_numpy(value)
     for network in checkpoint.TRAINED:

@@ -13,7 +13,7 @@ from gan_torch.optimizers import Adam
 from gan_torch.state import State
 
 
-class Judgement(NamedTuple):
+class DiscriminatorScalars(NamedTuple):
     """What a discriminator update reports.
 
     Attributes:
@@ -44,18 +44,18 @@ def make_step(config: Config) -> Callable[..., tuple[State, dict[str, Tensor]]]:
             with torch.set_grad_enabled(update == updates - 1 and not config.fresh_latents):
                 fakes = state.generator(latents[update])
             reals = to_float(images[update], latents.dtype)
-            state, judged = update_discriminator(config, state, reals, fakes.detach(), knobs)
-            finite &= judged.loss.isfinite()
+            state, reported = update_discriminator(config, state, reals, fakes.detach(), knobs)
+            finite &= reported.loss.isfinite()
         if config.fresh_latents:
             fakes = state.generator(latents[-1])
         state, generator_loss = update_generator(config, state, fakes, knobs)
         finite &= generator_loss.isfinite()
         state = count_step(update_average(state, knobs), finite)
         return state, {
-            "discriminator_loss": judged.loss,
+            "discriminator_loss": reported.loss,
             "generator_loss": generator_loss,
-            "real_logit": judged.real_logit,
-            "fake_logit": judged.fake_logit,
+            "real_logit": reported.real_logit,
+            "fake_logit": reported.fake_logit,
             "first_non_finite_step": state.first_non_finite_step,
         }
 
@@ -64,7 +64,7 @@ def make_step(config: Config) -> Callable[..., tuple[State, dict[str, Tensor]]]:
 
 def update_discriminator(
     config: Config, state: State, reals: Tensor, fakes: Tensor, knobs: Knobs
-) -> tuple[State, Judgement]:
+) -> tuple[State, DiscriminatorScalars]:
     """Judge reals, then fakes, and move the discriminator down its loss."""
     real_logits = state.discriminator(reals)
     fake_logits = state.discriminator(fakes)
@@ -77,8 +77,8 @@ def update_discriminator(
         knobs.discriminator_learning_rate,
         knobs.beta2_complement,
     )
-    judged = Judgement(loss.detach(), real_logits.detach().mean(), fake_logits.detach().mean())
-    return state._replace(discriminator_moments=moments), judged
+    reported = DiscriminatorScalars(loss.detach(), real_logits.detach().mean(), fake_logits.detach().mean())
+    return state._replace(discriminator_moments=moments), reported
 
 
 def update_generator(config: Config, state: State, fakes: Tensor, knobs: Knobs) -> tuple[State, Tensor]:
@@ -97,11 +97,11 @@ def update_generator(config: Config, state: State, fakes: Tensor, knobs: Knobs) 
 
 @torch.no_grad()
 def update_average(state: State, knobs: Knobs) -> State:
-    """Move the averaged generator: decay * average + (1 - decay) * generator; integers are copied."""
+    """Move the averaged generator towards the generator by the weight ``ema_complement``; integers are copied."""
     averages = state.generator_ema.state_dict()
     for name, current in state.generator.state_dict().items():
         if current.is_floating_point():
-            averages[name].mul_(knobs.ema_decay).add_(current, alpha=1 - knobs.ema_decay)
+            averages[name].lerp_(current, knobs.ema_complement)
         else:
             averages[name].copy_(current)
     return state

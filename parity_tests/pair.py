@@ -92,14 +92,14 @@ def assert_states_close(ours: dict, theirs: dict, tolerance: float) -> None:
 def distances(ours: dict, theirs: dict, begin: dict) -> dict[str, float]:
     """Return per network |ours - theirs| / |theirs - begin|, all its parameters and statistics together.
 
-    Counters are integers: they must be equal, and left in the sum they would be most of the distance.
+    The moments of each network are a part of their own. Counters must be equal: left in the sum they would be
+    most of the distance.
     """
     ratios = {}
-    for network in ("generator", "discriminator", "generator_ema"):
-        names = [name for name in theirs if name.startswith(f"{network}/")]
-        counters = [name for name in names if theirs[name].dtype == np.int64]
-        assert all(ours[name] == theirs[name] for name in counters), network
-        names = [name for name in names if name not in counters]
+    parts = ("generator/", "discriminator/", "generator_ema/", "optimizer/generator.", "optimizer/discriminator.")
+    assert all(ours[name] == theirs[name] for name in theirs if not theirs[name].shape), "a counter differs"
+    for network in parts:
+        names = [name for name in theirs if name.startswith(network) and theirs[name].shape]
         apart = sum(float(((ours[name] - theirs[name]) ** 2).sum()) for name in names)
         travelled = sum(float(((theirs[name] - begin[name]) ** 2).sum()) for name in names)
         assert np.isfinite(apart) and travelled > 0, network

@@ -9,7 +9,6 @@ import torch
 import gan_jax.losses
 import gan_torch.losses
 from gan_shared.config import LOSSES
-from parity_tests.pair import assert_close
 
 REAL = np.array([-100.0, -25.0, -1.5, 0.0, 0.0, 2.0, 25.0, 100.0])
 FAKE = np.array([100.0, 25.0, 0.0, 0.0, -3.0, 1.0, -25.0, -100.0])
@@ -70,8 +69,3 @@ def test_closed_form(table, evaluate, name):
         # Element by element: a scale of the whole vector would hide the small side of a saturated logit. A
         # few units in the last place of exp and log.
         np.testing.assert_allclose(np.asarray(value), expected, rtol=4e-15, atol=0)
-
-
-def test_closed_forms_are_finite_and_distinct():
-    for values in CLOSED_FORMS.values():
-        assert_close(np.stack(values), np.stack(values), 0.0, "finite")

@@ -7,7 +7,7 @@ import pytest
 from parity_tests import pair
 from parity_tests.pair import CONFIGS, SMALL, TRAJECTORY, assert_close, distances, run
 
-STEPS = 99  # three strands of 33
+STEPS = 102  # three strands of 34
 
 
 def whole(name, config, steps=STEPS):

@@ -25,13 +25,18 @@ def ensure(*extras: str) -> Path:
         wanted = ".".join(map(str, OLDEST_PYTHON))
         sys.exit(f"error: python: found {sys.version.split()[0]}, expected {wanted} or newer")
     project = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
-    recorded = json.loads(RECORD.read_text()) if RECORD.is_file() else {}
+    recorded = _recorded()
     installed = set(recorded.get("extras", [])) if recorded.get("pyproject") == project else set()
     if PYTHON.is_file() and installed >= set(extras):
         return PYTHON
-    if not PYTHON.is_file():
+    if not recorded:
         print(f"creating {FOLDER}", flush=True)
-        venv.create(FOLDER, with_pip=True)
+        try:
+            venv.create(FOLDER, with_pip=True, clear=True)
+        except (subprocess.CalledProcessError, OSError) as error:
+            sys.exit(f"error: {FOLDER}: could not be made: {error}; on Debian and Ubuntu install python3-venv")
+        # Made, but not filled: a broken installation is taken up where it ended.
+        RECORD.write_text(json.dumps({"pyproject": "", "extras": []}) + "\n")
     wanted = ",".join(sorted(installed | set(extras)))
     print(f"installing the project and its extras {wanted} into {FOLDER}: some minutes the first time", flush=True)
     command = [str(PYTHON), "-m", "pip", "install", "--editable", f"{ROOT}[{wanted}]"]
@@ -39,6 +44,27 @@ def ensure(*extras: str) -> Path:
         sys.exit(f"error: pip could not install the project; run it by itself to see why: {' '.join(command)}")
     RECORD.write_text(json.dumps({"pyproject": project, "extras": sorted(installed | set(extras))}) + "\n")
     return PYTHON
+
+
+def run(command: list[str]) -> int:
+    """Run a command in this terminal and return its status.
+
+    Ctrl-C reaches the command too, and is its to answer: it may have something to save.
+    """
+    with subprocess.Popen(command) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                continue
+
+
+def _recorded() -> dict:
+    """Return what the environment was filled with; nothing where there is none or it is broken."""
+    try:
+        return json.loads(RECORD.read_text()) if PYTHON.is_file() else {}
+    except (OSError, ValueError):
+        return {}
 
 
 def inside() -> bool:

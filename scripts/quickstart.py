@@ -5,7 +5,6 @@ images from it, and lets JAX train on. Creates and fills .venv when needed.
 """
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
 
@@ -24,7 +23,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if not environment.inside():
         python = environment.ensure("torch", "jax")
-        return subprocess.run([str(python), __file__, *sys.argv[1:]]).returncode
+        return environment.run([str(python), __file__, *sys.argv[1:]])
     out = arguments.out or next_free(environment.ROOT / "runs")
     return tour(out, arguments.torch_steps, arguments.jax_steps)
 
@@ -72,8 +71,7 @@ def tour(out: Path, torch_steps: int, jax_steps: int) -> int:
 
 def call(module: str, *arguments: object) -> None:
     """Run ``python -m module`` with its progress bar in this terminal; stop the tour where it fails."""
-    command = [sys.executable, "-m", module, *map(str, arguments)]
-    status = subprocess.run(command).returncode
+    status = environment.run([sys.executable, "-m", module, *map(str, arguments)])
     if status:
         sys.exit(status)
 

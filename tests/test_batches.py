@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gan_shared.config import Config
-from gan_shared.data.batches import AHEAD, batch_at, batch_indices, batches, check_size
+from gan_shared.data.batches import AHEAD, batch_at, batch_indices, batches, check_batch_size
 from gan_shared.data.dataset import Dataset
 from gan_shared.errors import UserError
 
@@ -79,10 +79,7 @@ def test_the_rows_of_all_processes_are_the_global_batch(processes):
     each = CONFIG.batch_size // processes
     for step in range(4):
         whole = batch_at(numbered(), CONFIG, step)
-        parts = [
-            batch_at(numbered(), CONFIG, step, slice(rank * each, (rank + 1) * each))
-            for rank in range(processes)
-        ]
+        parts = [batch_at(numbered(), CONFIG, step, slice(rank * each, (rank + 1) * each)) for rank in range(processes)]
         np.testing.assert_array_equal(np.concatenate([part.images for part in parts], 1), whole.images)
         labels = [part.labels for part in parts if part.labels is not None]
         np.testing.assert_array_equal(np.concatenate(labels, 1), whole.labels)
@@ -185,6 +182,6 @@ def test_memory_mapped_images_give_batches_in_memory(tmp_path):
 
 
 def test_a_batch_larger_than_the_data_is_refused_with_both_sizes():
-    check_size(numbered(), replace(CONFIG, batch_size=COUNT))
+    check_batch_size(numbered(), replace(CONFIG, batch_size=COUNT))
     with pytest.raises(UserError, match=r"^batch_size: found 11, .* 10 images that numbers holds$"):
-        check_size(numbered(), replace(CONFIG, batch_size=COUNT + 1))
+        check_batch_size(numbered(), replace(CONFIG, batch_size=COUNT + 1))

@@ -104,9 +104,7 @@ def test_the_manifest_tells_what_the_folder_is(saved):
         "written_by": WRITER,
         "data": DATA,
     }
-    assert hashes == {
-        name: sha256((saved / name).read_bytes()).hexdigest() for name in LAYOUT - {"manifest.json"}
-    }
+    assert hashes == {name: sha256((saved / name).read_bytes()).hexdigest() for name in LAYOUT - {"manifest.json"}}
 
 
 def test_every_network_has_its_own_configuration(saved):

@@ -226,9 +226,7 @@ def test_a_resumed_run_needs_steps_to_do(capsys, finished):
     assert everything(finished) == before
 
 
-def test_a_resumed_run_refuses_other_images_but_takes_the_same_from_elsewhere(
-    capsys, finished, digits, tmp_path
-):
+def test_a_resumed_run_refuses_other_images_but_takes_the_same_from_elsewhere(capsys, finished, digits, tmp_path):
     before = everything(finished)
     np.save(tmp_path / "other.npy", 255 - np.load(digits))
     argv = ["--resume", "--run-dir", str(finished), "--steps", "5"]

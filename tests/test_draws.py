@@ -55,9 +55,7 @@ def test_stream_numbers_keep_their_meaning():
     assert (Stream.EPOCH_ORDER, Stream.LATENTS, Stream.SAMPLES) == (0, 1, 2)
 
 
-@pytest.mark.parametrize(
-    ("updates", "fresh", "count"), [(1, True, 2), (1, False, 1), (3, True, 4), (3, False, 3)]
-)
+@pytest.mark.parametrize(("updates", "fresh", "count"), [(1, True, 2), (1, False, 1), (3, True, 4), (3, False, 3)])
 def test_there_is_one_row_of_latents_per_forward_of_the_generator(updates, fresh, count):
     config = replace(CONFIG, discriminator_updates=updates, fresh_latents=fresh)
     latents = draw(config, 0).latents

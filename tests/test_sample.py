@@ -92,9 +92,7 @@ def test_an_archive_holds_images_and_latents_and_follows_the_newest_checkpoint(r
 def test_a_checkpoint_folder_is_a_source_whoever_wrote_it(run, tmp_path, name):
     main, few = MAINS[name], ("--num-images", "3")
     newest = arrays(main, run, tmp_path / "a.npz", *few)
-    first, second = (
-        arrays(main, run / "checkpoints" / f"step-000000{i}", tmp_path / f"{i}.npz", *few) for i in (1, 2)
-    )
+    first, second = (arrays(main, run / "checkpoints" / f"step-000000{i}", tmp_path / f"{i}.npz", *few) for i in (1, 2))
     np.testing.assert_array_equal(second, newest)
     assert gap(first, second) > 10
 

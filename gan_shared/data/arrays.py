@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from gan_shared.data.picture import check_size, fit
 from gan_shared.data.source import (
@@ -17,6 +16,7 @@ from gan_shared.data.source import (
     stream_images,
 )
 from gan_shared.errors import unexpected
+from gan_shared.pictures import to_pillow
 
 Shape = tuple[int, int, int, int]
 EXPECTED_SHAPE = "(N, H, W), (N, H, W, 1) or (N, H, W, 3)"
@@ -50,13 +50,8 @@ def fitted(chunks: Iterator[np.ndarray], resolution: int, channels: int) -> Iter
         if chunk.shape[1:3] == (28, 28) and resolution != 28:
             chunk = np.pad(chunk, ((0, 0), (2, 2), (2, 2), (0, 0)))
         if chunk.shape[1:] != (resolution, resolution, channels):
-            chunk = np.stack([fit(_picture(image), resolution, channels) for image in chunk])
+            chunk = np.stack([fit(to_pillow(image), resolution, channels) for image in chunk])
         yield chunk
-
-
-def _picture(image: np.ndarray) -> Image.Image:
-    """Return a uint8 (H, W, C) array as a grey or RGB picture."""
-    return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
 
 
 def npy_source(path: Path) -> Source:

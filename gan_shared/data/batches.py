@@ -21,7 +21,7 @@ from gan_shared.errors import unexpected
 AHEAD = 2
 
 
-def check_size(dataset: Dataset, config: Config) -> None:
+def check_batch_size(dataset: Dataset, config: Config) -> None:
     """Refuse a batch that is larger than the data.
 
     Raises:

@@ -1,7 +1,9 @@
 """What every kind of image source offers the cache: cheap to name, read only when it must be."""
 
+import lzma
 import os
 import tarfile
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -18,7 +20,11 @@ BROKEN = (
     OSError,
     EOFError,
     ValueError,
+    TypeError,
+    SyntaxError,
     RuntimeError,
+    tokenize.TokenError,
+    lzma.LZMAError,
     zlib.error,
     zipfile.BadZipFile,
     tarfile.TarError,
