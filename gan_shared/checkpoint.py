@@ -219,7 +219,7 @@ def load_newest(path: Path) -> Checkpoint:
         return load(chosen)
     except UserError as error:
         run_dir = chosen.parent.parent
-        remedy = f"; remove {chosen} to use it" if newest_good(run_dir) else ""
+        remedy = f": remove {chosen.name} to go on from it" if newest_good(run_dir) else ""
         raise UserError(f"{error}; {last_good(run_dir)}{remedy}") from error
 
 
@@ -255,7 +255,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         ("step", step, type(step) is int and step >= 0, "a number of steps"),
     ):
         if not good:
-            raise UserError(f"{file}: {field}: found {value!r}, expected {expected}")
+            raise UserError(f"{file}: found {field} {value!r}, expected {expected}")
     return manifest
 
 

@@ -18,6 +18,7 @@ ALONE = {
 }
 # Parameters without a twin, and why.
 UNPAIRED_PARAMETERS = {"train": "linen modules hold no mode; torch's keep it in .training"}
+# Parameters by name only in torch; linen's fields come by position as well, as their own Conv's do.
 # Module docstrings without a twin, and why.
 UNPAIRED_DOCSTRINGS = {"__init__.py": "says what sets the backend apart"}
 # The same word in both backends' docstrings.

@@ -98,10 +98,11 @@ def test_first_float32_update_keeps_its_digits(ours):
             assert_close(found[f"{name}.{key}"].astype(np.float64), exact[f"{name}.{key}"], 3e-7, f"{name}.{key}")
 
 
-def test_float32_bias_correction_at_beta2_0999():
+@pytest.mark.parametrize("beta1", [0.0, 0.5, 0.9, 0.999])
+def test_float32_bias_correction_at_betas_near_one(beta1):
     """From zero parameters the float32 update itself shows: within a few float32 roundings of the exact one."""
     gradient, rate = np.array([0.3, -2.0, 1e-4]), 2e-4
-    adam = gan_jax.optimizers.Adam(beta1=0.5)
+    adam = gan_jax.optimizers.Adam(beta1)
     parameters = {"w": jnp.zeros(3, jnp.float32)}
     moments = adam.init(parameters)
     knobs = (jnp.asarray(rate, jnp.float32), jnp.asarray(1 - 0.999, jnp.float32))

@@ -2,6 +2,9 @@
 
 from dataclasses import replace
 
+import chex
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -37,6 +40,17 @@ def test_gradients(name):
     for key in gradients:
         assert np.abs(theirs[key]).max() > 0, f"{key}: no gradient"
         assert_close(ours[key], theirs[key], ONE_STEP, key)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_the_jax_step_keeps_structure_shapes_and_types(precision):
+    """Nothing drifts to another precision, and the state that comes out fits the step it came from."""
+    twin = pair.backend("jax", replace(SMALL, precision=precision))
+    begin = jax.tree.map(jnp.zeros_like, twin.init())
+    state, _ = run(twin, twin.init(), 0, 1)
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, begin)
+    floating = {leaf.dtype for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)}
+    assert floating == {jnp.dtype(precision)}
 
 
 def test_one_image_per_batch():

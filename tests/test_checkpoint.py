@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 import gan_jax.backend
 import gan_torch.backend
@@ -338,7 +339,11 @@ def test_a_state_that_is_not_finite_is_never_saved(saved, states, name, value):
 
 @pytest.mark.parametrize("step", [2, 3])
 @pytest.mark.parametrize("at", [1, 3, 5])
-def test_a_write_that_fails_midway_damages_nothing(saved, states, monkeypatch, step, at):
+@pytest.mark.parametrize(
+    "failure",  # the second is what safetensors makes of a full disk
+    [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("I/O error: No space left on device")],
+)
+def test_a_write_that_fails_midway_damages_nothing(saved, states, monkeypatch, step, at, failure):
     before = contents(saved.parent)
     calls, write = [], checkpoint.save_file
 
@@ -346,7 +351,7 @@ def test_a_write_that_fails_midway_damages_nothing(saved, states, monkeypatch, s
         calls.append(path)
         if len(calls) == at:
             Path(path).write_bytes(b"half")
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise failure
         write(tensors, path, **options)
 
     monkeypatch.setattr(checkpoint, "save_file", fail_midway)
@@ -369,3 +374,11 @@ def test_steps_beyond_seven_digits_stay_in_order(states, tmp_path):
     for step in (10_000_000, 9_999_999):
         checkpoint.save(tmp_path, SMALL, states["torch"] | {"game/step": np.array(step)}, WRITER, DATA)
     assert checkpoint.find(tmp_path).name == "step-10000000"
+
+
+def test_jax_refuses_parameters_that_stepped_apart(states):
+    """It keeps one count per network: to take the first and drop the others would change the run."""
+    name = "optimizer/generator.state.image.weight.step"
+    tensors = states["torch"] | {name: states["torch"][name] + 5}
+    with pytest.raises(UserError, match=r"optimizer: found the steps \[2, 7\] among the parameters of the generator"):
+        gan_jax.backend.Backend(SMALL).restore(tensors)

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import fields, replace
@@ -297,3 +298,12 @@ def test_a_damaged_checkpoint_stops_a_resumed_run_with_the_older_one_offered(cap
     assert "game.safetensors: found sha256" in message
     assert f"the last good checkpoint is {run / 'checkpoints' / 'step-0000002'}" in message
     assert everything(run) == before
+
+
+def test_an_edited_configuration_is_refused_for_the_checkpoints_own(capsys, finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    file = run / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"beta1": 0.9, "seed": 5}))
+    assert gan_torch.train.main(["--resume", "--run-dir", str(run), "--steps", "99"]) == 2
+    message = capsys.readouterr().err
+    assert "step-000000" in message and "beta1 (saved 0.5, now 0.9), seed (saved 0, now 5)" in message

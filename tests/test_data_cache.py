@@ -19,6 +19,7 @@ from PIL import Image
 from gan_shared.data import folder as folder_source
 from gan_shared.data import load
 from gan_shared.data.cache import FORMAT_VERSION
+from gan_shared.data.source import CHUNK_BYTES
 from gan_shared.errors import UserError
 
 COUNT = 12
@@ -253,7 +254,8 @@ def test_memory_stays_flat(tmp_path: Path, kind: str):
     finally:
         tracemalloc.stop()
     np.testing.assert_array_equal(dataset.images[0, ..., 0], first)
-    assert peak < 14e6
+    # Of 33 MB: the chunk that was read, its fitted and its contiguous copy, and a million bytes of small things.
+    assert peak < 3 * CHUNK_BYTES + 10**6
 
 
 def test_no_more_than_a_few_pictures_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

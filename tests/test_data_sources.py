@@ -103,6 +103,39 @@ def test_arrays_that_are_no_images(tmp_path: Path, values: np.ndarray, words: li
     refused(tmp_path / "a.npz", "a.npz: images", *words)
 
 
+def npy_bytes(header: str) -> bytes:
+    """A .npy file of 16 x 16 zeros with any text as its header."""
+    text = header.ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + bytes(256)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (1, 16",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (True, 16, 16), }",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': 7, }",
+        "[",
+    ],
+)
+def test_npy_headers_that_are_no_headers(tmp_path: Path, fresh: Path, header: str):
+    (tmp_path / "a.npy").write_bytes(npy_bytes(header))
+    refused(tmp_path / "a.npy", "a.npy")
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("images.npy", npy_bytes(header))
+    refused(tmp_path / "a.npz", "a.npz")
+
+
+def test_npz_whose_lzma_data_is_damaged(tmp_path: Path, fresh: Path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_LZMA) as archive:
+        header = "{'descr': '|u1', 'fortran_order': False, 'shape': (1, 16, 16), }"
+        archive.writestr("images.npy", npy_bytes(header))
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[60:90] = bytes(30)
+    (tmp_path / "a.npz").write_bytes(content)
+    refused(tmp_path / "a.npz", "a.npz")
+
+
 class Trap:
     """Fails the test when it is unpickled."""
 

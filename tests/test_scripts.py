@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +53,23 @@ def test_failed_installation_is_told_and_tried_again(environment):
         with pytest.raises(SystemExit, match="pip could not install"):
             environment.ensure("torch")
     assert len(environment.installed) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_ctrl_c_is_left_to_the_command_which_may_have_something_to_save(tmp_path):
+    child = (
+        "import pathlib, signal, sys, time\n"
+        "try:\n    pathlib.Path(sys.argv[1], 'ready').touch(); time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    time.sleep(1); pathlib.Path(sys.argv[1], 'saved').touch(); sys.exit(130)\n"
+    )
+    parent = f"import sys, environment; sys.exit(environment.run([sys.executable, '-c', {child!r}, sys.argv[1]]))"
+    command = [sys.executable, "-c", parent, str(tmp_path)]
+    process = subprocess.Popen(command, cwd=SCRIPTS, start_new_session=True)
+    while not (tmp_path / "ready").exists():
+        assert process.poll() is None
+    os.killpg(process.pid, signal.SIGINT)  # a terminal's Ctrl-C reaches the whole group
+    assert process.wait(60) == 130
+    assert (tmp_path / "saved").exists()
 
 
 def test_scripts_need_only_the_standard_library():

@@ -104,11 +104,13 @@ def _header(stream) -> tuple[tuple[int, ...], bool, np.dtype]:
         ValueError: it is none.
     """
     version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(stream)
-    if version == (2, 0):
-        return np.lib.format.read_array_header_2_0(stream)
-    raise ValueError(f"header version {version}, which plain arrays do not have")
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f"header version {version}, which plain arrays do not have")
+    shape, fortran_order, dtype = readers[version](stream)
+    if not all(type(length) is int and length >= 0 for length in shape):  # NumPy's check takes True for 1
+        raise ValueError(f"the shape {shape}, which is none")
+    return shape, fortran_order, dtype
 
 
 def _uint8(field: str, dtype: np.dtype, shape: tuple[int, ...]) -> tuple[int, ...]:
