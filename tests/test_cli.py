@@ -306,4 +306,4 @@ def test_an_edited_configuration_is_refused_for_the_checkpoints_own(capsys, fini
     file.write_text(json.dumps(json.loads(file.read_text()) | {"beta1": 0.9, "seed": 5}))
     assert gan_torch.train.main(["--resume", "--run-dir", str(run), "--steps", "99"]) == 2
     message = capsys.readouterr().err
-    assert "step-000000" in message and "beta1 (saved 0.5, now 0.9), seed (saved 0, now 5)" in message
+    assert "step-000000" in message and "beta1 (saved 0.5, now 0.9), seed (saved 7, now 5)" in message
