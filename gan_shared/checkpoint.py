@@ -14,8 +14,8 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,6 +115,8 @@ def _write(folder: Path, config: Config, tensors: Mapping[str, np.ndarray], extr
         named = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         # "pt" is what loaders of the Hugging Face Hub look for: torch's names and layouts.
         save_file(named, path, metadata={"format": "pt"})
+        # safetensors makes its files for their owner alone; these are shared like any other.
+        path.chmod(folder.stat().st_mode & 0o666)
         if part in ROLES:
             _write_json(path.with_name("config.json"), network_config(config, part))
     step = int(tensors["game/step"])
@@ -146,17 +148,18 @@ def folders(run_dir: Path) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
-def newest_good(run_dir: Path) -> Path | None:
-    """Return the newest checkpoint of a run that reads whole, or None."""
+def newest_good(run_dir: Path, but: Path | None = None) -> Path | None:
+    """Return the newest checkpoint of a run, ``but`` left out, that reads whole, or None."""
     for path in reversed(folders(run_dir)):
         with suppress(UserError):
-            return load(path).path
+            if path != but:
+                return load(path).path
     return None
 
 
-def last_good(run_dir: Path) -> str:
-    """Say which is the newest checkpoint of a run that reads whole."""
-    good = newest_good(run_dir)
+def last_good(run_dir: Path, but: Path | None = None) -> str:
+    """Say which is the newest checkpoint of a run, ``but`` left out, that reads whole."""
+    good = newest_good(run_dir, but)
     return f"the last good checkpoint is {good}" if good else "there is no good checkpoint of this run yet"
 
 
@@ -185,27 +188,41 @@ def load(path: Path) -> Checkpoint:
         UserError: a file is missing, unreadable or not what the manifest says.
     """
     manifest = _read_manifest(path)
+    _check_hashes(path, manifest["sha256"])
     tensors = {}
-    for file, expected in sorted(manifest["sha256"].items()):
-        if not (path / file).is_file():
-            raise UserError(f"{path / file}: found no such file, expected the one that the manifest lists")
-        found = _sha256(path / file)
-        if found != expected:
-            raise UserError(f"{path / file}: found sha256 {found[:12]}..., expected {expected[:12]}...")
     for part, file in FILES.items():
         if file not in manifest["sha256"]:
             raise UserError(f"{path / 'manifest.json'}: found no entry for {file}, expected one")
         try:
             named = load_file(path / file)
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, TypeError) as error:  # TypeError: a type that NumPy has not
             raise UserError(f"{path / file}: found no readable safetensors file: {error}") from error
         tensors |= {f"{part}/{name}": value for name, value in named.items()}
     config = Config.from_json(manifest["config"], path / "manifest.json")
+    if config.channels is None:
+        raise UserError(f"{path / 'manifest.json'}: channels: found null, expected 1 or 3")
     step = tensors.get("game/step")
     if step is None or step.shape or int(step) != manifest["step"]:
         found = "no step" if step is None else f"step {step}"
         raise UserError(f"{path / FILES['game']}: found {found}, expected {manifest['step']} as in manifest.json")
     return Checkpoint(path, config, manifest["step"], manifest["data"], tensors)
+
+
+def _check_hashes(path: Path, hashes: Mapping[str, str]) -> None:
+    """Compare every file of a checkpoint with the manifest's sha256.
+
+    Raises:
+        UserError: a file is missing, unreadable or another.
+    """
+    for file, expected in sorted(hashes.items()):
+        if not (path / file).is_file():
+            raise UserError(f"{path / file}: found no such file, expected the one that the manifest lists")
+        try:
+            found = _sha256(path / file)
+        except OSError as error:
+            raise UserError(f"{path / file}: could not be read: {error.strerror}") from error
+        if found != expected:
+            raise UserError(f"{path / file}: found sha256 {found[:12]}..., expected {expected[:12]}...")
 
 
 def load_newest(path: Path) -> Checkpoint:
@@ -215,12 +232,23 @@ def load_newest(path: Path) -> Checkpoint:
         UserError: it is damaged; the message offers the newest good one, if there is one.
     """
     chosen = find(path)
-    try:
+    with offering(chosen):
         return load(chosen)
+
+
+@contextmanager
+def offering(chosen: Path) -> Iterator[None]:
+    """Add to a mistake found in a checkpoint which other one of its run is good, if there is one.
+
+    Args:
+        chosen: the folder of the checkpoint that the block uses.
+    """
+    try:
+        yield
     except UserError as error:
         run_dir = chosen.parent.parent
-        remedy = f": remove {chosen.name} to go on from it" if newest_good(run_dir) else ""
-        raise UserError(f"{error}; {last_good(run_dir)}{remedy}") from error
+        remedy = f": remove {chosen.name} to go on from it" if newest_good(run_dir, but=chosen) else ""
+        raise UserError(f"{error}; {last_good(run_dir, but=chosen)}{remedy}") from error
 
 
 def check_layout(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> None:
@@ -238,7 +266,8 @@ def check_layout(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndar
         elif want.dtype != have.dtype:
             faults.append(f"{name} has type {have.dtype}, expected {want.dtype}")
     if faults:
-        raise UserError(f"checkpoint: {len(faults)} tensors differ from the model: {'; '.join(sorted(faults))}")
+        count = f"{len(faults)} tensors differ" if len(faults) > 1 else "a tensor differs"
+        raise UserError(f"checkpoint: {count} from the model: {'; '.join(sorted(faults))}")
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -246,7 +275,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     file = path / "manifest.json"
     manifest = read_json(file)
     version = manifest.get("format_version")
-    if version != FORMAT_VERSION:
+    if type(version) is not int or version != FORMAT_VERSION:
         raise UserError(f"{file}: found format version {version}, expected {FORMAT_VERSION}")
     hashes, data, step = (manifest.get(field) for field in ("sha256", "data", "step"))
     for field, value, good, expected in (
@@ -256,6 +285,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     ):
         if not good:
             raise UserError(f"{file}: found {field} {value!r}, expected {expected}")
+    match = FOLDER.fullmatch(path.name)
+    if match and int(match[1]) != step:
+        raise UserError(f"{file}: found step {step}, expected that of its folder {path.name}")
     return manifest
 
 
@@ -274,7 +306,7 @@ def read_json(file: Path) -> dict[str, Any]:
         value = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{file}: could not be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file}: found no valid JSON: {error}") from error
     if not isinstance(value, dict):
         raise UserError(f"{file}: found a JSON {type(value).__name__}, expected an object")

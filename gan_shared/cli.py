@@ -3,10 +3,15 @@
 A wrong *value* is one line of ours and exit status 2; a wrong *spelling* is tyro's message, also with status 2.
 """
 
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
@@ -58,14 +63,19 @@ class SampleOptions:
     """Where to compute: cpu, gpu, or auto (a GPU when the framework sees one)."""
 
 
-def train(make_backend: MakeBackend, argv: Sequence[str] | None = None) -> int:
-    """Run ``train`` with ``argv`` (the process's own when None) and return the exit status."""
-    return _guarded(lambda: _train(make_backend, argv))
+def train(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None = None) -> int:
+    """Run ``train`` and return the exit status.
+
+    Args:
+        find_backend: imports the framework and returns its Backend; called here, where Ctrl-C is answered.
+        argv: the options, or None for the process's own.
+    """
+    return _guarded(lambda: _train(find_backend, argv))
 
 
-def sample(make_backend: MakeBackend, argv: Sequence[str] | None = None) -> int:
-    """Run ``sample`` with ``argv`` (the process's own when None) and return the exit status."""
-    return _guarded(lambda: _sample(make_backend, argv))
+def sample(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None = None) -> int:
+    """Run ``sample`` and return the exit status; see ``train``."""
+    return _guarded(lambda: _sample(find_backend, argv))
 
 
 def parse_train(argv: Sequence[str] | None = None) -> tuple[Config, Path, bool]:
@@ -92,21 +102,22 @@ def parse_train(argv: Sequence[str] | None = None) -> tuple[Config, Path, bool]:
     return options.config, run_dir, True
 
 
-def _train(make_backend: MakeBackend, argv: Sequence[str] | None) -> int:
+def _train(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None) -> int:
     """Parse, train, and say where the results lie."""
-    outcome = training.train(make_backend, *parse_train(argv))
+    options = parse_train(argv)
+    outcome = training.train(find_backend(), *options)
     if outcome.interrupted:
-        print(f"stopped at step {outcome.step}, saved in {outcome.checkpoint}; --resume goes on from there")
+        _say(f"stopped at step {outcome.step}, saved in {outcome.checkpoint}; --resume goes on from there")
         return INTERRUPTED
-    print(f"trained {outcome.step} steps: samples, scalars and checkpoints are in {outcome.run_dir}")
+    _say(f"trained {outcome.step} steps: samples, scalars and checkpoints are in {outcome.run_dir}")
     return 0
 
 
-def _sample(make_backend: MakeBackend, argv: Sequence[str] | None) -> int:
+def _sample(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None) -> int:
     """Parse, sample, and say where the images lie."""
     options = tyro.cli(SampleOptions, args=argv)
     sampling.sample(
-        make_backend,
+        find_backend(),
         options.run,
         options.out,
         num_images=options.num_images,
@@ -114,7 +125,7 @@ def _sample(make_backend: MakeBackend, argv: Sequence[str] | None) -> int:
         ema=options.ema,
         device=options.device,
     )
-    print(f"wrote {options.out}")
+    _say(f"wrote {options.out}")
     return 0
 
 
@@ -130,13 +141,41 @@ def _run_dir(options: TrainOptions) -> Path:
     return Path("runs") / f"{options.config.preset}-{Path(options.config.data).resolve().stem or 'root'}"
 
 
+def leave(status: int) -> NoReturn:
+    """End the process with ``status``.
+
+    After Ctrl-C at once: a second one may have come while XLA compiles, whose threads crash a normal exit.
+    """
+    if status == INTERRUPTED:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
 def _guarded(command: Callable[[], int]) -> int:
     """Run ``command``; a user's mistake becomes one line on standard error and status 2."""
+    main_thread = threading.current_thread() is threading.main_thread()
+    # Like Ctrl-C, so that what is half-written is removed; while training, interrupt.py takes over.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if main_thread else None
     try:
         return command()
     except (UserError, OSError) as error:  # a full disk or a forbidden folder is no fault of the program
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         return 2
+    except MemoryError as error:
+        print("error: memory: " + " ".join(f"{error}".split()) + ", expected a smaller model or batch", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("stopped at once: what came after the last checkpoint is lost", file=sys.stderr)
         return INTERRUPTED
+    finally:
+        if main_thread:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _say(message: str) -> None:
+    """Print a line for whoever still reads."""
+    with suppress(OSError):
+        print(message, flush=True)

@@ -133,7 +133,10 @@ class Config:
         for name, kind in get_type_hints(cls).items():
             _check_type(f"{source}: {name}", values[name], kind)
         config = cls(**values)
-        validate(config)
+        try:
+            validate(config)
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from error
         return config
 
 

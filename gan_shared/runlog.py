@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from tensorboard.summary import Writer
 from tqdm import tqdm
 
@@ -24,6 +25,8 @@ from gan_shared.errors import UserError
 from gan_shared.pictures import grid, save_png
 from gan_shared.schedules import images_seen
 
+# Held by the process that trains there.
+LOCK = ".lock"
 # What is logged of a step's scalars (backend.py); its fifth one is a check, not a curve.
 SCALARS = ("discriminator_loss", "generator_loss", "real_logit", "fake_logit")
 # Seconds between two redraws of the progress bar: a file that takes the output wants few lines.
@@ -36,7 +39,7 @@ def check_unused(run_dir: Path) -> None:
     Raises:
         UserError: naming the two ways on.
     """
-    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+    if run_dir.exists() and (not run_dir.is_dir() or any(path.name != LOCK for path in run_dir.iterdir())):
         raise UserError(
             f"run_dir: found {run_dir}, which is not empty, expected a new folder; choices: --resume to go on "
             "with the run there, --run-dir DIR for another folder"
@@ -54,9 +57,11 @@ class RunLog:
 
     def __init__(self, run_dir: Path, config: Config, start: int) -> None:
         self.run_dir, self.config = run_dir, config
+        run_dir.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(run_dir)
+        _keep_scalars(run_dir / "scalars.jsonl", start)
         with replacing(run_dir / "config.json") as temporary:
             temporary.write_text(json.dumps(config.to_json(), indent=2) + "\n", encoding="utf-8")
-        _keep_scalars(self.run_dir / "scalars.jsonl", start)
         self._scalars = (run_dir / "scalars.jsonl").open("a", encoding="utf-8")
         self._tensorboard = Writer(str(run_dir / "tensorboard"))
         redraw = REDRAW_SEC if sys.stderr.isatty() else REDRAW_IN_FILE_SEC
@@ -70,10 +75,14 @@ class RunLog:
         self._bar.close()
         self._scalars.close()
         self._tensorboard.close()
+        self._lock.release()
 
     def advance(self) -> None:
         """Move the progress bar by one step."""
-        self._bar.update()
+        try:
+            self._bar.update()
+        except OSError:  # whoever read it has gone (``2>&1 | head``): no reason to lose the run
+            self._bar.disable = True
 
     def scalars(self, step: int, values: Mapping[str, Any]) -> None:
         """Log the scalars after ``step`` steps; reading them waits for the device.
@@ -92,7 +101,8 @@ class RunLog:
             self._tensorboard.add_scalar(name, number, step)
         self._bar.set_postfix_str(
             f"D {numbers['discriminator_loss']:.3f} G {numbers['generator_loss']:.3f} "
-            f"{numbers['images_per_second']:.0f} images/s"
+            f"{numbers['images_per_second']:.0f} images/s",
+            refresh=False,
         )
 
     def grid(self, step: int, images: np.ndarray) -> Path:
@@ -108,17 +118,31 @@ def read_scalars(run_dir: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in lines]
 
 
+def _lock(run_dir: Path) -> FileLock:
+    """Take a run folder for this process; the operating system gives it back when the process ends, however it ends.
+
+    Raises:
+        UserError: another process trains there.
+    """
+    lock = FileLock(run_dir / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(f"run_dir: found {run_dir} in use by another process, expected a folder of its own") from error
+    return lock
+
+
 def _keep_scalars(path: Path, start: int) -> None:
-    """Drop lines after step ``start``, and a last line that a crash cut short."""
+    """Drop lines after step ``start``, and all from the first damaged one on, as a crash may have cut it short."""
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+    for line in path.read_bytes().splitlines(keepends=True):
         try:
             step = json.loads(line)["step"]
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError):
             break
         if step <= start:
             kept.append(line)
     with replacing(path) as temporary:
-        temporary.write_text("".join(kept), encoding="utf-8")
+        temporary.write_bytes(b"".join(kept))

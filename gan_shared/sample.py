@@ -18,6 +18,8 @@ from gan_shared.pictures import grid, save_gif, save_png
 BATCH = 64
 # An animation shows this many images side by side, and takes this many frames from one latent to the next.
 GIF_IMAGES, GIF_FRAMES_PER_LATENT = 16, 16
+# Ten times ImageNet: whoever asks for more has mistyped.
+MAX_IMAGES = 10**7
 SUFFIXES = (".png", ".npz", ".gif")
 
 
@@ -46,8 +48,8 @@ def sample(
     Raises:
         UserError: the source, the number or the output cannot be used.
     """
-    if num_images < 1:
-        raise unexpected("num_images", num_images, "a positive number")
+    if not 1 <= num_images <= MAX_IMAGES:
+        raise unexpected("num_images", num_images, f"a number from 1 to {MAX_IMAGES}")
     if not 0 <= seed < 2**63:
         raise unexpected("seed", seed, f"a number from 0 to {2**63 - 1}")
     check_output(out)
@@ -55,7 +57,8 @@ def sample(
     config = replace(loaded.config, device=device)
     validate(config)
     backend = make_backend(config)
-    state = backend.restore(loaded.tensors)
+    with checkpoint.offering(loaded.path):
+        state = backend.restore(loaded.tensors)
     size = config.latent_size
     if out.suffix.lower() == ".gif":
         frames = [
@@ -102,10 +105,15 @@ def write(out: Path, batches: Iterator[np.ndarray], latents: np.ndarray) -> None
 
 
 def write_singles(folder: Path, images: Iterator[np.ndarray], digits: int) -> None:
-    """Write single PNGs numbered with so many digits; what a failure leaves is removed.
+    """Write single PNGs, numbered with so many digits, all or none.
 
-    The folder itself is not renamed into place: it may be the one that the user's shell is in.
+    A new folder appears when it is complete. An empty one that is there stays, as it may be the one that the
+    user's shell is in: what a failure leaves in it is removed.
     """
+    if not folder.exists():
+        with replacing(folder) as temporary:
+            temporary.mkdir()
+            return write_singles(temporary, images, digits)
     written: list[Path] = []
     try:
         for i, image in enumerate(images):

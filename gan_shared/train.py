@@ -97,7 +97,8 @@ def begin(backend: Backend, config: Config, run_dir: Path, resume: bool, fingerp
         raise UserError(
             f"steps: found {config.steps}, expected more than the {saved.step} steps that {run_dir} has done"
         )
-    return backend.restore(saved.tensors), saved.step
+    with checkpoint.offering(saved.path):
+        return backend.restore(saved.tensors), saved.step
 
 
 def due(step: int, every: int) -> bool:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from gan_shared.atomic import replacing
 from gan_shared.data.dataset import Dataset
 from gan_shared.data.source import Contents, Source, modified, reason
-from gan_shared.errors import UserError
+from gan_shared.errors import UserError, unexpected
 
 FORMAT_VERSION = 1
 # Left free beside an entry: other programs write too, and a full disk harms them all.
@@ -39,7 +39,10 @@ def root() -> Path:
     """Return the cache folder, which may not exist yet."""
     chosen = os.environ.get("TWIN_GAN_CACHE")
     if chosen:
-        return Path(chosen).expanduser()
+        try:
+            return Path(chosen).expanduser()
+        except RuntimeError as error:
+            raise unexpected("TWIN_GAN_CACHE", repr(chosen), "a folder") from error
     import pooch  # here because it takes a while and is rarely needed
 
     return Path(pooch.os_cache("twin-gan"))

@@ -101,11 +101,16 @@ def _in_threads(root: Path, files: tuple[str, ...], resolution: int, channels: i
     threads = min(MAX_THREADS, os.cpu_count() or 1)
     waiting: deque[Future[np.ndarray]] = deque()
     # The filter is set around the threads because it belongs to the process, not to a thread.
-    with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
+    with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for file in files:
-            waiting.append(pool.submit(work, file))
-            if len(waiting) > 4 * threads:
+        pool = ThreadPoolExecutor(threads)
+        try:
+            for file in files:
+                waiting.append(pool.submit(work, file))
+                if len(waiting) > 4 * threads:
+                    yield waiting.popleft()
+            while waiting:
                 yield waiting.popleft()
-        while waiting:
-            yield waiting.popleft()
+        finally:
+            # Whoever stops early (Ctrl-C, a full disk) does not wait for pictures that nobody wants any more.
+            pool.shutdown(wait=False, cancel_futures=True)

@@ -82,6 +82,7 @@ def _fetch(url: str, digest: str, path: Path) -> None:
     """
     import pooch  # here because it takes a while and is rarely needed
 
+    pooch.get_logger().setLevel("WARNING")  # the progress bar says the same
     try:
         pooch.retrieve(url, f"sha256:{digest}", fname=path.name, path=path.parent, progressbar=True)
     except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong sha256 is a ValueError

@@ -10,6 +10,8 @@ from gan_shared.errors import UserError, unexpected
 
 # File endings of the formats that are read, in small letters.
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+# What may be in them, whatever they are called: other readers of Pillow's start outside programs (EPS).
+FORMATS = ("BMP", "JPEG", "PNG", "WEBP")
 # As RGB this is a quarter of a gigabyte, and each decoding thread holds one. It lies above the 61 million
 # pixels of a full-frame camera and below the 89 million where Pillow suspects a decompression bomb.
 MAX_PIXELS = 80_000_000
@@ -40,7 +42,7 @@ def decode(path: Path) -> Image.Image:
         UserError: the file cannot be read, is no picture, is cut short, or is too small or too large.
     """
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=FORMATS) as picture:
             check_size(str(path), *picture.size)
             picture.load()
             ImageOps.exif_transpose(picture, in_place=True)

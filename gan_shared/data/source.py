@@ -2,6 +2,7 @@
 
 import lzma
 import os
+import stat
 import tarfile
 import tokenize
 import zipfile
@@ -98,6 +99,8 @@ def modified(root: Path, files: tuple[str, ...]) -> Iterator[tuple[str, int, int
     for file in files:
         with reading(root / file, "a file that can be read"):
             status = os.stat(root / file)
+            if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+                raise ValueError("a pipe or a device")
         yield file, status.st_size, status.st_mtime_ns
 
 

@@ -1,6 +1,7 @@
 """From what the user typed to a decoded set: a name in the table, or a path whose kind its name tells."""
 
 import os
+import stat
 from pathlib import Path
 
 from gan_shared.data import arrays, cifar, folder, idx
@@ -37,16 +38,20 @@ def find(data: str) -> Source:
     """
     if data in NAMED:
         return NAMED[data]()
-    path = Path(data).expanduser()
     try:
-        exists = bool(data) and os.stat(path) is not None
+        path = Path(data).expanduser()
+        mode = os.stat(path).st_mode if data else 0
     except (FileNotFoundError, NotADirectoryError):
-        exists = False
-    except (OSError, ValueError) as error:
+        mode = 0
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the ~name of nobody
         raise unexpected("data", f"{data!r} ({reason(error)})", "a path that can be read") from error
-    if not exists:
+    if not mode:
         raise unexpected("data", f"{data!r}, where there is no file or folder", "a path or a name", NAMED)
-    return _in_folder(path) if path.is_dir() else _in_file(path)
+    if stat.S_ISDIR(mode):
+        return _in_folder(path)
+    if stat.S_ISREG(mode):
+        return _in_file(path)
+    raise unexpected("data", f"{data!r}, which is a pipe or a device", "a file or a folder")
 
 
 def _in_folder(path: Path) -> Source:
