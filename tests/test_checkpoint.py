@@ -4,6 +4,7 @@ import errno
 import json
 import shutil
 import struct
+import sys
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -382,3 +383,27 @@ def test_jax_refuses_parameters_that_stepped_apart(states):
     tensors = states["torch"] | {name: states["torch"][name] + 5}
     with pytest.raises(UserError, match=r"optimizer: found the steps \[2, 7\] among the parameters of the generator"):
         gan_jax.backend.Backend(SMALL).restore(tensors)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_good_checkpoint_of_another_model_is_named_and_the_older_one_offered(saved, states, name):
+    tensors = dict(states["torch"])
+    del tensors["generator/image.weight"]
+    run = saved.parent.parent
+    checkpoint.save(run, SMALL, tensors | {"game/step": np.array(3)}, WRITER, DATA)
+    with pytest.raises(UserError) as raised, checkpoint.offering(checkpoint.find(run)):
+        BACKENDS[name](SMALL).restore(checkpoint.load_newest(run).tensors)
+    message = str(raised.value)
+    assert "generator/image.weight is missing" in message
+    assert f"the last good checkpoint is {saved}: remove step-0000003 to go on from it" in message
+
+
+def test_a_folder_named_for_another_step_is_refused(saved):
+    renamed = saved.rename(saved.with_name("step-0000009"))
+    assert "found step 2, expected that of its folder step-0000009" in refusal(renamed)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
+def test_files_are_as_open_to_others_as_their_folder(saved):
+    for path in saved.rglob("*.safetensors"):
+        assert path.stat().st_mode & 0o777 == path.parent.stat().st_mode & 0o666

@@ -273,7 +273,7 @@ def test_a_run_leaves_these_files(finished):
     saved = {name for name in names if name.startswith("checkpoints/")}
     assert {name.split("/")[1] for name in saved} == {"step-0000002", "step-0000004"}
     samples = {"samples/step-0000003.png", "samples/step-0000004.png"}
-    assert names - saved - {events} == {"config.json", "scalars.jsonl", *samples}
+    assert names - saved - {events} == {".lock", "config.json", "scalars.jsonl", *samples}
     lines = [json.loads(line) for line in (finished / "scalars.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 3, 4]
     assert [line["images_seen"] for line in lines] == [16, 24, 32]

