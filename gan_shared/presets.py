@@ -5,7 +5,7 @@ from gan_shared.errors import unexpected
 
 PRESETS: dict[str, Config] = {
     # Radford et al. 2016 (arXiv:1511.06434), at the size of small digits. 2,000 steps of 64 images are
-    # 26 epochs of mnist-5k: clear digits.
+    # 26 epochs of mnist-5k. No published number: it is here to be tried.
     "dcgan": Config(preset="dcgan"),
     # The DCGAN example of the PyTorch project, number for number: 64x64 RGB, 100 latents, 64 channels at the
     # widest image, Adam 2e-4 with beta1 0.5, batch 64, and one set of fakes for both updates.
