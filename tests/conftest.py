@@ -13,3 +13,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TWIN_GAN_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give one test an empty cache."""
+    monkeypatch.setenv("TWIN_GAN_CACHE", str(tmp_path / "fresh"))
+    return tmp_path / "fresh"

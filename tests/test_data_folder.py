@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from gan_shared.data import load
-from gan_shared.errors import UserError
+from tests.image_files import refused
 
 PHOTOS = Path(load_sample_images.__code__.co_filename).parent / "images"
 
@@ -23,17 +23,6 @@ def plain(path: Path, colour: object = (200, 30, 90), mode: str = "RGB", size: i
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, (size, size), colour).save(path, **options)  # type: ignore[arg-type]
     return path
-
-
-def refused(data: object, *words: str) -> str:
-    """Assert one line of error that holds all words."""
-    with pytest.raises(UserError) as caught:
-        load(str(data), 16, None)
-    message = str(caught.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message
-    return message
 
 
 # --- which pictures -----------------------------------------------------------------------------------------

