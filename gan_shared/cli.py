@@ -168,7 +168,7 @@ def _guarded(command: Callable[[], int]) -> int:
         print("error: memory: " + " ".join(f"{error}".split()) + ", expected a smaller model or batch", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped at once: what came after the last checkpoint is lost", file=sys.stderr)
+        print("stopped at once: nothing was saved after the last checkpoint, if there is one", file=sys.stderr)
         return INTERRUPTED
     finally:
         if main_thread:

@@ -61,7 +61,7 @@ class Config:
     """Discriminator updates per generator update."""
 
     batch_size: int = 64
-    """Images per update, over all processes."""
+    """Images per update."""
 
     steps: int = 2000
     """Length of the whole run in generator updates."""

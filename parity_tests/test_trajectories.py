@@ -1,4 +1,4 @@
-"""Runs of 100 steps in both backends, and runs that change backend on the way (the braid)."""
+"""Runs of 102 steps in both backends, and runs that change backend on the way (the braid)."""
 
 from dataclasses import replace
 
