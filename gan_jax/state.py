@@ -136,15 +136,19 @@ def _typed(leaf: jax.ShapeDtypeStruct, config: Config) -> jax.ShapeDtypeStruct:
 
 def _moments(config: Config, network: str, parameters: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> Moments:
     """Begin a network's moments at zero and overwrite them with what ``tensors`` holds."""
-    moments = Adam(config.beta1).init(parameters)
-    names, saved = list(interop.to_torch(parameters)), {}
-    for key in ("exp_avg", "exp_avg_sq"):
-        found = {name: tensors.get(checkpoint.moment_name(network, name, key)) for name in names}
-        present = {name: value for name, value in found.items() if value is not None}
-        if present:
-            saved[key] = interop.from_torch(present, parameters)
-    steps = {int(tensors.get(checkpoint.moment_name(network, name, "step"), 0)) for name in names}
+    names = list(interop.to_torch(parameters))
+    if checkpoint.moment_name(network, names[0], "step") not in tensors:
+        return Adam(config.beta1).init(parameters)
+
+    def saved(key: str) -> dict[str, np.ndarray]:
+        return {name: tensors[checkpoint.moment_name(network, name, key)] for name in names}
+
+    steps = {int(step) for step in saved("step").values()}
     if len(steps) > 1:
         found = f"the steps {sorted(steps)} among the parameters of the {network}"
         raise unexpected("optimizer", found, "one step for all of them, which is all that this backend holds")
-    return moments._replace(**saved, step=jnp.asarray(steps.pop(), jnp.int32))
+    return Moments(
+        exp_avg=interop.from_torch(saved("exp_avg"), parameters),
+        exp_avg_sq=interop.from_torch(saved("exp_avg_sq"), parameters),
+        step=jnp.asarray(steps.pop(), jnp.int32),
+    )

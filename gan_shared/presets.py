@@ -7,8 +7,9 @@ PRESETS: dict[str, Config] = {
     # Radford et al. 2016 (arXiv:1511.06434), at the size of small digits. 2,000 steps of 64 images are
     # 26 epochs of mnist-5k. No published number: it is here to be tried.
     "dcgan": Config(preset="dcgan"),
-    # The DCGAN example of the PyTorch project, number for number: 64x64 RGB, 100 latents, 64 channels at the
-    # widest image, Adam 2e-4 with beta1 0.5, batch 64, and one set of fakes for both updates.
+    # The work of the PyTorch project's DCGAN example: 64x64 RGB, 100 latents, 64 channels at the widest image,
+    # Adam 2e-4 with beta1 0.5, batch 64, and one set of fakes for both updates. The example counts epochs of the
+    # user's data; 25,000 steps are this project's choice.
     "dcgan-64": Config(preset="dcgan-64", resolution=64, channels=3, fresh_latents=False, steps=25000),
 }
 
