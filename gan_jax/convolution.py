@@ -1,8 +1,11 @@
-"""Strided convolution, its transpose and their derivatives.
+"""Strided convolution, its transpose, grouped convolution, and their derivatives.
 
 The strided convolution F, its transpose T and the weight gradient W are three bilinear maps whose derivatives
 are again F, T and W. Saying so keeps XLA from deriving W of a transposed convolution by itself: its own form
 dilates the input and runs an order of magnitude slower on a CPU.
+
+A grouped convolution has stride 1, so that its transpose is one as well: the maps are G and its weight gradient V.
+XLA has no good form of either on a CPU, where groups run as convolutions and matrix products of their own.
 
 Axes: images (batch, height, width, channel), kernels (height, width, channel of the larger side, channel of the
 smaller side).
@@ -11,6 +14,7 @@ smaller side).
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 from jax import Array, lax
 
 AXES = ("NHWC", "HWIO", "NHWC")
@@ -18,7 +22,6 @@ AXES = ("NHWC", "HWIO", "NHWC")
 PRECISION = lax.Precision.HIGHEST
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def convolve(x: Array, kernel: Array, stride: int, padding: int) -> Array:
     """F: convolve with a stride and symmetric zero padding.
 
@@ -31,6 +34,15 @@ def convolve(x: Array, kernel: Array, stride: int, padding: int) -> Array:
     Returns:
         (batch, height', width', out channels).
     """
+    if kernel.shape[:2] == (1, 1) and stride == 1 and padding == 0:
+        # The same numbers as a matrix product, twice as fast on a CPU.
+        return jnp.dot(x, kernel[0, 0], precision=PRECISION)
+    return _strided(x, kernel, stride, padding)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _strided(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+    """Convolve with a kernel of any size; see ``convolve``."""
     return _library_convolve(x, kernel, stride, padding)
 
 
@@ -82,17 +94,97 @@ def weight_gradient(larger: Array, smaller: Array, kernel_size: int, stride: int
     return gradient
 
 
-def _library_convolve(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+def convolve_grouped(x: Array, kernel: Array, groups: int, padding: int) -> Array:
+    """G: convolve groups of channels apart from each other, with symmetric zero padding.
+
+    Args:
+        x: (batch, height, width, in channels).
+        kernel: (kernel height, kernel width, in channels / groups, out channels).
+        groups: parts of the channels.
+        padding: zeros added on each side of height and width.
+
+    Returns:
+        (batch, height', width', out channels).
+    """
+    channels = x.shape[3]
+    if padding == 0 and kernel.shape == (*x.shape[1:3], 1, channels) and groups == channels:
+        # One weight per number of the image: a weighted sum, on every platform.
+        return (x * kernel[:, :, 0]).sum((1, 2), keepdims=True)
+    return _grouped(x, kernel, groups, padding)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _grouped(x: Array, kernel: Array, groups: int, padding: int) -> Array:
+    """Convolve by the form that suits the platform; see ``convolve_grouped``."""
+
+    def apart(x: Array, kernel: Array) -> Array:
+        parts = zip(jnp.split(x, groups, 3), jnp.split(kernel, groups, 3), strict=True)
+        return jnp.concatenate([_library_convolve(*part, 1, padding) for part in parts], 3)
+
+    library = partial(_library_convolve, stride=1, padding=padding, groups=groups)
+    return lax.platform_dependent(x, kernel, cpu=apart, default=library)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _grouped_weight_gradient(larger: Array, smaller: Array, kernel_size: int, groups: int, padding: int) -> Array:
+    """V: the gradient of ``convolve_grouped`` with respect to its kernel; see ``weight_gradient``."""
+    shape = (kernel_size, kernel_size, larger.shape[3] // groups, smaller.shape[3])
+
+    def apart(larger: Array, smaller: Array) -> Array:
+        images = _by_group(larger, groups)
+        images = lax.pad(
+            images, jnp.zeros((), images.dtype), [(0, 0, 0), (0, 0, 0), *[(padding, padding, 0)] * 2, (0, 0, 0)]
+        )
+        gradients = _by_group(smaller, groups)
+        _, _, height, width, _ = gradients.shape
+        taps = [
+            jnp.einsum("gbhwi,gbhwo->igo", images[:, :, i : i + height, j : j + width], gradients, precision=PRECISION)
+            for i in range(kernel_size)
+            for j in range(kernel_size)
+        ]
+        return jnp.stack(taps).reshape(shape)
+
+    def library(larger: Array, smaller: Array) -> Array:
+        placeholder = jax.ShapeDtypeStruct(shape, larger.dtype)
+        transpose = jax.linear_transpose(
+            lambda kernel: _library_convolve(larger, kernel, 1, padding, groups), placeholder
+        )
+        (gradient,) = transpose(smaller)
+        return gradient
+
+    return lax.platform_dependent(larger, smaller, cpu=apart, default=library)
+
+
+def _by_group(x: Array, groups: int) -> Array:
+    """Bring the groups of channels to the front: (group, batch, height, width, channel of the group)."""
+    return jnp.moveaxis(x.reshape(*x.shape[:3], groups, -1), 3, 0)
+
+
+def _transposed(kernel: Array, groups: int) -> Array:
+    """Return the kernel of the transpose: turned by half a turn, inputs and outputs of each group exchanged."""
+    height, width, inputs, outputs = kernel.shape
+    parts = kernel[::-1, ::-1].reshape(height, width, inputs, groups, outputs // groups)
+    return parts.transpose(0, 1, 4, 3, 2).reshape(height, width, outputs // groups, groups * inputs)
+
+
+def _library_convolve(x: Array, kernel: Array, stride: int, padding: int, groups: int = 1) -> Array:
     """Convolve with XLA's own convolution; see ``convolve``."""
-    pads = [(padding, padding)] * 2
-    return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=AXES, precision=PRECISION)
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        [(padding, padding)] * 2,
+        dimension_numbers=AXES,
+        feature_group_count=groups,
+        precision=PRECISION,
+    )
 
 
-def _convolve_fwd(x, kernel, stride, padding):
-    return convolve(x, kernel, stride, padding), (x, kernel)
+def _strided_fwd(x, kernel, stride, padding):
+    return _strided(x, kernel, stride, padding), (x, kernel)
 
 
-def _convolve_bwd(stride, padding, saved, gradient):
+def _strided_bwd(stride, padding, saved, gradient):
     x, kernel = saved
     rest = _leftover(x, kernel.shape[0], stride, padding)
     return (
@@ -127,12 +219,39 @@ def _weight_gradient_bwd(kernel_size, stride, padding, saved, gradient):
     )
 
 
+def _grouped_fwd(x, kernel, groups, padding):
+    return _grouped(x, kernel, groups, padding), (x, kernel)
+
+
+def _grouped_bwd(groups, padding, saved, gradient):
+    x, kernel = saved
+    size = kernel.shape[0]
+    return (
+        _grouped(gradient, _transposed(kernel, groups), groups, size - 1 - padding),
+        _grouped_weight_gradient(x, gradient, size, groups, padding),
+    )
+
+
+def _grouped_weight_gradient_fwd(larger, smaller, kernel_size, groups, padding):
+    return _grouped_weight_gradient(larger, smaller, kernel_size, groups, padding), (larger, smaller)
+
+
+def _grouped_weight_gradient_bwd(kernel_size, groups, padding, saved, gradient):
+    larger, smaller = saved
+    return (
+        _grouped(smaller, _transposed(gradient, groups), groups, kernel_size - 1 - padding),
+        _grouped(larger, gradient, groups, padding),
+    )
+
+
 def _leftover(x: Array, kernel_size: int, stride: int, padding: int) -> tuple[int, int]:
     """Count the last rows and columns of the padded input that no kernel reaches: the transpose's output padding."""
     height, width = ((size + 2 * padding - kernel_size) % stride for size in x.shape[1:3])
     return height, width
 
 
-convolve.defvjp(_convolve_fwd, _convolve_bwd)
+_strided.defvjp(_strided_fwd, _strided_bwd)
 convolve_transpose.defvjp(_convolve_transpose_fwd, _convolve_transpose_bwd)
 weight_gradient.defvjp(_weight_gradient_fwd, _weight_gradient_bwd)
+_grouped.defvjp(_grouped_fwd, _grouped_bwd)
+_grouped_weight_gradient.defvjp(_grouped_weight_gradient_fwd, _grouped_weight_gradient_bwd)

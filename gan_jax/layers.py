@@ -1,7 +1,8 @@
 """Layers: the only place where weight layout, padding and normalisation conventions are decided.
 
 Shapes are given as axes by name: batch, height, width, channel, in the order that this backend computes in.
-Every layer declares how its tensors begin (``gan_shared/initial.py``) and draws nothing itself.
+Every layer declares how its tensors begin (``gan_shared/initial.py``) and draws nothing itself. It computes in the type
+of its input, whatever that of its weights.
 """
 
 import jax
@@ -9,21 +10,25 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array, lax
 
-from gan_jax.convolution import convolve, convolve_transpose
+from gan_jax.convolution import PRECISION, convolve, convolve_grouped, convolve_transpose
 from gan_jax.interop import declare
-from gan_shared.initial import ONES, ZEROS, Initial
+from gan_shared.initial import LEFT, ONES, RIGHT, SINGULAR_EPSILON, ZEROS, Initial
 
 
 class Conv(nn.Module):
-    """Strided 2-D convolution without bias, zero-padded symmetrically.
+    """Strided 2-D convolution, zero-padded symmetrically.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
         kernel_size: height and width of the kernel.
         weight_initial: how the kernel begins.
-        stride: step between two outputs, in input pixels.
+        stride: step between two outputs, in input pixels; 1 where there are groups.
         padding: zeros added on each side of height and width.
+        groups: parts of the channels that are convolved apart from each other.
+        bias_initial: how the bias begins; None for no bias.
+        spectral: divide the kernel by its spectral norm (Miyato et al. 2018), estimated by one power
+            iteration per forward in training.
     """
 
     in_channels: int
@@ -32,16 +37,30 @@ class Conv(nn.Module):
     weight_initial: Initial
     stride: int = 1
     padding: int = 0
+    groups: int = 1
+    bias_initial: Initial | None = None
+    spectral: bool = False
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, train: bool = False) -> Array:
         """Map (batch, height, width, in channels) to (batch, height', width', out channels).
 
         height' = floor((height + 2 padding - kernel size) / stride) + 1, width' likewise.
         """
-        shape = (self.kernel_size, self.kernel_size, self.in_channels, self.out_channels)
+        if self.groups > 1 and self.stride > 1:
+            raise ValueError(f"a convolution in {self.groups} groups needs stride 1, got stride {self.stride}")
+        shape = (self.kernel_size, self.kernel_size, self.in_channels // self.groups, self.out_channels)
         kernel = self.param("kernel", declare(self.weight_initial), shape)
-        return convolve(x, kernel, self.stride, self.padding)
+        if self.spectral:
+            matrix = kernel.transpose(3, 2, 0, 1).reshape(self.out_channels, -1)
+            kernel = kernel / _spectral_norm(self, matrix, train)
+        kernel = kernel.astype(x.dtype)
+        y: Array
+        if self.groups > 1:
+            y = convolve_grouped(x, kernel, self.groups, self.padding)
+        else:
+            y = convolve(x, kernel, self.stride, self.padding)
+        return _biased(self, y, self.bias_initial)
 
 
 class ConvTranspose(nn.Module):
@@ -76,7 +95,88 @@ class ConvTranspose(nn.Module):
         # The kernel of the convolution that this one transposes: from the output's channels to the input's.
         shape = (self.kernel_size, self.kernel_size, self.out_channels, self.in_channels)
         kernel = self.param("kernel", declare(self.weight_initial), shape)
-        return convolve_transpose(x, kernel, self.stride, self.padding, (self.output_padding,) * 2)
+        return convolve_transpose(x, kernel.astype(x.dtype), self.stride, self.padding, (self.output_padding,) * 2)
+
+
+class Linear(nn.Module):
+    """Matrix product, and a bias if it has one.
+
+    Args:
+        in_features: length of an input.
+        out_features: length of an output.
+        weight_initial: how the matrix begins.
+        bias_initial: how the bias begins; None for no bias.
+        spectral: divide the matrix by its spectral norm, as in ``Conv``.
+    """
+
+    in_features: int
+    out_features: int
+    weight_initial: Initial
+    bias_initial: Initial | None = None
+    spectral: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        """Map (batch, in features) to (batch, out features)."""
+        kernel = self.param("kernel", declare(self.weight_initial), (self.in_features, self.out_features))
+        if self.spectral:
+            kernel = kernel / _spectral_norm(self, kernel.T, train)
+        y = jnp.dot(x, kernel.astype(x.dtype), precision=PRECISION)
+        return _biased(self, y, self.bias_initial)
+
+
+class Embedding(nn.Module):
+    """A learned vector for every class.
+
+    Args:
+        classes: number of classes.
+        features: length of a vector.
+        weight_initial: how the vectors begin.
+        spectral: divide them by the spectral norm of their matrix, as in ``Conv``.
+    """
+
+    classes: int
+    features: int
+    weight_initial: Initial
+    spectral: bool = False
+
+    @nn.compact
+    def __call__(self, labels: Array, train: bool = False) -> Array:
+        """Map labels (batch,) to vectors (batch, features), in the weight's own type."""
+        embedding = self.param("embedding", declare(self.weight_initial), (self.classes, self.features))
+        if self.spectral:
+            embedding = embedding / _spectral_norm(self, embedding, train)
+        return _look_up(embedding, labels)
+
+
+def _biased(layer: nn.Module, y: Array, bias_initial: Initial | None) -> Array:
+    """Add the layer's bias to ``y`` (..., out), if it has one."""
+    if bias_initial is None:
+        return y
+    return y + layer.param("bias", declare(bias_initial), y.shape[-1:]).astype(y.dtype)
+
+
+def _spectral_norm(layer: nn.Module, matrix: Array, train: bool) -> Array:
+    """Return u W v for a matrix (out, in), in training after one iteration; no gradient enters u and v."""
+    stored_u = layer.variable("batch_stats", "weight_u", declare(LEFT), None, matrix.shape[:1])
+    stored_v = layer.variable("batch_stats", "weight_v", declare(RIGHT), None, matrix.shape[1:])
+    u, v = stored_u.value, stored_v.value
+    if train and not layer.is_initializing():
+        fixed = lax.stop_gradient(matrix)
+        u = _unit(jnp.dot(fixed, v, precision=PRECISION))
+        v = _unit(jnp.dot(u, fixed, precision=PRECISION))
+        stored_u.value, stored_v.value = u, v
+    return jnp.dot(u, jnp.dot(matrix, v, precision=PRECISION), precision=PRECISION)
+
+
+def _unit(vector: Array) -> Array:
+    """Divide by the norm."""
+    return vector / jnp.maximum(jnp.sqrt(jnp.square(vector).sum()), SINGULAR_EPSILON)
+
+
+def _look_up(table: Array, labels: Array) -> Array:
+    """Take the rows of a table (classes, ...); a label beyond them gives NaN, which the run reports."""
+    return jnp.take(table, labels, axis=0, mode="fill")
 
 
 class BatchNorm(nn.Module):
@@ -90,28 +190,39 @@ class BatchNorm(nn.Module):
         scale_initial: how the scale begins.
         momentum: weight of the new batch in the running statistics (torch's meaning).
         epsilon: added to the variance.
+        classes: if more than 0, each class has its own scale and bias (de Vries et al. 2017, arXiv:1707.00683).
     """
 
     channels: int
     scale_initial: Initial = ONES
     momentum: float = 0.1
     epsilon: float = 1e-5
+    classes: int = 0
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
-        """Normalise (batch, height, width, channel) per channel.
+    def __call__(self, x: Array, train: bool, labels: Array | None = None) -> Array:
+        """Normalise (batch, height, width, channel) per channel, in the type of the parameters.
+
+        Args:
+            x: activations; the result has their type.
+            labels: (batch,), which scale and bias each image gets; ignored without classes.
 
         Raises:
             ValueError: training on one value per channel, whose variance says nothing.
         """
         shape = (self.channels,)
-        scale = self.param("scale", declare(self.scale_initial), shape)
-        bias = self.param("bias", declare(ZEROS), shape)
+        own = (self.classes, self.channels) if self.classes else shape
+        scale = self.param("scale", declare(self.scale_initial), own)
+        bias = self.param("bias", declare(ZEROS), own)
         running_mean = self.variable("batch_stats", "mean", declare(ZEROS), None, shape)
         running_var = self.variable("batch_stats", "var", declare(ONES), None, shape)
         tracked = self.variable("batch_stats", "num_batches_tracked", declare(ZEROS), None, (), jnp.int32)
+        if self.classes:
+            assert labels is not None, "a conditional normalisation needs labels"
+            scale, bias = (_look_up(table, labels)[:, None, None] for table in (scale, bias))
+        dtype, x = x.dtype, x.astype(scale.dtype)
         if not train:
-            return _normalize(x, running_mean.value, running_var.value, scale, bias, self.epsilon)
+            return _normalize(x, running_mean.value, running_var.value, scale, bias, self.epsilon).astype(dtype)
         count = x.shape[0] * x.shape[1] * x.shape[2]
         if count == 1:
             raise ValueError(f"more than one value per channel is needed in training, got input {x.shape}")
@@ -122,7 +233,7 @@ class BatchNorm(nn.Module):
             running_mean.value = _blend(running_mean.value, mean, self.momentum)
             running_var.value = _blend(running_var.value, unbiased, self.momentum)
             tracked.value = tracked.value + 1
-        return _normalize(x, mean, var, scale, bias, self.epsilon)
+        return _normalize(x, mean, var, scale, bias, self.epsilon).astype(dtype)
 
 
 def _normalize(x: Array, mean: Array, var: Array, scale: Array, bias: Array, epsilon: float) -> Array:
@@ -144,3 +255,91 @@ def leaky_relu(x: Array, slope: float = 0.2) -> Array:
     """Scale the negative side by ``slope``; the derivative at 0 is ``slope``."""
     # jax.nn.leaky_relu takes 0 for positive: its derivative there is 1.
     return jnp.where(x > 0, x, slope * x)
+
+
+def sigmoid(x: Array) -> Array:
+    """Squash to (0, 1)."""
+    return jax.nn.sigmoid(x)
+
+
+def tanh(x: Array) -> Array:
+    """Squash to (-1, 1)."""
+    return jnp.tanh(x)
+
+
+def silu(x: Array) -> Array:
+    """Multiply by the sigmoid."""
+    return jax.nn.silu(x)
+
+
+def gelu(x: Array) -> Array:
+    """Multiply by the normal distribution function, exactly: by erf, not by its approximation with tanh."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+def identity(x: Array) -> Array:
+    """Leave as it is."""
+    return x
+
+
+ACTIVATIONS = {
+    "relu": relu,
+    "leaky_relu": leaky_relu,
+    "sigmoid": sigmoid,
+    "tanh": tanh,
+    "silu": silu,
+    "gelu": gelu,
+}
+OUTPUTS = {"tanh": tanh, "sigmoid": sigmoid, "none": identity}
+
+
+def upsample_nearest(x: Array) -> Array:
+    """Repeat every pixel of (batch, height, width, channel) twice along height and width."""
+    return x.repeat(2, axis=1).repeat(2, axis=2)
+
+
+def average_pool(x: Array) -> Array:
+    """Average blocks of 2x2 pixels of (batch, height, width, channel); an odd last row or column is left out."""
+    batch, height, width, channels = x.shape
+    even = x[:, : height // 2 * 2, : width // 2 * 2]
+    return even.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+
+
+def average_pool_3x3(x: Array) -> Array:
+    """Average each pixel of (batch, height, width, channel) with its 8 neighbours, zeros beyond the border included."""
+    for axis in (1, 2):
+        before, after = _neighbours(x, axis)
+        x = before + x + after
+    return x / 9
+
+
+def upsample_smooth(x: Array) -> Array:
+    """Double height and width of (batch, height, width, channel): neighbours blend 3 to 1, zeros beyond the border.
+
+    The outer product of [1, 3, 3, 1], of sum 4, as a transposed convolution of stride 2 and padding 1.
+    """
+    for axis in (1, 2):
+        before, after = _neighbours(x, axis)
+        pairs = jnp.stack(((before + 3 * x) / 4, (3 * x + after) / 4), axis + 1)
+        x = pairs.reshape(*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :])
+    return x
+
+
+def downsample_smooth(x: Array) -> Array:
+    """Halve height and width of (batch, height, width, channel): neighbours blend 1 3 3 1, zeros beyond the border.
+
+    The outer product of [1, 3, 3, 1], of sum 1, as a convolution of stride 2 and padding 1.
+    """
+    for axis in (1, 2):
+        size = x.shape[axis] // 2
+        padded = jnp.pad(x, [(1, 1) if axis == i else (0, 0) for i in range(4)])
+        taps = [lax.slice_in_dim(padded, tap, tap + 2 * size - 1, 2, axis) for tap in range(4)]
+        x = (taps[0] + 3 * (taps[1] + taps[2]) + taps[3]) / 8
+    return x
+
+
+def _neighbours(x: Array, axis: int) -> tuple[Array, Array]:
+    """Return what lies before and after each element along ``axis``, zeros beyond the ends."""
+    padded = jnp.pad(x, [(1, 1) if axis == i else (0, 0) for i in range(4)])
+    size = x.shape[axis]
+    return lax.slice_in_dim(padded, 0, size, axis=axis), lax.slice_in_dim(padded, 2, size + 2, axis=axis)

@@ -5,15 +5,58 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jax import Array
 
-from gan_jax import models
-from gan_jax.losses import LOSSES
-from gan_jax.optimizers import Adam
-from gan_jax.state import State
+from gan_jax import optimizers
+from gan_jax.augment import augment
+from gan_jax.losses import LOSSES, PENALTIES
+from gan_jax.models import call
+from gan_jax.network import Network
+from gan_jax.state import State, compute_dtype
 from gan_shared.config import Config
 from gan_shared.schedules import Knobs
+
+# Steps between two moves of the adaptive probability (Karras et al. 2020, arXiv:2006.06676, section 3.2).
+ADAPT_EVERY = 4
+
+
+class StepInputs(NamedTuple):
+    """The batch and the draws of one step on the device; see ``gan_shared/backend.py`` and ``draws.py``.
+
+    Attributes:
+        images: uint8 (row, batch, height, width, channel).
+        labels: integers (row, batch), or None where the networks are told no classes.
+        latents: (row, batch, latent), like all that follow in the type of the weights.
+        mix: (update, batch).
+        augment: (update, 3, batch, number).
+    """
+
+    images: Array
+    labels: Array | None
+    latents: Array
+    mix: Array
+    augment: Array
+
+
+class Examples(NamedTuple):
+    """Images of one kind and what the discriminator is told about them.
+
+    Attributes:
+        images: (batch, height, width, channel), before augmentation.
+        labels: (batch,), or None.
+        augment: uniform numbers (batch, number) that augment the images.
+    """
+
+    images: Array
+    labels: Array | None
+    augment: Array
+
+
+class _Fakes(NamedTuple):
+    """Generated examples, and what brings their images' gradient back to the generator's parameters."""
+
+    examples: Examples
+    pullback: Callable[[Array], tuple[Any]]
 
 
 class DiscriminatorScalars(NamedTuple):
@@ -21,49 +64,52 @@ class DiscriminatorScalars(NamedTuple):
 
     Attributes:
         loss: mean discriminator loss.
+        penalty: weighted mean of the penalties.
         real_logit: mean logit of the reals.
         fake_logit: mean logit of the fakes.
+        real_sign: mean sign of the reals' logits.
     """
 
     loss: Array
+    penalty: Array
     real_logit: Array
     fake_logit: Array
+    real_sign: Array
 
 
-class _Fakes(NamedTuple):
-    """Generated images, and what brings their gradient back to the generator's parameters."""
+def make_step(config: Config) -> Callable[[State, StepInputs, Knobs], tuple[State, dict[str, Array]]]:
+    """Build the step of ``config``: (state, inputs, knobs) -> (state, scalars).
 
-    images: Array
-    pullback: Callable[[Array], tuple[Any]]
-
-
-def make_step(config: Config) -> Callable[..., tuple[State, dict[str, Array]]]:
-    """Build the step of ``config``: (state, images, latents, knobs) -> (state, scalars).
-
-    images: uint8 (update, batch, height, width, channel); latents: (update, batch, latent) in the computing type,
-    one row more than there are discriminator updates where the generator's latents are fresh. The statistics
-    of batch normalisation advance once in every forward: in the generator once per row of latents, in the
-    discriminator twice per discriminator update (reals, then fakes) and once in the generator's update.
+    The statistics of batch normalisation and the vectors of spectral normalisation advance once in every forward: in
+    the generator once per row of latents; in the discriminator per discriminator update for reals, then fakes, then
+    mixtures where a penalty wants them, and in the generator's update for reals where its loss sees them, then fakes.
     """
     updates = config.discriminator_updates
 
-    def step(state: State, images: Array, latents: Array, knobs: Knobs) -> tuple[State, dict[str, Array]]:
+    def step(state: State, inputs: StepInputs, knobs: Knobs) -> tuple[State, dict[str, Array]]:
         finite = jnp.ones((), bool)
         for update in range(updates):
-            state, fakes = _generate(config, state, latents[update])
-            reals = to_float(images[update], latents.dtype)
-            state, reported = update_discriminator(config, state, reals, fakes, knobs)
-            finite &= jnp.isfinite(reported.loss)
+            reals = _reals(config, inputs, update)
+            state, fakes = _fakes(config, state, inputs, update, reals.labels)
+            mixtures = _mixtures(inputs, update, reals, fakes.examples)
+            state, reported = update_discriminator(config, state, reals, fakes.examples, mixtures, knobs)
+            finite &= jnp.isfinite(reported.loss + reported.penalty)
+        reals = _reals(config, inputs, -1)
         if config.fresh_latents:
-            state, fakes = _generate(config, state, latents[-1])
-        state, generator_loss = update_generator(config, state, fakes, knobs)
+            state, fakes = _fakes(config, state, inputs, -1, reals.labels)
+        fakes = fakes._replace(examples=fakes.examples._replace(augment=inputs.augment[-1, 1]))
+        state, generator_loss = update_generator(config, state, reals, fakes, knobs)
         finite &= jnp.isfinite(generator_loss)
-        state = count_step(update_average(state, knobs), finite)
+        probability = augment_probability(state, knobs)
+        state = adapt_augment(config, update_average(state, knobs), reported.real_sign)
+        state = count_step(state, finite)
         return state, {
             "discriminator_loss": reported.loss,
             "generator_loss": generator_loss,
+            "penalty": reported.penalty,
             "real_logit": reported.real_logit,
             "fake_logit": reported.fake_logit,
+            "augment_probability": probability,
             "first_non_finite_step": state.first_non_finite_step,
         }
 
@@ -71,50 +117,88 @@ def make_step(config: Config) -> Callable[..., tuple[State, dict[str, Array]]]:
 
 
 def update_discriminator(
-    config: Config, state: State, reals: Array, fakes: _Fakes, knobs: Knobs
+    config: Config, state: State, reals: Examples, fakes: Examples, mixtures: Examples, knobs: Knobs
 ) -> tuple[State, DiscriminatorScalars]:
-    """Judge reals, then fakes, and move the discriminator down its loss."""
-    discriminator = models.discriminator(config)
+    """Judge reals, then fakes, then mixtures where they are wanted, and move the discriminator down its loss."""
+    loss, penalties = LOSSES[config.loss], [PENALTIES[name] for name in config.penalties]
+    points = {"reals": reals, "fakes": fakes, "mixtures": mixtures}
+    wanted = {penalty.point for penalty in penalties}
 
-    def mean_loss(parameters: Any) -> tuple[Array, tuple[DiscriminatorScalars, dict[str, Any]]]:
-        real_logits, buffers = _forward(discriminator, parameters, state.discriminator, reals)
-        fake_logits, buffers = _forward(discriminator, parameters, buffers, fakes.images)
-        loss = LOSSES[config.loss].discriminator(real_logits, fake_logits).mean()
-        return loss, (DiscriminatorScalars(loss, real_logits.mean(), fake_logits.mean()), buffers)
+    def total(parameters: Any) -> tuple[Array, tuple[DiscriminatorScalars, Network]]:
+        moving, logits, gradients = state._replace(discriminator=_with(state.discriminator, parameters)), {}, {}
+        for name in ("reals", "fakes", *sorted(wanted - {"reals", "fakes"})):
+            moving, logits[name], gradients[name] = judge(config, moving, points[name], knobs, name in wanted)
+        value = loss.discriminator(logits["reals"], logits["fakes"]).mean()
+        prices = [penalty.value(gradients[penalty.point]).mean() for penalty in penalties]
+        price = knobs.gamma * sum(prices, start=jnp.zeros_like(value))
+        real, fake = logits["reals"], logits["fakes"]
+        reported = DiscriminatorScalars(value, price, real.mean(), fake.mean(), jnp.sign(real).mean())
+        return value + price, (reported, moving.discriminator)
 
-    parameters = state.discriminator["params"]
-    gradients, (reported, buffers) = jax.grad(mean_loss, has_aux=True)(parameters)
-    parameters, moments = Adam(config.beta1).update(
-        parameters,
-        gradients,
-        state.discriminator_moments,
-        knobs.discriminator_learning_rate,
-        knobs.beta2_complement,
-    )
-    moved = {"params": parameters, **buffers}
-    return state._replace(discriminator=moved, discriminator_moments=moments), reported
+    gradients, (reported, advanced) = jax.grad(total, has_aux=True)(state.discriminator.parameters)
+    # The parameters of ``advanced`` are the same numbers, but traced by the gradient.
+    state = state._replace(discriminator=_with(advanced, state.discriminator.parameters))
+    return _descend(config, state, "discriminator", gradients, knobs), reported
 
 
-def update_generator(config: Config, state: State, fakes: _Fakes, knobs: Knobs) -> tuple[State, Array]:
-    """Judge fakes and move the generator down its loss."""
-    discriminator, variables = models.discriminator(config), state.discriminator
+def update_generator(config: Config, state: State, reals: Examples, fakes: _Fakes, knobs: Knobs) -> tuple[State, Array]:
+    """Judge fakes, and reals before where the loss sees them, and move the generator down its loss."""
+    loss, real = LOSSES[config.loss], None
+    if loss.paired:
+        state, real, _ = judge(config, state, reals, knobs)
 
-    def mean_loss(images: Array) -> tuple[Array, dict[str, Any]]:
-        logits, buffers = _forward(discriminator, variables["params"], variables, images)
-        return LOSSES[config.loss].generator(logits).mean(), buffers
+    def mean_loss(images: Array) -> tuple[Array, State]:
+        moving, fake, _ = judge(config, state, fakes.examples._replace(images=images), knobs)
+        return loss.generator(real, fake).mean(), moving
 
-    (loss, buffers), gradient = jax.value_and_grad(mean_loss, has_aux=True)(fakes.images)
+    (value, state), gradient = jax.value_and_grad(mean_loss, has_aux=True)(fakes.examples.images)
     (gradients,) = fakes.pullback(gradient)
-    parameters, moments = Adam(config.beta1).update(
-        state.generator["params"],
-        gradients,
-        state.generator_moments,
-        knobs.generator_learning_rate,
-        knobs.beta2_complement,
+    return _descend(config, state, "generator", gradients, knobs), value
+
+
+def judge(
+    config: Config, state: State, examples: Examples, knobs: Knobs, with_gradient: bool = False
+) -> tuple[State, Array, Array]:
+    """Return the logits (batch,) of examples and, when asked, each logit's gradient at its image.
+
+    The gradient is taken before augmentation, which lies inside the differentiated path (Huang et al. 2024), and can be
+    differentiated again.
+    """
+    probability = augment_probability(state, knobs)
+
+    def logits_at(images: Array) -> tuple[Array, Network]:
+        augmented = augment(config.augment, images, examples.augment, probability)
+        logits, advanced = call(state.discriminator, augmented.astype(compute_dtype(config)), examples.labels)
+        return logits.astype(images.dtype), advanced
+
+    if not with_gradient:
+        logits, advanced = logits_at(examples.images)
+        return state._replace(discriminator=advanced), logits, logits
+    logits, pullback, advanced = jax.vjp(logits_at, examples.images, has_aux=True)
+    (gradient,) = pullback(jnp.ones_like(logits))
+    return state._replace(discriminator=advanced), logits, gradient
+
+
+def augment_probability(state: State, knobs: Knobs) -> Array:
+    """Return the scheduled probability and the adaptive one together."""
+    return (state.augment_probability + knobs.augment_probability).clip(0, 1)
+
+
+def adapt_augment(config: Config, state: State, real_sign: Array) -> State:
+    """Steer the adaptive probability: up when the discriminator knows its reals too well (Karras et al. 2020).
+
+    Every fourth step it moves by a fixed length, up where the mean sign of the reals' logits since the last move is
+    above the target, else down.
+    """
+    nimg = ADAPT_EVERY * config.batch_size
+    length = nimg / config.augment_adapt_nimg if config.augment_target else 0.0
+    signs = state.augment_signs + real_sign
+    due = (state.step + 1) % ADAPT_EVERY == 0
+    moved = state.augment_probability + length * jnp.sign(signs / ADAPT_EVERY - config.augment_target)
+    return state._replace(
+        augment_probability=jnp.where(due, moved.clip(0, 1), state.augment_probability),
+        augment_signs=jnp.where(due, jnp.zeros_like(signs), signs),
     )
-    moved = {**state.generator, "params": parameters}
-    state = state._replace(generator=moved, generator_moments=moments)
-    return state._replace(discriminator={**variables, **buffers}), loss
 
 
 def update_average(state: State, knobs: Knobs) -> State:
@@ -139,27 +223,56 @@ def count_step(state: State, finite: Array) -> State:
     return state._replace(step=step, first_non_finite_step=first)
 
 
-def to_float(images: Array, dtype: Any) -> Array:
-    """Map uint8 images (batch, height, width, channel) to [-1, 1]."""
-    return images.astype(dtype) / 127.5 - 1
+def to_float(config: Config, images: Array, dtype: Any) -> Array:
+    """Map uint8 images (batch, height, width, channel) to the generator's range."""
+    low = config.lowest_pixel
+    return images.astype(dtype) / (255 / (1 - low)) + low
 
 
-def to_uint8(images: Array) -> Array:
-    """Map images (batch, height, width, channel) in [-1, 1] to the nearest uint8, ties to even."""
-    return jnp.rint((images + 1) * 127.5).clip(0, 255).astype(jnp.uint8)
+def to_uint8(config: Config, images: Array) -> Array:
+    """Map images (batch, height, width, channel) in the generator's range to the nearest uint8, ties to even."""
+    low = config.lowest_pixel
+    return jnp.rint((images - low) * (255 / (1 - low))).clip(0, 255).astype(jnp.uint8)
 
 
-def _generate(config: Config, state: State, latents: Array) -> tuple[State, _Fakes]:
-    """Make fakes from latents (batch, latent); the generator's statistics advance."""
-
-    def forward(parameters: Any) -> tuple[Array, dict[str, Any]]:
-        return _forward(models.generator(config), parameters, state.generator, latents)
-
-    images, pullback, buffers = jax.vjp(forward, state.generator["params"], has_aux=True)
-    return state._replace(generator={**state.generator, **buffers}), _Fakes(images, pullback)
+def _reals(config: Config, inputs: StepInputs, row: int) -> Examples:
+    """Return the real examples of one row."""
+    labels = None if inputs.labels is None else inputs.labels[row]
+    return Examples(to_float(config, inputs.images[row], inputs.latents.dtype), labels, inputs.augment[row, 0])
 
 
-def _forward(network: nn.Module, parameters: Any, variables: dict[str, Any], x: Array) -> Any:
-    """Apply ``network`` in training mode to ``x``; return its result and its advanced buffers."""
-    buffers = {name: tree for name, tree in variables.items() if name != "params"}
-    return network.apply({"params": parameters, **buffers}, x, train=True, mutable=["batch_stats"])
+def _fakes(config: Config, state: State, inputs: StepInputs, row: int, labels: Array | None) -> tuple[State, _Fakes]:
+    """Make the fake examples of one row; the generator's statistics advance."""
+    latents = inputs.latents[row]
+
+    def forward(parameters: Any) -> tuple[Array, Network]:
+        images, advanced = call(_with(state.generator, parameters), latents.astype(compute_dtype(config)), labels)
+        return images.astype(latents.dtype), advanced
+
+    images, pullback, advanced = jax.vjp(forward, state.generator.parameters, has_aux=True)
+    state = state._replace(generator=_with(advanced, state.generator.parameters))
+    return state, _Fakes(Examples(images, labels, inputs.augment[row, 1]), pullback)
+
+
+def _mixtures(inputs: StepInputs, update: int, reals: Examples, fakes: Examples) -> Examples:
+    """Mix real and fake images, each pair in a proportion of its own (Gulrajani et al. 2017, algorithm 1)."""
+    mix = inputs.mix[update][:, None, None, None]
+    return Examples(fakes.images + mix * (reals.images - fakes.images), reals.labels, inputs.augment[update, 2])
+
+
+def _descend(config: Config, state: State, network: str, gradients: Any, knobs: Knobs) -> State:
+    """Move a network against its gradients by its optimiser."""
+    before: Network = getattr(state, network)
+    parameters, moments = optimizers.find(config, network).update(
+        before.parameters,
+        gradients,
+        getattr(state, f"{network}_moments"),
+        getattr(knobs, f"{network}_learning_rate"),
+        getattr(knobs, f"{network}_beta2_complement"),
+    )
+    return state._replace(**{network: _with(before, parameters), f"{network}_moments": moments})
+
+
+def _with(network: Network, parameters: Any) -> Network:
+    """Return the network with other parameters."""
+    return network.replace(parameters=parameters)

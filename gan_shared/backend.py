@@ -1,9 +1,10 @@
 """The contract of a backend: what the spine may ask of PyTorch or JAX.
 
-One legend for the project: L rows of latents, U discriminator updates, B images in the global batch,
-H height and W width in pixels, C channels, Z latent size, N any number of images.
+One legend for the project: L rows of latents, U discriminator updates, R rows of reals, B images in the global
+batch, H height and W width in pixels, C channels, Z latent size, N any number of images.
 
-Images cross this border as uint8 NHWC and become floats in [-1, 1] on the device. Tensors cross it by
+Images cross this border as uint8 NHWC and become floats in [-1, 1], or in [0, 1] where the generator ends in a
+sigmoid, on the device. Tensors cross it by
 their canonical names (``checkpoint.py``) in torch's layouts.
 """
 
@@ -24,8 +25,10 @@ class Batch(NamedTuple):
     """The real images of one step, for the global batch or the rows of one process.
 
     Attributes:
-        images: uint8 (U, B, H, W, C), one row of B images per discriminator update.
-        labels: int64 (U, B), or None where the data has none.
+        images: uint8 (R, B, H, W, C), one row of B images per discriminator update and one more where the
+            generator's loss sees reals.
+        labels: int64 (R, B), or None where the data has none. Fakes are made of the classes of the reals that they
+            are judged beside; those of the generator's update, of the last row's.
     """
 
     images: np.ndarray
@@ -37,9 +40,11 @@ class Inputs(NamedTuple):
 
     Attributes:
         latents: float32 (N, Z).
+        labels: int64 (N,), or None for a generator that is told no classes.
     """
 
     latents: np.ndarray
+    labels: np.ndarray | None = None
 
 
 class Backend(Protocol):
@@ -65,9 +70,10 @@ class Backend(Protocol):
 
         Returns:
             The new state (the old one must not be used again) and scalars that stay on the device until
-            they are read: ``discriminator_loss`` and ``generator_loss`` (of the last update of each),
-            ``real_logit`` and ``fake_logit`` (their means there), ``first_non_finite_step`` (the number of
-            the first step, counted from 1, with a loss that is not finite; 0 while there is none).
+            they are read: ``discriminator_loss`` and ``generator_loss`` (of the last update of each), ``penalty``
+            (weighted, not part of ``discriminator_loss``), ``real_logit`` and ``fake_logit`` (their means there),
+            ``augment_probability``, ``first_non_finite_step`` (the number of the first step, counted from 1, with a
+            loss that is not finite; 0 while there is none).
         """
         ...
 

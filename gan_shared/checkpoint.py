@@ -4,7 +4,7 @@
         manifest.json                          format, config, step, images seen, writer, sha256 of every file
         generator/{config.json,model.safetensors}     likewise discriminator/ and generator_ema/
         optimizer.safetensors                  <network>.state.<parameter>.exp_avg | exp_avg_sq | step
-        game.safetensors                       step
+        game.safetensors                       step, augment_probability, augment_signs
 
 A state crosses into this module as ``{canonical name: array}``; the name is the file, a slash, the tensor:
 ``generator/stem.conv.weight``, ``optimizer/generator.state.stem.conv.weight.exp_avg``, ``game/step``.
@@ -25,12 +25,16 @@ from safetensors.numpy import load_file, save_file
 
 from gan_shared.atomic import replacing
 from gan_shared.config import Config
-from gan_shared.errors import UserError
+from gan_shared.errors import UserError, unexpected
 from gan_shared.schedules import images_seen
+from gan_shared.validation import from_json
 
 FORMAT_VERSION = 1
-ROLES = ("generator", "discriminator", "generator_ema")
+# Network of a checkpoint -> the player it is.
+ROLES = {"generator": "generator", "discriminator": "discriminator", "generator_ema": "generator"}
 TRAINED = ("generator", "discriminator")
+# What belongs to the game; scalars.
+GAME = ("augment_probability", "augment_signs", "step")
 FOLDER = re.compile(r"step-(\d{7,})")
 # Tensor file of each part of a canonical name.
 FILES = {
@@ -39,7 +43,8 @@ FILES = {
     "game": "game.safetensors",
 }
 # What a network's own config.json tells: enough to rebuild it without the rest of the run.
-NETWORK_FIELDS = ("resolution", "channels", "latent_size", "width", "precision")
+NETWORK_FIELDS = ("resolution", "channels", "classes", "latent_size", "width", "precision")
+ROLE_FIELDS = {"generator": ("activation",), "discriminator": ("activation", "norm")}
 
 
 class Checkpoint(NamedTuple):
@@ -87,23 +92,42 @@ def save(
     Raises:
         UserError: a tensor is not finite, or the disk is full; older checkpoints stay as they are.
     """
-    broken = [name for name, value in tensors.items() if not np.isfinite(value).all()]
-    step = int(tensors["game/step"])
-    if broken:
-        raise UserError(
-            f"step {step}: {len(broken)} tensors are not finite ({broken[0]} first), so this state was not "
-            f"saved; {last_good(run_dir)}"
-        )
-    target = run_dir / "checkpoints" / f"step-{step:07d}"
+    target = run_dir / "checkpoints" / f"step-{int(tensors['game/step']):07d}"
     try:
-        with replacing(target) as folder:
-            _write(folder, config, tensors, {"written_by": dict(written_by), "data": dict(data)})
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{target}: could not be written: {error}; {last_good(run_dir)}") from error
+        write(target, config, tensors, written_by, data)
+    except UserError as error:
+        raise UserError(f"{error}; {last_good(run_dir)}") from error
     if config.keep_checkpoints:
         for old in folders(run_dir)[: -config.keep_checkpoints]:
             shutil.rmtree(old, ignore_errors=True)  # a leftover is no reason to end a healthy run
     return target
+
+
+def write(
+    target: Path,
+    config: Config,
+    tensors: Mapping[str, np.ndarray],
+    written_by: Mapping[str, Any],
+    data: Mapping[str, str],
+) -> None:
+    """Write a checkpoint as the folder ``target``, in the place of an older one; see ``save``.
+
+    Raises:
+        UserError: a tensor is not finite, or the folder cannot be written; nothing is changed then.
+    """
+    broken = [name for name, value in tensors.items() if not np.isfinite(value).all()]
+    if broken:
+        step, first = int(tensors["game/step"]), broken[0]
+        raise UserError(
+            f"step {step}: {len(broken)} tensors are not finite ({first} first), so this state was not saved"
+        )
+    if target.exists() and not (target / "manifest.json").is_file():
+        raise unexpected("path", f"{target}, which is something else", "a new folder or a checkpoint folder")
+    try:
+        with replacing(target) as folder:
+            _write(folder, config, tensors, {"written_by": dict(written_by), "data": dict(data)})
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{target}: could not be written: {error}") from error
 
 
 def _write(folder: Path, config: Config, tensors: Mapping[str, np.ndarray], extra: Mapping[str, Any]) -> None:
@@ -133,11 +157,18 @@ def _write(folder: Path, config: Config, tensors: Mapping[str, np.ndarray], extr
     _write_json(folder / "manifest.json", manifest)
 
 
+def with_networks(tensors: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return a state whose networks are those of another state; optimisers and game stay."""
+    foreign = {name: value for name, value in other.items() if name.split("/")[0] in ROLES}
+    return {name: value for name, value in tensors.items() if name.split("/")[0] not in ROLES} | foreign
+
+
 def network_config(config: Config, network: str) -> dict[str, Any]:
     """Return what ``network``'s own config.json holds: its role, its kind and what shapes it."""
-    role = "discriminator" if network == "discriminator" else "generator"
+    role = ROLES[network]
     sizes = {field: getattr(config, field) for field in NETWORK_FIELDS}
-    return {"role": role, "network": getattr(config, role), **sizes}
+    own = {field: getattr(config, f"{role}_{field}") for field in ROLE_FIELDS[role]}
+    return {"role": role, "network": getattr(config, role), **sizes, **own, "output": config.output_activation}
 
 
 def folders(run_dir: Path) -> list[Path]:
@@ -198,7 +229,7 @@ def load(path: Path) -> Checkpoint:
         except (SafetensorError, OSError, TypeError) as error:  # TypeError: a type that NumPy has not
             raise UserError(f"{path / file}: found no readable safetensors file: {error}") from error
         tensors |= {f"{part}/{name}": value for name, value in named.items()}
-    config = Config.from_json(manifest["config"], path / "manifest.json")
+    config = from_json(manifest["config"], path / "manifest.json")
     if config.channels is None:
         raise UserError(f"{path / 'manifest.json'}: channels: found null, expected 1 or 3")
     step = tensors.get("game/step")

@@ -20,8 +20,9 @@ from gan_shared import checkpoint, presets
 from gan_shared import sample as sampling
 from gan_shared import train as training
 from gan_shared.backend import MakeBackend
-from gan_shared.config import Config, check_continuation, validate
+from gan_shared.config import Config
 from gan_shared.errors import UserError
+from gan_shared.validation import check_continuation, from_json, validate
 
 # What a shell reports for a program that Ctrl-C ended.
 INTERRUPTED = 130
@@ -55,6 +56,9 @@ class SampleOptions:
 
     out: Path = Path("samples.png")
     """FILE.png for a grid, FILE.npz for arrays, FILE.gif for a walk between latents, a folder for single PNGs."""
+
+    classes: tuple[int, ...] = ()
+    """Classes that a conditional generator makes, in turn; all of them when not given."""
 
     ema: bool = True
     """Whether the averaged generator makes them."""
@@ -95,7 +99,7 @@ def parse_train(argv: Sequence[str] | None = None) -> tuple[Config, Path, bool]:
     file = run_dir / "config.json"
     if not file.is_file():
         raise UserError(f"{run_dir}: found no run to resume, expected a folder with config.json")
-    saved = Config.from_json(checkpoint.read_json(file), file)
+    saved = from_json(checkpoint.read_json(file), file)
     options = _parse_train(saved, argv)
     check_continuation(saved, options.config, run_dir)
     validate(options.config)
@@ -122,6 +126,7 @@ def _sample(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None)
         options.out,
         num_images=options.num_images,
         seed=options.seed,
+        classes=options.classes,
         ema=options.ema,
         device=options.device,
     )

@@ -1,26 +1,50 @@
 """Everything that defines a run, in one frozen dataclass, with one sentence per field.
 
-The field comments below are the help texts of the command line. ``validate`` refuses what cannot work;
-what may differ between a run and its continuation is listed in ``MAY_CHANGE``.
+The field comments below are the help texts of the command line. ``validation.py`` refuses what cannot work.
 """
 
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, get_args, get_type_hints
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from tyro.conf import Positional
 
-from gan_shared.errors import UserError, unexpected
-
 # The names that both backends' tables hold; ``parity_tests/test_mirror.py`` compares them.
-LOSSES = ("bce", "mse")
-PRECISIONS = ("float32", "float64")
+LOSSES = ("bce", "minimax", "mse", "mse-bce", "hinge", "wasserstein", "relativistic")
+# The losses whose generator update sees reals too.
+PAIRED_LOSSES = frozenset({"relativistic"})
+PENALTIES = ("gradient-penalty", "r1", "r2")
+ACTIVATIONS = ("relu", "leaky_relu", "sigmoid", "tanh", "silu", "gelu")
+OUTPUTS = ("tanh", "sigmoid", "none")
+NORMS = ("none", "batch", "spectral")
+OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
+# Augmentation -> the uniform numbers that one image takes: the first decides whether, the rest how.
+AUGMENTATIONS = {
+    "flip": 2,
+    "crop": 3,
+    "translate": 3,
+    "rotate": 2,
+    "scale": 2,
+    "cutout": 3,
+    "brightness": 2,
+    "saturation": 2,
+    "contrast": 2,
+}
+PRECISIONS = ("float32", "float64", "bfloat16")
 DEVICES = ("auto", "cpu", "gpu")
 # Network family -> the resolutions (pixels) that it can make.
-RESOLUTIONS = {"dcgan": (16, 28, 32, 64, 128, 256)}
+RESOLUTIONS = {
+    "dcgan": (16, 28, 32, 64, 128, 256),
+    "resnet": (16, 32, 64, 128),
+    "inception": (16, 32, 64, 128),
+    "r3gan": (32, 64, 128, 256),
+    "r3gan-tiny": (16, 32, 64, 128),
+}
 NETWORKS = tuple(RESOLUTIONS)
+# A module of the user's own, given to GAN(...) (``gan.py``).
+CUSTOM = "custom"
 
-# What a continued run may set anew; any other difference would make it another run.
-MAY_CHANGE = frozenset({"steps", "data", "device", "log_every", "sample_every", "save_every", "keep_checkpoints"})
+# One value, or two: the second is reached from the first along a half cosine over ``burn_in_nimg`` images.
+Schedule = float | tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -31,7 +55,8 @@ class Config:
     """Named recipe whose values are the defaults of every option below."""
 
     data: str = "mnist-5k"
-    """Images: mnist-5k, mnist, fashion-mnist, cifar10, or a path (folder of pictures, IDX, .npy, .npz)."""
+    """Images: mnist-5k, mnist, fashion-mnist, cifar10, stacked-mnist (three digits as RGB, from mnist-5k; from mnist:
+    stacked-mnist-60k), or a path (folder of pictures, IDX, .npy, .npz)."""
 
     resolution: int = 32
     """Height and width of the images in pixels."""
@@ -39,11 +64,17 @@ class Config:
     channels: int | None = None
     """Colours of the images: 1 (grey) or 3 (RGB); follows the data when not given."""
 
+    conditional: bool = False
+    """Whether both networks are told the class of each image; the data must have labels."""
+
+    classes: int | None = None
+    """Number of classes of a conditional run; follows the data when not given."""
+
     generator: str = "dcgan"
-    """Network that makes images."""
+    """Network that makes images: dcgan, resnet, inception, r3gan or r3gan-tiny."""
 
     discriminator: str = "dcgan"
-    """Network that judges images."""
+    """Network that judges images: dcgan, resnet, inception, r3gan or r3gan-tiny."""
 
     latent_size: int = 100
     """Length of the generator's normal input vector."""
@@ -51,8 +82,27 @@ class Config:
     width: float = 1.0
     """Factor on the channel counts of both networks."""
 
+    generator_activation: str | None = None
+    """relu, leaky_relu (slope 0.2), sigmoid, tanh, silu or gelu; the network's own when not given."""
+
+    discriminator_activation: str | None = None
+    """Likewise for the discriminator."""
+
+    discriminator_norm: str | None = None
+    """Normalisation of the discriminator: none, batch or spectral; the network's own when not given."""
+
+    output_activation: str = "tanh"
+    """End of the generator: tanh, sigmoid (pixels are then 0 to 1 instead of -1 to 1) or none."""
+
     loss: str = "bce"
-    """Adversarial loss: bce (non-saturating binary cross-entropy) or mse (least squares)."""
+    """Adversarial loss: bce (non-saturating), minimax, mse, mse-bce (mse on reals, bce on fakes), hinge, wasserstein or
+    relativistic (paired)."""
+
+    penalties: tuple[str, ...] = ()
+    """Penalties on the discriminator's gradient at images: gradient-penalty, r1, r2, or several."""
+
+    gamma: Schedule = 0.0
+    """Weight of the penalties: of (norm - 1)^2 for gradient-penalty, of norm^2 / 2 for r1 and r2."""
 
     fresh_latents: bool = True
     """Whether the generator's update draws latents of its own, or reuses the discriminator update's fakes."""
@@ -60,32 +110,72 @@ class Config:
     discriminator_updates: int = 1
     """Discriminator updates per generator update."""
 
+    freeze: str = "none"
+    """Network whose weights stay as they are: generator, discriminator or none; batch statistics still advance."""
+
+    init_from: str | None = None
+    """Run or checkpoint folder, of either backend, whose networks this run begins with."""
+
     batch_size: int = 64
     """Images per update."""
 
     steps: int = 2000
     """Length of the whole run in generator updates."""
 
-    generator_learning_rate: float = 2e-4
-    """Adam step size of the generator."""
+    generator_optimizer: str = "adam"
+    """adam, adamw, rmsprop or sgd, each as torch's."""
 
-    discriminator_learning_rate: float = 2e-4
-    """Adam step size of the discriminator."""
+    discriminator_optimizer: str = "adam"
+    """Likewise for the discriminator."""
 
-    beta1: float = 0.5
-    """Adam decay of the gradient average."""
+    generator_learning_rate: Schedule = 2e-4
+    """Step size of the generator. This and the other scheduled numbers: one value, or two for from and to."""
 
-    beta2: float = 0.999
-    """Adam decay of the squared gradient average."""
+    discriminator_learning_rate: Schedule = 2e-4
+    """Step size of the discriminator."""
 
-    ema_half_life_nimg: float = 5000.0
+    generator_beta1: float = 0.5
+    """Decay of the generator's gradient average: beta1 of adam and adamw, momentum of rmsprop and sgd."""
+
+    discriminator_beta1: float = 0.5
+    """Likewise for the discriminator."""
+
+    generator_beta2: Schedule = 0.999
+    """Decay of the generator's squared gradient average: beta2 of adam and adamw, alpha of rmsprop."""
+
+    discriminator_beta2: Schedule = 0.999
+    """Likewise for the discriminator."""
+
+    weight_decay: float = 0.0
+    """Pull of all weights towards zero, with the meaning that torch gives it in each optimiser."""
+
+    gradient_clip: float = 0.0
+    """Largest norm of all gradients of a network together; 0 leaves them as they are."""
+
+    ema_half_life_nimg: Schedule = 5000.0
     """Half-life of the averaged generator in images seen; 0 makes it a copy of the generator."""
+
+    burn_in_nimg: int = 0
+    """Images seen until the scheduled numbers reach their second value."""
+
+    augment: tuple[str, ...] = ()
+    """Augmentations of what the discriminator sees: flip, crop, translate, rotate, scale, cutout, brightness,
+    saturation, contrast, or several."""
+
+    augment_probability: Schedule = 0.0
+    """Probability with which each augmentation meets an image."""
+
+    augment_target: float = 0.0
+    """Adaptive augmentation: mean sign of the logits of reals that the probability is steered to; 0 does not steer."""
+
+    augment_adapt_nimg: int = 500_000
+    """Images in which adaptive augmentation can go from probability 0 to 1."""
 
     seed: int = 0
     """Number that every random draw and initial weight follows from."""
 
     precision: str = "float32"
-    """Floating-point type of weights and computation: float32 or float64."""
+    """Floating-point type: float32, float64, or bfloat16 (which computes the networks in it; weights are float32)."""
 
     device: str = "auto"
     """Where to compute: cpu, gpu, or auto (a GPU when the framework sees one)."""
@@ -109,128 +199,28 @@ class Config:
             raise ValueError("channels follow the data: load it first")
         return self.resolution, self.resolution, self.channels
 
+    @property
+    def class_count(self) -> int:
+        """Number of classes that the networks are told; 0 when they are told none. The data must be known."""
+        if self.conditional and self.classes is None:
+            raise ValueError("classes follow the data: load it first")
+        return self.classes or 0 if self.conditional else 0
+
+    @property
+    def lowest_pixel(self) -> float:
+        """Value of black in the generator's range; white is 1."""
+        return 0.0 if self.output_activation == "sigmoid" else -1.0
+
+    @property
+    def real_rows(self) -> int:
+        """Batches of reals in one step: one per discriminator update, one more where the generator's loss sees them."""
+        return self.discriminator_updates + int(self.loss in PAIRED_LOSSES)
+
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as a dictionary that JSON can hold."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: object, source: object) -> "Config":
-        """Rebuild a Config from ``to_json``'s dictionary.
-
-        Args:
-            values: the parsed JSON.
-            source: the file it came from, for the error message.
-
-        Raises:
-            UserError: a field is missing, unknown or of the wrong type.
-        """
-        if not isinstance(values, dict):
-            raise unexpected(str(source), type(values).__name__, "a JSON object of Config fields")
-        names = {field.name for field in fields(cls)}
-        missing, unknown = sorted(names - set(values)), sorted(set(values) - names)
-        if missing or unknown:
-            raise UserError(f"{source}: fields missing: {missing}, unknown fields: {unknown}")
-        for name, kind in get_type_hints(cls).items():
-            _check_type(f"{source}: {name}", values[name], kind)
-        config = cls(**values)
-        try:
-            validate(config)
-        except UserError as error:
-            raise UserError(f"{source}: {error}") from error
-        return config
+        """Return the fields as a dictionary as JSON holds it: tuples are lists."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
-def _check_type(field: str, value: object, kind: Any) -> None:
-    """Refuse a JSON value whose type is not the field's (an int may stand for a float)."""
-    allowed = get_args(kind) or (kind,)
-    allowed += (int,) if float in allowed else ()
-    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-        names = " or ".join(each.__name__ for each in allowed)
-        raise unexpected(field, repr(value), f"a value of type {names}")
-
-
-def validate(config: Config) -> None:
-    """Refuse a configuration that cannot be trained, before anything is written.
-
-    Raises:
-        UserError: naming field, found, expected and, where they can be listed, the choices.
-    """
-    for field, choices in (
-        ("generator", NETWORKS),
-        ("discriminator", NETWORKS),
-        ("loss", LOSSES),
-        ("precision", PRECISIONS),
-        ("device", DEVICES),
-    ):
-        if getattr(config, field) not in choices:
-            raise unexpected(field, repr(getattr(config, field)), "a known name", choices)
-    for network in (config.generator, config.discriminator):
-        _check_resolution(config.resolution, network)
-    if config.channels not in (None, 1, 3):
-        raise unexpected("channels", config.channels, "1 (grey) or 3 (RGB)")
-    _check_ranges(config)
-
-
-def _check_resolution(resolution: int, network: str) -> None:
-    """Refuse a resolution that ``network`` cannot make and name the valid ones around it."""
-    choices = RESOLUTIONS[network]
-    if resolution in choices:
-        return
-    nearest = [max((r for r in choices if r < resolution), default=None)]
-    nearest += [min((r for r in choices if r > resolution), default=None)]
-    named = " or ".join(str(r) for r in nearest if r is not None)
-    raise unexpected("resolution", resolution, f"a size that {network} makes (nearest: {named})", choices)
-
-
-def _check_ranges(config: Config) -> None:
-    """Refuse numbers outside of what they mean."""
-    for field, low, high in (
-        ("latent_size", 1, 2**16),
-        ("discriminator_updates", 1, 1000),
-        ("batch_size", 1, 2**20),
-        ("steps", 1, 2**40),
-        ("seed", 0, 2**63 - 1),
-        ("log_every", 1, 2**40),
-        ("sample_every", 1, 2**40),
-        ("save_every", 1, 2**40),
-        ("keep_checkpoints", 0, 2**40),
-        ("generator_learning_rate", 0.0, 1e3),
-        ("discriminator_learning_rate", 0.0, 1e3),
-        ("ema_half_life_nimg", 0.0, 1e18),
-    ):
-        value = getattr(config, field)
-        if not low <= value <= high:  # a NaN compares false, so it is refused too
-            raise unexpected(field, value, f"a number from {low} to {high}")
-    for field in ("beta1", "beta2"):
-        if not 0.0 <= getattr(config, field) < 1.0:
-            raise unexpected(field, getattr(config, field), "a number from 0 up to, not including, 1")
-    if not 0.0 < config.width <= 64.0:
-        raise unexpected("width", config.width, "a factor above 0 and up to 64")
-
-
-def check_continuation(saved: Config, wanted: Config, source: object) -> None:
-    """Refuse to resume when the configuration differs in what defines the run.
-
-    Args:
-        saved: the run's own configuration.
-        wanted: the configuration asked for now.
-        source: the run folder, for the error message.
-
-    Raises:
-        UserError: listing every difference.
-    """
-    different = [
-        f"{field.name} (saved {getattr(saved, field.name)}, now {getattr(wanted, field.name)})"
-        for field in fields(Config)
-        if field.name not in MAY_CHANGE and getattr(saved, field.name) != getattr(wanted, field.name)
-    ]
-    if different:
-        raise UserError(
-            f"{source}: resumed with a changed configuration: {', '.join(different)}; "
-            f"only {', '.join(sorted(MAY_CHANGE))} may change"
-        )
-
-
-def with_channels(config: Config, channels: int) -> Config:
-    """Fill in the channels that the data has, where the user left them open."""
-    return config if config.channels is not None else replace(config, channels=channels)
+def ends(value: Schedule) -> tuple[float, float]:
+    """Return the first and the last value of a schedule."""
+    return value if isinstance(value, tuple) else (value, value)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gan_shared.config import Config
+from gan_shared.config import AUGMENTATIONS, Config
 
 
 class Stream(IntEnum):
@@ -19,6 +19,9 @@ class Stream(IntEnum):
     EPOCH_ORDER = 0
     LATENTS = 1
     SAMPLES = 2
+    PENALTY_MIX = 3
+    AUGMENT = 4
+    STACK = 5
 
 
 class Draws(NamedTuple):
@@ -28,9 +31,15 @@ class Draws(NamedTuple):
         latents: float32 (L, B, Z), standard normal. Row u feeds the discriminator update u; the last row
             feeds the generator update. L is ``discriminator_updates``, plus one where the generator's
             latents are fresh.
+        mix: float32 (U, B), uniform in [0, 1): where between real and fake the gradient penalty looks.
+        augment: float32 (U + 1, 3, B, K), uniform in [0, 1): what augments the images that each discriminator
+            update and last the generator update judges: reals, fakes and mixtures. K numbers per image, 0 without
+            augmentation.
     """
 
     latents: np.ndarray
+    mix: np.ndarray
+    augment: np.ndarray
 
 
 def generator(seed: int, step: int, stream: Stream) -> np.random.Generator:
@@ -50,6 +59,11 @@ def normals(seed: int, step: int, stream: Stream, shape: tuple[int, ...]) -> np.
     return generator(seed, step, stream).standard_normal(shape).astype(np.float32)
 
 
+def uniforms(seed: int, step: int, stream: Stream, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw float32 numbers of ``shape``, uniform in [0, 1)."""
+    return generator(seed, step, stream).random(shape, dtype=np.float32)
+
+
 def draw(config: Config, step: int, rows: slice = slice(None)) -> Draws:
     """Draw all random numbers of ``step``.
 
@@ -58,13 +72,23 @@ def draw(config: Config, step: int, rows: slice = slice(None)) -> Draws:
         step: the number of steps done before this one.
         rows: the rows of the global batch that this process computes.
     """
-    count = config.discriminator_updates + int(config.fresh_latents)
-    shape = (count, config.batch_size, config.latent_size)
-    return Draws(latents=normals(config.seed, step, Stream.LATENTS, shape)[:, rows])
+    updates, batch = config.discriminator_updates, config.batch_size
+    latents = (updates + int(config.fresh_latents), batch, config.latent_size)
+    augment = (updates + 1, 3, batch, sum(AUGMENTATIONS.values()) if config.augment else 0)
+    return Draws(
+        latents=normals(config.seed, step, Stream.LATENTS, latents)[:, rows],
+        mix=uniforms(config.seed, step, Stream.PENALTY_MIX, (updates, batch))[:, rows],
+        augment=uniforms(config.seed, step, Stream.AUGMENT, augment)[:, :, rows],
+    )
 
 
 # Latents come in blocks, so that the first images of a seed do not depend on how many are asked for.
 SAMPLE_BLOCK = 64
+
+
+def sample_labels(count: int, choices: tuple[int, ...]) -> np.ndarray:
+    """Return the classes of ``count`` samples, int64 (count,): the ``choices`` in turn."""
+    return np.resize(np.array(choices, np.int64), count)
 
 
 def sample_latents(seed: int, count: int, latent_size: int) -> np.ndarray:

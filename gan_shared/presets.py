@@ -1,7 +1,61 @@
-"""Named recipes, each the difference from ``Config``'s defaults, with its source."""
+"""Named recipes, each the difference from another one or from ``Config``'s defaults, with its source.
+
+The numbers to expect are those that the sources report at full size and length; none was reproduced here.
+"""
+
+from dataclasses import replace
 
 from gan_shared.config import Config
 from gan_shared.errors import unexpected
+
+# Miyato et al. 2018 (arXiv:1802.05957), appendix B: ResNets at 32 pixels, Adam 2e-4 with betas 0 and 0.9, five
+# discriminator updates, batch 64. CIFAR-10: FID 16.77 (mimicry, 100,000 steps). ``--conditional`` adds
+# class-conditional batch normalisation and the projection discriminator of Miyato and Koyama 2018 (arXiv:1802.05637).
+SNGAN = Config(
+    preset="sngan",
+    generator="resnet",
+    discriminator="resnet",
+    latent_size=128,
+    discriminator_norm="spectral",
+    loss="hinge",
+    discriminator_updates=5,
+    generator_beta1=0.0,
+    discriminator_beta1=0.0,
+    generator_beta2=0.9,
+    discriminator_beta2=0.9,
+    steps=50_000,
+)
+# Huang et al. 2024 (arXiv:2501.05441): widths, schedules and lengths of its StackedMNIST run, which found 1,000
+# modes at a reverse KL of 0.029.
+R3GAN = Config(
+    preset="r3gan-stacked-mnist",
+    data="stacked-mnist",
+    generator="r3gan",
+    discriminator="r3gan",
+    latent_size=64,
+    output_activation="none",
+    loss="relativistic",
+    penalties=("r1", "r2"),
+    gamma=(1.0, 0.1),
+    generator_beta1=0.0,
+    discriminator_beta1=0.0,
+    generator_beta2=(0.9, 0.99),
+    discriminator_beta2=(0.9, 0.99),
+    ema_half_life_nimg=(0.0, 500_000.0),
+    burn_in_nimg=2_000_000,
+    batch_size=512,
+    steps=10_000_000 // 512,
+)
+# The other image sets share these: 20 million images of burn-in, learning rate 2e-4 -> 5e-5, augmentation (ours is
+# close to the paper's, not the same).
+R3GAN_IMAGES = replace(
+    R3GAN,
+    generator_learning_rate=(2e-4, 5e-5),
+    discriminator_learning_rate=(2e-4, 5e-5),
+    burn_in_nimg=20_000_000,
+    augment=("flip", "translate", "rotate", "scale", "cutout", "brightness", "saturation", "contrast"),
+    augment_probability=(0.0, 0.3),
+)
 
 PRESETS: dict[str, Config] = {
     # Radford et al. 2016 (arXiv:1511.06434), at the size of small digits. 2,000 steps of 64 images are
@@ -10,7 +64,85 @@ PRESETS: dict[str, Config] = {
     # The work of the PyTorch project's DCGAN example: 64x64 RGB, 100 latents, 64 channels at the widest image,
     # Adam 2e-4 with beta1 0.5, batch 64, and one set of fakes for both updates. The example counts epochs of the
     # user's data; 25,000 steps are this project's choice.
-    "dcgan-64": Config(preset="dcgan-64", resolution=64, channels=3, fresh_latents=False, steps=25000),
+    "dcgan-64": Config(preset="dcgan-64", resolution=64, channels=3, fresh_latents=False, steps=25_000),
+    # "PyTorch and GANs: from model to application": a CNN pair at 28 pixels, squared error on reals and cross-entropy
+    # on fakes, Adam 1e-4, 1,000 iterations. It names no other constants: those of dcgan and of torch's Adam.
+    "article": Config(
+        preset="article",
+        resolution=28,
+        loss="mse-bce",
+        generator_learning_rate=1e-4,
+        discriminator_learning_rate=1e-4,
+        generator_beta1=0.9,
+        discriminator_beta1=0.9,
+        steps=1000,
+    ),
+    # Mao et al. 2017 (arXiv:1611.04076). FID of Lucic et al. 2018: MNIST 7.8, Fashion-MNIST 30.7, CIFAR-10 87.1.
+    "lsgan": Config(preset="lsgan", loss="mse", steps=10_000),
+    # Gulrajani et al. 2017 (arXiv:1704.00028): weight 10, five discriminator updates, Adam 1e-4 with betas 0 and 0.9.
+    # The paper's 32-pixel ResNets have 128 channels in both networks; these are sngan's, with 256 in the generator.
+    "wgan-gp": replace(
+        SNGAN,
+        preset="wgan-gp",
+        discriminator_norm="none",
+        loss="wasserstein",
+        penalties=("gradient-penalty",),
+        gamma=10.0,
+        generator_learning_rate=1e-4,
+        discriminator_learning_rate=1e-4,
+    ),
+    "sngan": SNGAN,
+    # Blocks of Szegedy et al. 2015 (arXiv:1409.4842) and 2016 (arXiv:1512.00567) in sngan's game. No published number.
+    "inception": replace(SNGAN, preset="inception", generator="inception", discriminator="inception"),
+    "r3gan-stacked-mnist": R3GAN,
+    # CIFAR-10, conditional: FID 1.96.
+    "r3gan-cifar10": replace(
+        R3GAN_IMAGES,
+        preset="r3gan-cifar10",
+        data="cifar10",
+        conditional=True,
+        gamma=(0.05, 0.005),
+        ema_half_life_nimg=(0.0, 5_000_000.0),
+        augment_probability=(0.0, 0.55),
+        steps=250_000_000 // 512,
+    ),
+    # FFHQ at 64 pixels. The pictures are the user's to name with --data.
+    "r3gan-ffhq-64": replace(
+        R3GAN_IMAGES,
+        preset="r3gan-ffhq-64",
+        data="ffhq",
+        resolution=64,
+        channels=3,
+        gamma=(2.0, 0.2),
+        batch_size=256,
+        steps=100_000_000 // 256,
+    ),
+    # FFHQ at 256 pixels.
+    "r3gan-ffhq-256": replace(
+        R3GAN_IMAGES,
+        preset="r3gan-ffhq-256",
+        data="ffhq",
+        resolution=256,
+        channels=3,
+        gamma=(150.0, 15.0),
+        batch_size=256,
+        steps=200_000_000 // 256,
+    ),
+    # The same game for a laptop: narrow (64 to 96 channels instead of 768), a strided stem, a short burn-in. No
+    # published number.
+    "r3gan-tiny": replace(
+        R3GAN,
+        preset="r3gan-tiny",
+        data="mnist-5k",
+        generator="r3gan-tiny",
+        discriminator="r3gan-tiny",
+        generator_learning_rate=(8e-4, 1e-4),
+        discriminator_learning_rate=(8e-4, 1e-4),
+        ema_half_life_nimg=(0.0, 5000.0),
+        burn_in_nimg=100_000,
+        batch_size=64,
+        steps=2000,
+    ),
 }
 
 

@@ -12,13 +12,14 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from filelock import FileLock, Timeout
 from tensorboard.summary import Writer
 from tqdm import tqdm
 
+from gan_shared import checkpoint
 from gan_shared.atomic import replacing
 from gan_shared.config import Config
 from gan_shared.errors import UserError
@@ -27,8 +28,8 @@ from gan_shared.schedules import images_seen
 
 # Held by the process that trains there.
 LOCK = ".lock"
-# What is logged of a step's scalars (backend.py); its fifth one is a check, not a curve.
-SCALARS = ("discriminator_loss", "generator_loss", "real_logit", "fake_logit")
+# What is logged of a step's scalars (backend.py); the one left out is a check, not a curve.
+SCALARS = ("discriminator_loss", "generator_loss", "penalty", "real_logit", "fake_logit", "augment_probability")
 # Seconds between two redraws of the progress bar: a file that takes the output wants few lines.
 REDRAW_SEC, REDRAW_IN_FILE_SEC = 0.2, 30.0
 
@@ -46,6 +47,26 @@ def check_unused(run_dir: Path) -> None:
         )
 
 
+class Log(Protocol):
+    """Who listens to a run."""
+
+    def advance(self) -> None:
+        """Hear that a step is done."""
+
+    def scalars(self, step: int, values: Mapping[str, Any]) -> None:
+        """Hear what ``step`` reported; reading it waits for the device."""
+
+    def grid(self, step: int, images: np.ndarray) -> None:
+        """Hear what the generator makes after ``step`` steps, uint8 (N, H, W, C)."""
+
+    def save(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Hear the state by canonical name."""
+
+    def remedy(self) -> str:
+        """Say what is left to go on from when the run has failed."""
+        ...
+
+
 class RunLog:
     """Writer of a run folder; use it as a context.
 
@@ -53,10 +74,15 @@ class RunLog:
         run_dir: the folder; made when missing.
         config: the run.
         start: steps done before; later lines of scalars.jsonl, which an interrupted run left, are dropped.
+        written_by: backend and versions, for the manifests of its checkpoints.
+        data: name and fingerprint of the training images, likewise.
     """
 
-    def __init__(self, run_dir: Path, config: Config, start: int) -> None:
+    def __init__(
+        self, run_dir: Path, config: Config, start: int, written_by: Mapping[str, Any], data: Mapping[str, str]
+    ) -> None:
         self.run_dir, self.config = run_dir, config
+        self.written_by, self.data = written_by, data
         run_dir.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(run_dir)
         _keep_scalars(run_dir / "scalars.jsonl", start)
@@ -105,11 +131,17 @@ class RunLog:
             refresh=False,
         )
 
-    def grid(self, step: int, images: np.ndarray) -> Path:
+    def grid(self, step: int, images: np.ndarray) -> None:
         """Write uint8 images (N, H, W, C) as the sample grid of ``step``."""
-        path = self.run_dir / "samples" / f"step-{step:07d}.png"
-        save_png(path, grid(images))
-        return path
+        save_png(self.run_dir / "samples" / f"step-{step:07d}.png", grid(images))
+
+    def save(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Write a checkpoint."""
+        checkpoint.save(self.run_dir, self.config, tensors, self.written_by, self.data)
+
+    def remedy(self) -> str:
+        """Name the last good checkpoint."""
+        return checkpoint.last_good(self.run_dir)
 
 
 def read_scalars(run_dir: Path) -> list[dict[str, float]]:

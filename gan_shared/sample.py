@@ -9,10 +9,11 @@ import numpy as np
 from gan_shared import checkpoint
 from gan_shared.atomic import replacing
 from gan_shared.backend import Backend, Inputs, MakeBackend, State
-from gan_shared.config import validate
-from gan_shared.draws import sample_latents
+from gan_shared.config import Config
+from gan_shared.draws import sample_labels, sample_latents
 from gan_shared.errors import unexpected
 from gan_shared.pictures import grid, save_gif, save_png
+from gan_shared.validation import validate
 
 # Images made at a time, the last batch filled up: one shape, so one compilation.
 BATCH = 64
@@ -30,6 +31,7 @@ def sample(
     *,
     num_images: int = 64,
     seed: int = 0,
+    classes: tuple[int, ...] = (),
     ema: bool = True,
     device: str = "auto",
 ) -> None:
@@ -38,20 +40,18 @@ def sample(
     Args:
         make_backend: the Backend class of gan_torch or gan_jax; either reads the other's checkpoints.
         source: a run folder (its newest checkpoint) or a checkpoint folder.
-        out: ``.png`` for a grid, ``.npz`` for the arrays ``images`` and ``latents``, ``.gif`` for a walk between
-            latents of ``num_images`` frames, or a new folder for single PNGs.
+        out: ``.png`` for a grid, ``.npz`` for the arrays ``images``, ``latents`` and, of a conditional generator,
+            ``labels``, ``.gif`` for a walk between latents of ``num_images`` frames, or a new folder for single PNGs.
         num_images: how many.
-        seed: image i follows from the seed and i alone.
+        seed: image i follows from the seed, i and the classes alone.
+        classes: of a conditional generator, taken in turn; all of them when there are none.
         ema: whether the averaged generator makes them.
         device: where to compute, whatever the run was trained on.
 
     Raises:
         UserError: the source, the number or the output cannot be used.
     """
-    if not 1 <= num_images <= MAX_IMAGES:
-        raise unexpected("num_images", num_images, f"a number from 1 to {MAX_IMAGES}")
-    if not 0 <= seed < 2**63:
-        raise unexpected("seed", seed, f"a number from 0 to {2**63 - 1}")
+    check_request(num_images, seed)
     check_output(out)
     loaded = checkpoint.load_newest(source)
     config = replace(loaded.config, device=device)
@@ -59,15 +59,45 @@ def sample(
     backend = make_backend(config)
     with checkpoint.offering(loaded.path):
         state = backend.restore(loaded.tensors)
-    size = config.latent_size
+    chosen = check_classes(config, classes)
     if out.suffix.lower() == ".gif":
         frames = [
-            grid(np.concatenate(list(make_images(backend, state, latents, ema))))
-            for latents in walk(seed, num_images, size)
+            grid(np.concatenate(list(make_images(backend, state, told(latents, chosen), ema))))
+            for latents in walk(seed, num_images, config.latent_size)
         ]
         return save_gif(out, frames)
-    latents = sample_latents(seed, num_images, size)
-    write(out, make_images(backend, state, latents, ema), latents)
+    inputs = told(sample_latents(seed, num_images, config.latent_size), chosen)
+    write(out, make_images(backend, state, inputs, ema), inputs)
+
+
+def check_request(num_images: int, seed: int) -> None:
+    """Refuse numbers that no samples follow from.
+
+    Raises:
+        UserError: naming what was found and expected.
+    """
+    if not 1 <= num_images <= MAX_IMAGES:
+        raise unexpected("num_images", num_images, f"a number from 1 to {MAX_IMAGES}")
+    if not 0 <= seed < 2**63:
+        raise unexpected("seed", seed, f"a number from 0 to {2**63 - 1}")
+
+
+def check_classes(config: Config, classes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the classes to make in turn: those asked for, or all that a generator is told; none where it is told none.
+
+    Raises:
+        UserError: classes are asked for that the generator does not know.
+    """
+    known = range(config.class_count)
+    if not set(classes) <= set(known):
+        expected = f"numbers from 0 to {len(known) - 1}" if known else "none, as the generator is told no classes"
+        raise unexpected("classes", " ".join(map(str, classes)), expected)
+    return classes or tuple(known)
+
+
+def told(latents: np.ndarray, classes: tuple[int, ...]) -> Inputs:
+    """Join latents (N, Z) with ``classes`` in turn, where there are any."""
+    return Inputs(latents, sample_labels(len(latents), classes) if classes else None)
 
 
 def check_output(out: Path) -> None:
@@ -85,23 +115,25 @@ def check_output(out: Path) -> None:
         raise unexpected("out", f"{out}, which is not empty", "a new or empty folder for single pictures")
 
 
-def make_images(backend: Backend, state: State, latents: np.ndarray, ema: bool) -> Iterator[np.ndarray]:
-    """Yield uint8 (up to BATCH, H, W, C) for latents (N, Z), in order."""
-    for first in range(0, len(latents), BATCH):
-        part = latents[first : first + BATCH]
-        filled = np.resize(part, (BATCH, part.shape[1]))
-        yield backend.sample(state, Inputs(latents=filled), ema)[: len(part)]
+def make_images(backend: Backend, state: State, inputs: Inputs, ema: bool) -> Iterator[np.ndarray]:
+    """Yield uint8 (up to BATCH, H, W, C) for inputs, in order."""
+    count = len(inputs.latents)
+    for first in range(0, count, BATCH):
+        rows = np.arange(first, first + BATCH) % count  # the last batch is filled up from the first images
+        labels = None if inputs.labels is None else inputs.labels[rows]
+        yield backend.sample(state, Inputs(inputs.latents[rows], labels), ema)[: count - first]
 
 
-def write(out: Path, batches: Iterator[np.ndarray], latents: np.ndarray) -> None:
+def write(out: Path, batches: Iterator[np.ndarray], inputs: Inputs) -> None:
     """Write images as the kind of output that ``out`` names; single pictures are never held at once."""
     if out.suffix.lower() == ".png":
         save_png(out, grid(np.concatenate(list(batches))))
     elif out.suffix.lower() == ".npz":
         with replacing(out) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, images=np.concatenate(list(batches)), latents=latents)
+            arrays = {name: value for name, value in inputs._asdict().items() if value is not None}
+            np.savez_compressed(file, images=np.concatenate(list(batches)), **arrays)
     else:
-        write_singles(out, (image for batch in batches for image in batch), max(4, len(str(len(latents) - 1))))
+        write_singles(out, (image for batch in batches for image in batch), max(4, len(str(len(inputs.latents) - 1))))
 
 
 def write_singles(folder: Path, images: Iterator[np.ndarray], digits: int) -> None:

@@ -1,26 +1,44 @@
 """Knobs: the scheduled floats of one step, as functions of images seen."""
 
-from math import expm1, log
+from math import cos, expm1, log, pi
 from typing import NamedTuple
 
-from gan_shared.config import Config
+from gan_shared.config import Config, Schedule, ends
 
 
 class Knobs(NamedTuple):
     """What a schedule may change from step to step; passed as values, never compiled in (law 7).
 
     Attributes:
-        generator_learning_rate: Adam step size of the generator.
-        discriminator_learning_rate: Adam step size of the discriminator.
-        beta2_complement: 1 - beta2 of Adam. The complement keeps its relative precision in float32,
-            where 1 - 0.999 is off by 1e-5.
+        generator_learning_rate: step size of the generator.
+        discriminator_learning_rate: step size of the discriminator.
+        generator_beta2_complement: 1 - beta2 of the generator's optimiser. The complement keeps its relative
+            precision in float32, where 1 - 0.999 is off by 1e-5.
+        discriminator_beta2_complement: likewise of the discriminator's.
         ema_complement: 1 - decay of the averaged generator: the weight of the new values, for the same reason.
+        gamma: weight of the penalties.
+        augment_probability: probability with which an augmentation meets an image, before adaptation.
     """
 
     generator_learning_rate: float
     discriminator_learning_rate: float
-    beta2_complement: float
+    generator_beta2_complement: float
+    discriminator_beta2_complement: float
     ema_complement: float
+    gamma: float
+    augment_probability: float
+
+
+def scheduled(value: Schedule, nimg: int, burn_in_nimg: int) -> float:
+    """Return a scheduled number after ``nimg`` images: from its first value to its second along half a cosine.
+
+    v(n) = last + (first - last) / 2 * (1 + cos(pi n / N)) up to N = ``burn_in_nimg``, then constant
+    (Huang et al. 2024, R3GAN, appendix).
+    """
+    first, last = ends(value)
+    if nimg >= burn_in_nimg:
+        return last
+    return last + (first - last) / 2 * (1 + cos(pi * nimg / burn_in_nimg))
 
 
 def ema_complement(batch_size: int, half_life_nimg: float) -> float:
@@ -41,12 +59,18 @@ def knobs(config: Config, step: int) -> Knobs:
 
     Args:
         config: the run.
-        step: the number of steps done before this one. Nothing is scheduled by images seen yet.
+        step: the number of steps done before this one.
     """
-    del step
+
+    def now(value: Schedule) -> float:
+        return scheduled(value, images_seen(config, step), config.burn_in_nimg)
+
     return Knobs(
-        generator_learning_rate=config.generator_learning_rate,
-        discriminator_learning_rate=config.discriminator_learning_rate,
-        beta2_complement=1.0 - config.beta2,
-        ema_complement=ema_complement(config.batch_size, config.ema_half_life_nimg),
+        generator_learning_rate=now(config.generator_learning_rate),
+        discriminator_learning_rate=now(config.discriminator_learning_rate),
+        generator_beta2_complement=1.0 - now(config.generator_beta2),
+        discriminator_beta2_complement=1.0 - now(config.discriminator_beta2),
+        ema_complement=ema_complement(config.batch_size, now(config.ema_half_life_nimg)),
+        gamma=now(config.gamma),
+        augment_probability=now(config.augment_probability),
     )

@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 
 from gan_shared import checkpoint, data
 from gan_shared.backend import Backend, Inputs, MakeBackend, State
-from gan_shared.config import Config, check_continuation, with_channels
+from gan_shared.config import Config
+from gan_shared.data import Dataset
 from gan_shared.data.batches import batches, check_batch_size
-from gan_shared.draws import draw, sample_latents
+from gan_shared.draws import draw, sample_labels, sample_latents
 from gan_shared.errors import UserError
 from gan_shared.interrupt import Interrupt
-from gan_shared.runlog import RunLog, check_unused
+from gan_shared.runlog import Log, RunLog, check_unused
 from gan_shared.schedules import knobs
+from gan_shared.validation import check_continuation, fitted
 
 # Images in a sample grid: eight rows of eight.
 GRID_SIZE = 64
@@ -50,42 +52,48 @@ def train(make_backend: MakeBackend, config: Config, run_dir: Path, resume: bool
     if not resume:
         check_unused(run_dir)
     dataset = data.load(config.data, config.resolution, config.channels)
-    config = with_channels(config, dataset.images.shape[3])
+    config = fitted(config, dataset.channels, len(dataset.classes))
     check_batch_size(dataset, config)
     backend = make_backend(config)
     state, start = begin(backend, config, run_dir, resume, dataset.fingerprint)
-
-    source = {"name": dataset.name, "fingerprint": dataset.fingerprint}
     written_by = {"backend": backend.name, **backend.versions()}
-    fixed = Inputs(latents=sample_latents(config.seed, GRID_SIZE, config.latent_size))
-    with (
-        RunLog(run_dir, config, start) as runlog,
-        Interrupt() as interrupt,
-        closing(batches(dataset, config, start)) as stream,
-    ):
+    source = {"name": dataset.name, "fingerprint": dataset.fingerprint}
+    with RunLog(run_dir, config, start, written_by, source) as runlog:
+        _, done = play(backend, config, state, dataset, start, runlog)
+    return Outcome(run_dir, done, done < config.steps, checkpoint.folders(run_dir)[-1])
+
+
+def play(backend: Backend, config: Config, state: State, dataset: Dataset, start: int, log: Log) -> tuple[State, int]:
+    """Play the steps from ``start`` to the last one of ``config``, or until Ctrl-C.
+
+    Returns:
+        The state and the number of steps that it has done.
+    """
+    fixed = grid_inputs(config)
+    with Interrupt() as interrupt, closing(batches(dataset, config, start)) as stream:
         for step, batch in stream:
             state, scalars = backend.step(state, batch, draw(config, step), knobs(config, step))
-            runlog.advance()
+            log.advance()
             done = step + 1
             last = interrupt.requested or done == config.steps
             save = last or due(done, config.save_every)
             if save or due(done, config.log_every):
-                check_finite(scalars, run_dir)
-                runlog.scalars(done, scalars)  # the only synchronisation
+                check_finite(scalars, log)
+                log.scalars(done, scalars)  # the only synchronisation
             if last or due(done, config.sample_every):
-                runlog.grid(done, backend.sample(state, fixed))
+                log.grid(done, backend.sample(state, fixed))
             if save:
-                saved = checkpoint.save(run_dir, config, backend.export(state), written_by, source)
+                log.save(backend.export(state))
             if last:
                 break
-    return Outcome(run_dir, done, done < config.steps, saved)
+    return state, done
 
 
 def begin(backend: Backend, config: Config, run_dir: Path, resume: bool, fingerprint: str) -> tuple[State, int]:
     """Return the state to start from and the number of steps it has done."""
     # A run that ended before its first checkpoint goes on from step 0, which is the same run.
     if not resume or not checkpoint.folders(run_dir):
-        return backend.init(), 0
+        return first_state(backend, config), 0
     saved = checkpoint.load_newest(run_dir)
     check_continuation(saved.config, config, saved.path)
     if saved.data["fingerprint"] != fingerprint:
@@ -101,20 +109,37 @@ def begin(backend: Backend, config: Config, run_dir: Path, resume: bool, fingerp
         return backend.restore(saved.tensors), saved.step
 
 
+def first_state(backend: Backend, config: Config) -> State:
+    """Return the state at step 0, with the networks of another run where the configuration names one."""
+    state = backend.init()
+    if config.init_from is None:
+        return state
+    try:
+        other = checkpoint.load_newest(Path(config.init_from))
+        return backend.restore(checkpoint.with_networks(backend.export(state), other.tensors))
+    except UserError as error:
+        raise UserError(f"init_from: {error}") from error
+
+
+def grid_inputs(config: Config) -> Inputs:
+    """Return what a run's sample grids are made from: always the same, the classes in turn."""
+    classes = sample_labels(GRID_SIZE, tuple(range(config.class_count))) if config.conditional else None
+    return Inputs(sample_latents(config.seed, GRID_SIZE, config.latent_size), classes)
+
+
 def due(step: int, every: int) -> bool:
     """Whether something that happens every ``every`` steps happens after ``step``."""
     return step % every == 0
 
 
-def check_finite(scalars: Mapping[str, Any], run_dir: Path) -> None:
+def check_finite(scalars: Mapping[str, Any], log: Log) -> None:
     """Stop a run whose losses are no longer finite.
 
     Raises:
-        UserError: naming the first such step and the last good checkpoint.
+        UserError: naming the first such step and what is left to go on from.
     """
     first = int(scalars["first_non_finite_step"])
     if first:
         raise UserError(
-            f"step {first}: the losses are no longer finite; {checkpoint.last_good(run_dir)}; a lower learning "
-            "rate may help"
+            f"step {first}: the losses are no longer finite; {log.remedy()}; a lower learning rate may help"
         )

@@ -1,1 +1,17 @@
 """The PyTorch backend, the reference: torch's semantics are the specification of both."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gan_torch.gan import GAN
+
+__all__ = ["GAN"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the library face when it is asked for: the command line's help need not wait for the framework."""
+    if name != "GAN":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from gan_torch.gan import GAN
+
+    return GAN

@@ -11,22 +11,26 @@ from gan_shared.config import Config
 from gan_shared.draws import Draws
 from gan_shared.errors import unexpected
 from gan_shared.schedules import Knobs
+from gan_torch import models
 from gan_torch import state as states
+from gan_torch.models import Networks
 from gan_torch.state import State
-from gan_torch.step import make_step, to_uint8
+from gan_torch.step import StepInputs, make_step, to_uint8
 
 
 class Backend:
     """PyTorch, on one device. A state that a step was given must not be used again.
 
     Args:
-        config: the run; its channels must be known.
+        config: the run; its channels and classes must be known.
+        networks: the two players, where they are not those that ``config`` names.
     """
 
     name = "torch"
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, networks: Networks | None = None) -> None:
         self.config = config
+        self.networks = networks or models.networks(config)
         self.device = find_device(config.device)
         self.dtype = states.dtype(config)
         # float32 means float32: convolutions on a GPU would otherwise round their inputs to TF32.
@@ -35,24 +39,30 @@ class Backend:
 
     def init(self) -> State:
         """Return the state at step 0."""
-        return states.create(self.config, self.device)
+        return states.create(self.config, self.networks, self.device)
 
     def step(self, state: State, batch: Batch, draws: Draws, knobs: Knobs) -> tuple[State, Mapping[str, Tensor]]:
         """Play one step."""
-        images = torch.from_numpy(batch.images).to(self.device, non_blocking=True)
-        latents = torch.from_numpy(draws.latents).to(self.device, self.dtype, non_blocking=True)
-        return self._step(state, images, latents, knobs)
+        inputs = StepInputs(
+            images=self._put(batch.images),
+            labels=None if batch.labels is None or not self.config.conditional else self._put(batch.labels),
+            latents=self._put(draws.latents).to(self.dtype),
+            mix=self._put(draws.mix).to(self.dtype),
+            augment=self._put(draws.augment).to(self.dtype),
+        )
+        return self._step(state, inputs, knobs)
 
     def sample(self, state: State, inputs: Inputs, ema: bool = True) -> np.ndarray:
         """Make images in evaluation mode."""
         network = state.generator_ema if ema else state.generator
-        latents = torch.from_numpy(inputs.latents).to(self.device, self.dtype)
+        latents = self._put(inputs.latents).to(self.dtype)
+        labels = None if inputs.labels is None else self._put(inputs.labels)
         training = network.training
         network.eval()
         with torch.no_grad():
-            images = to_uint8(network(latents))
+            images = models.call(network, latents.to(states.compute_dtype(self.config)), labels).to(self.dtype)
         network.train(training)
-        return images.cpu().numpy()
+        return to_uint8(self.config, images).cpu().numpy()
 
     def export(self, state: State) -> dict[str, np.ndarray]:
         """Copy the state to NumPy."""
@@ -60,12 +70,16 @@ class Backend:
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> State:
         """Rebuild an exported state."""
-        return states.restore(self.config, self.device, tensors)
+        return states.restore(self.config, self.networks, self.device, tensors)
 
     def versions(self) -> dict[str, str]:
         """Return the versions and the device for the manifest."""
         device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
         return {"torch": torch.__version__, "numpy": np.__version__, "device": device}
+
+    def _put(self, array: np.ndarray) -> Tensor:
+        """Copy an array to the device."""
+        return torch.from_numpy(array).to(self.device, non_blocking=True)
 
 
 def find_device(device: str) -> torch.device:

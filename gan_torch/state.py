@@ -1,5 +1,6 @@
 """Everything that training changes, and its canonical names (``gan_shared/checkpoint.py``)."""
 
+import copy
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -9,8 +10,9 @@ from torch import Tensor, nn
 
 from gan_shared import checkpoint, initial
 from gan_shared.config import Config
-from gan_torch import models
-from gan_torch.optimizers import Adam, Moments
+from gan_torch import optimizers
+from gan_torch.models import Networks
+from gan_torch.optimizers import Moments
 
 
 class State(NamedTuple):
@@ -22,6 +24,8 @@ class State(NamedTuple):
         generator_ema: decaying average of the generator's parameters and floating buffers.
         generator_moments: what the generator's optimiser remembers.
         discriminator_moments: what the discriminator's optimiser remembers.
+        augment_probability: what adaptation has added to the scheduled probability of augmentation.
+        augment_signs: sum of the mean signs of the reals' logits since the probability last moved.
         step: generator updates done.
         first_non_finite_step: the first step with a loss that was not finite; 0 while there is none.
     """
@@ -31,17 +35,21 @@ class State(NamedTuple):
     generator_ema: nn.Module
     generator_moments: Moments
     discriminator_moments: Moments
+    augment_probability: Tensor
+    augment_signs: Tensor
     step: Tensor
     first_non_finite_step: Tensor
 
 
-def create(config: Config, device: torch.device) -> State:
-    """Return the state at step 0 on ``device``, its weights drawn from the seed."""
-    networks = {"generator": models.generator(config), "discriminator": models.discriminator(config)}
-    drawn = {name: _draw(config, name, network) for name, network in networks.items()}
+def create(config: Config, networks: Networks, device: torch.device) -> State:
+    """Return the state at step 0 on ``device``.
+
+    Declared weights are drawn from the seed; those of a user's own module are as the module holds them.
+    """
+    drawn = {name: _draw(config, name, network) for name, network in networks._asdict().items()}
     tensors = {f"{name}/{key}": value for name in drawn for key, value in drawn[name].items()}
     tensors |= {f"generator_ema/{key}": value for key, value in drawn["generator"].items()}
-    return _place(config, device, tensors)
+    return _place(config, networks, device, tensors)
 
 
 def export(state: State) -> dict[str, np.ndarray]:
@@ -51,55 +59,61 @@ def export(state: State) -> dict[str, np.ndarray]:
         for name, value in getattr(state, network).state_dict().items():
             tensors[f"{network}/{name}"] = _to_numpy(value)
     for network in checkpoint.TRAINED:
-        for key, by_name in getattr(state, f"{network}_moments")._asdict().items():
+        for key, by_name in getattr(state, f"{network}_moments").items():
             for name, value in by_name.items():
                 tensors[checkpoint.moment_name(network, name, key)] = _to_numpy(value)
-    return tensors | {"game/step": _to_numpy(state.step)}
+    return tensors | {f"game/{name}": _to_numpy(getattr(state, name)) for name in checkpoint.GAME}
 
 
-def restore(config: Config, device: torch.device, tensors: Mapping[str, np.ndarray]) -> State:
+def restore(config: Config, networks: Networks, device: torch.device, tensors: Mapping[str, np.ndarray]) -> State:
     """Rebuild the state that ``export`` described.
 
     Raises:
         UserError: names, shapes or types differ from what ``config`` needs; every one is listed.
     """
-    expected = export(create(config, torch.device("cpu")))
+    expected = export(create(config, networks, torch.device("cpu")))
     checkpoint.check_layout(expected, tensors)
-    return _place(config, device, tensors)
+    return _place(config, networks, device, tensors)
 
 
 def dtype(config: Config) -> torch.dtype:
-    """Return the floating-point type that ``config`` computes in."""
-    return {"float32": torch.float32, "float64": torch.float64}[config.precision]
+    """Return the floating-point type of weights, losses and everything else that outlives a forward."""
+    return torch.float64 if config.precision == "float64" else torch.float32
+
+
+def compute_dtype(config: Config) -> torch.dtype:
+    """Return the floating-point type that the networks compute in."""
+    return torch.bfloat16 if config.precision == "bfloat16" else dtype(config)
 
 
 def _draw(config: Config, network: str, module: nn.Module) -> dict[str, np.ndarray]:
-    """Draw the initial values of a network's parameters and buffers."""
+    """Draw the declared parameters and buffers of a network and copy the others."""
     declared = {}
     for path, layer in module.named_modules():
         for key, how in getattr(layer, "declared", {}).items():
-            name = f"{path}.{key}"
+            name = f"{path}.{key}" if path else key
             declared[name] = (tuple(getattr(layer, key).shape), how)
-    drawn = initial.tensors(config.seed, network, declared)
-    assert drawn.keys() == module.state_dict().keys(), "a layer left a tensor undeclared"
-    return drawn
+    own = {name: value for name, value in module.state_dict().items() if name not in declared}
+    drawn = initial.tensors(config.seed, network, declared) | {name: _to_numpy(value) for name, value in own.items()}
+    return {name: drawn[name] for name in module.state_dict()}
 
 
-def _place(config: Config, device: torch.device, tensors: Mapping[str, np.ndarray]) -> State:
-    """Build the modules on ``device`` and fill them; moments that are absent begin at zero."""
-    parts = {
-        "generator": models.generator(config),
-        "discriminator": models.discriminator(config),
-        "generator_ema": models.generator(config),
-    }
+def _place(config: Config, networks: Networks, device: torch.device, tensors: Mapping[str, np.ndarray]) -> State:
+    """Build the modules on ``device`` and fill them; moments and adaptation that are absent begin at zero."""
+    parts = {network: copy.deepcopy(getattr(networks, checkpoint.ROLES[network])) for network in checkpoint.ROLES}
     for network, module in parts.items():
         prefix = f"{network}/"
         values = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         # The type first: loading would round float64 values to a float32 module's type.
         module.to(device, dtype(config)).to(memory_format=torch.channels_last)
         module.load_state_dict({name: torch.tensor(value) for name, value in values.items()})
+        module.train()
     parts["generator_ema"].eval().requires_grad_(False)
     moments = {name: _moments(config, name, parts[name], tensors) for name in checkpoint.TRAINED}
+    floats = {
+        name: torch.tensor(tensors.get(f"game/{name}", 0.0), dtype=dtype(config), device=device)
+        for name in ("augment_probability", "augment_signs")
+    }
     step = torch.tensor(tensors.get("game/step", np.int64(0)), device=device)
     return State(
         generator=parts["generator"],
@@ -107,6 +121,7 @@ def _place(config: Config, device: torch.device, tensors: Mapping[str, np.ndarra
         generator_ema=parts["generator_ema"],
         generator_moments=moments["generator"],
         discriminator_moments=moments["discriminator"],
+        **floats,
         step=step,
         first_non_finite_step=torch.zeros_like(step),
     )
@@ -114,8 +129,8 @@ def _place(config: Config, device: torch.device, tensors: Mapping[str, np.ndarra
 
 def _moments(config: Config, network: str, module: nn.Module, tensors: Mapping[str, np.ndarray]) -> Moments:
     """Begin a network's moments at zero and overwrite them with what ``tensors`` holds."""
-    moments = Adam(config.beta1).init(dict(module.named_parameters()))
-    for key, by_name in moments._asdict().items():
+    moments = optimizers.find(config, network).init(dict(module.named_parameters()))
+    for key, by_name in moments.items():
         for name, value in by_name.items():
             saved = tensors.get(checkpoint.moment_name(network, name, key))
             if saved is not None:

@@ -8,9 +8,46 @@ from torch import Tensor
 
 from gan_shared.config import Config
 from gan_shared.schedules import Knobs
-from gan_torch.losses import LOSSES
-from gan_torch.optimizers import Adam
-from gan_torch.state import State
+from gan_torch import optimizers
+from gan_torch.augment import augment
+from gan_torch.losses import LOSSES, PENALTIES
+from gan_torch.models import call
+from gan_torch.state import State, compute_dtype
+
+# Steps between two moves of the adaptive probability (Karras et al. 2020, arXiv:2006.06676, section 3.2).
+ADAPT_EVERY = 4
+
+
+class StepInputs(NamedTuple):
+    """The batch and the draws of one step on the device; see ``gan_shared/backend.py`` and ``draws.py``.
+
+    Attributes:
+        images: uint8 (row, batch, height, width, channel).
+        labels: integers (row, batch), or None where the networks are told no classes.
+        latents: (row, batch, latent), like all that follow in the type of the weights.
+        mix: (update, batch).
+        augment: (update, 3, batch, number).
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    latents: Tensor
+    mix: Tensor
+    augment: Tensor
+
+
+class Examples(NamedTuple):
+    """Images of one kind and what the discriminator is told about them.
+
+    Attributes:
+        images: (batch, height, width, channel), before augmentation.
+        labels: (batch,), or None.
+        augment: uniform numbers (batch, number) that augment the images.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    augment: Tensor
 
 
 class DiscriminatorScalars(NamedTuple):
@@ -18,44 +55,55 @@ class DiscriminatorScalars(NamedTuple):
 
     Attributes:
         loss: mean discriminator loss.
+        penalty: weighted mean of the penalties.
         real_logit: mean logit of the reals.
         fake_logit: mean logit of the fakes.
+        real_sign: mean sign of the reals' logits.
     """
 
     loss: Tensor
+    penalty: Tensor
     real_logit: Tensor
     fake_logit: Tensor
+    real_sign: Tensor
 
 
-def make_step(config: Config) -> Callable[..., tuple[State, dict[str, Tensor]]]:
-    """Build the step of ``config``: (state, images, latents, knobs) -> (state, scalars).
+def make_step(config: Config) -> Callable[[State, StepInputs, Knobs], tuple[State, dict[str, Tensor]]]:
+    """Build the step of ``config``: (state, inputs, knobs) -> (state, scalars).
 
-    images: uint8 (update, batch, height, width, channel); latents: (update, batch, latent) in the computing type,
-    one row more than there are discriminator updates where the generator's latents are fresh. The statistics
-    of batch normalisation advance once in every forward: in the generator once per row of latents, in the
-    discriminator twice per discriminator update (reals, then fakes) and once in the generator's update.
+    The statistics of batch normalisation and the vectors of spectral normalisation advance once in every forward: in
+    the generator once per row of latents; in the discriminator per discriminator update for reals, then fakes, then
+    mixtures where a penalty wants them, and in the generator's update for reals where its loss sees them, then fakes.
     """
     updates = config.discriminator_updates
 
-    def step(state: State, images: Tensor, latents: Tensor, knobs: Knobs) -> tuple[State, dict[str, Tensor]]:
-        finite = torch.ones((), dtype=torch.bool, device=images.device)
+    def step(state: State, inputs: StepInputs, knobs: Knobs) -> tuple[State, dict[str, Tensor]]:
+        finite = torch.ones((), dtype=torch.bool, device=inputs.images.device)
         for update in range(updates):
+            reals = _reals(config, inputs, update)
             # Where the generator's update reuses the last fakes, their graph is kept for it.
             with torch.set_grad_enabled(update == updates - 1 and not config.fresh_latents):
-                fakes = state.generator(latents[update])
-            reals = to_float(images[update], latents.dtype)
-            state, reported = update_discriminator(config, state, reals, fakes.detach(), knobs)
-            finite &= reported.loss.isfinite()
+                fakes = _fakes(config, state, inputs, update, reals.labels)
+            settled = fakes._replace(images=fakes.images.detach())
+            mixtures = _mixtures(inputs, update, reals, settled)
+            state, reported = update_discriminator(config, state, reals, settled, mixtures, knobs)
+            finite &= (reported.loss + reported.penalty).isfinite()
+        reals = _reals(config, inputs, -1)
         if config.fresh_latents:
-            fakes = state.generator(latents[-1])
-        state, generator_loss = update_generator(config, state, fakes, knobs)
+            fakes = _fakes(config, state, inputs, -1, reals.labels)
+        fakes = fakes._replace(augment=inputs.augment[-1, 1])
+        state, generator_loss = update_generator(config, state, reals, fakes, knobs)
         finite &= generator_loss.isfinite()
-        state = count_step(update_average(state, knobs), finite)
+        probability = augment_probability(state, knobs)
+        state = adapt_augment(config, update_average(state, knobs), reported.real_sign)
+        state = count_step(state, finite)
         return state, {
             "discriminator_loss": reported.loss,
             "generator_loss": generator_loss,
+            "penalty": reported.penalty,
             "real_logit": reported.real_logit,
             "fake_logit": reported.fake_logit,
+            "augment_probability": probability,
             "first_non_finite_step": state.first_non_finite_step,
         }
 
@@ -63,36 +111,75 @@ def make_step(config: Config) -> Callable[..., tuple[State, dict[str, Tensor]]]:
 
 
 def update_discriminator(
-    config: Config, state: State, reals: Tensor, fakes: Tensor, knobs: Knobs
+    config: Config, state: State, reals: Examples, fakes: Examples, mixtures: Examples, knobs: Knobs
 ) -> tuple[State, DiscriminatorScalars]:
-    """Judge reals, then fakes, and move the discriminator down its loss."""
-    real_logits = state.discriminator(reals)
-    fake_logits = state.discriminator(fakes)
-    loss = LOSSES[config.loss].discriminator(real_logits, fake_logits).mean()
-    parameters = dict(state.discriminator.named_parameters())
-    _, moments = Adam(config.beta1).update(
-        parameters,
-        _gradients(loss, parameters),
-        state.discriminator_moments,
-        knobs.discriminator_learning_rate,
-        knobs.beta2_complement,
-    )
-    reported = DiscriminatorScalars(loss.detach(), real_logits.detach().mean(), fake_logits.detach().mean())
-    return state._replace(discriminator_moments=moments), reported
+    """Judge reals, then fakes, then mixtures where they are wanted, and move the discriminator down its loss."""
+    loss, penalties = LOSSES[config.loss], [PENALTIES[name] for name in config.penalties]
+    points = {"reals": reals, "fakes": fakes, "mixtures": mixtures}
+    wanted = {penalty.point for penalty in penalties}
+    logits, gradients = {}, {}
+    for name in ("reals", "fakes", *sorted(wanted - {"reals", "fakes"})):
+        logits[name], gradients[name] = judge(config, state, points[name], knobs, with_gradient=name in wanted)
+    value = loss.discriminator(logits["reals"], logits["fakes"]).mean()
+    prices = [penalty.value(gradients[penalty.point]).mean() for penalty in penalties]
+    price = knobs.gamma * sum(prices, start=torch.zeros_like(value))
+    state = _descend(config, state, "discriminator", value + price, knobs)
+    real, fake = logits["reals"].detach(), logits["fakes"].detach()
+    return state, DiscriminatorScalars(value.detach(), price.detach(), real.mean(), fake.mean(), real.sign().mean())
 
 
-def update_generator(config: Config, state: State, fakes: Tensor, knobs: Knobs) -> tuple[State, Tensor]:
-    """Judge fakes and move the generator down its loss."""
-    loss = LOSSES[config.loss].generator(state.discriminator(fakes)).mean()
-    parameters = dict(state.generator.named_parameters())
-    _, moments = Adam(config.beta1).update(
-        parameters,
-        _gradients(loss, parameters),
-        state.generator_moments,
-        knobs.generator_learning_rate,
-        knobs.beta2_complement,
+def update_generator(
+    config: Config, state: State, reals: Examples, fakes: Examples, knobs: Knobs
+) -> tuple[State, Tensor]:
+    """Judge fakes, and reals before where the loss sees them, and move the generator down its loss."""
+    loss, real = LOSSES[config.loss], None
+    if loss.paired:
+        with torch.no_grad():
+            real, _ = judge(config, state, reals, knobs)
+    fake, _ = judge(config, state, fakes, knobs)
+    value = loss.generator(real, fake).mean()
+    return _descend(config, state, "generator", value, knobs), value.detach()
+
+
+def judge(
+    config: Config, state: State, examples: Examples, knobs: Knobs, with_gradient: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Return the logits (batch,) of examples and, when asked, each logit's gradient at its image.
+
+    The gradient is taken before augmentation, which lies inside the differentiated path (Huang et al. 2024), and can be
+    differentiated again.
+    """
+    images, labels, uniforms = examples
+    if with_gradient:
+        images = images.detach().requires_grad_()
+    augmented = augment(config.augment, images, uniforms, augment_probability(state, knobs))
+    logits = call(state.discriminator, augmented.to(compute_dtype(config)), labels).to(images.dtype)
+    if not with_gradient:
+        return logits, logits
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return logits, gradient
+
+
+def augment_probability(state: State, knobs: Knobs) -> Tensor:
+    """Return the scheduled probability and the adaptive one together."""
+    return (state.augment_probability + knobs.augment_probability).clamp(0, 1)
+
+
+def adapt_augment(config: Config, state: State, real_sign: Tensor) -> State:
+    """Steer the adaptive probability: up when the discriminator knows its reals too well (Karras et al. 2020).
+
+    Every fourth step it moves by a fixed length, up where the mean sign of the reals' logits since the last move is
+    above the target, else down.
+    """
+    nimg = ADAPT_EVERY * config.batch_size
+    length = nimg / config.augment_adapt_nimg if config.augment_target else 0.0
+    signs = state.augment_signs + real_sign
+    due = (state.step + 1) % ADAPT_EVERY == 0
+    moved = state.augment_probability + length * (signs / ADAPT_EVERY - config.augment_target).sign()
+    return state._replace(
+        augment_probability=torch.where(due, moved.clamp(0, 1), state.augment_probability),
+        augment_signs=torch.where(due, torch.zeros_like(signs), signs),
     )
-    return state._replace(generator_moments=moments), loss.detach()
 
 
 @torch.no_grad()
@@ -115,17 +202,46 @@ def count_step(state: State, finite: Tensor) -> State:
     return state._replace(step=step, first_non_finite_step=first)
 
 
-def to_float(images: Tensor, dtype: torch.dtype) -> Tensor:
-    """Map uint8 images (batch, height, width, channel) to [-1, 1]."""
-    return images.permute(0, 3, 1, 2).to(dtype) / 127.5 - 1
+def to_float(config: Config, images: Tensor, dtype: torch.dtype) -> Tensor:
+    """Map uint8 images (batch, height, width, channel) to the generator's range."""
+    low = config.lowest_pixel
+    return images.permute(0, 3, 1, 2).to(dtype) / (255 / (1 - low)) + low
 
 
-def to_uint8(images: Tensor) -> Tensor:
-    """Map images (batch, height, width, channel) in [-1, 1] to the nearest uint8, ties to even."""
-    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+def to_uint8(config: Config, images: Tensor) -> Tensor:
+    """Map images (batch, height, width, channel) in the generator's range to the nearest uint8, ties to even."""
+    low = config.lowest_pixel
+    return ((images - low) * (255 / (1 - low))).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
-def _gradients(loss: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Differentiate ``loss`` with respect to named parameters, and nothing else."""
-    gradients = torch.autograd.grad(loss, list(parameters.values()))
-    return dict(zip(parameters, gradients, strict=True))
+def _reals(config: Config, inputs: StepInputs, row: int) -> Examples:
+    """Return the real examples of one row."""
+    labels = None if inputs.labels is None else inputs.labels[row]
+    return Examples(to_float(config, inputs.images[row], inputs.latents.dtype), labels, inputs.augment[row, 0])
+
+
+def _fakes(config: Config, state: State, inputs: StepInputs, row: int, labels: Tensor | None) -> Examples:
+    """Make the fake examples of one row; the generator's statistics advance."""
+    latents = inputs.latents[row]
+    images = call(state.generator, latents.to(compute_dtype(config)), labels).to(latents.dtype)
+    return Examples(images, labels, inputs.augment[row, 1])
+
+
+def _mixtures(inputs: StepInputs, update: int, reals: Examples, fakes: Examples) -> Examples:
+    """Mix real and fake images, each pair in a proportion of its own (Gulrajani et al. 2017, algorithm 1)."""
+    mix = inputs.mix[update][:, None, None, None]
+    return Examples(fakes.images + mix * (reals.images - fakes.images), reals.labels, inputs.augment[update, 2])
+
+
+def _descend(config: Config, state: State, network: str, loss: Tensor, knobs: Knobs) -> State:
+    """Move a network down ``loss`` by its optimiser."""
+    parameters: Mapping[str, Tensor] = dict(getattr(state, network).named_parameters())
+    gradients = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
+    _, moments = optimizers.find(config, network).update(
+        parameters,
+        dict(zip(parameters, gradients, strict=True)),
+        getattr(state, f"{network}_moments"),
+        getattr(knobs, f"{network}_learning_rate"),
+        getattr(knobs, f"{network}_beta2_complement"),
+    )
+    return state._replace(**{f"{network}_moments": moments})

@@ -9,7 +9,7 @@ import numpy as np
 import gan_jax.backend
 import gan_torch.backend
 from gan_shared.backend import Batch
-from gan_shared.config import Config
+from gan_shared.config import AUGMENTATIONS, Config
 from gan_shared.draws import draw
 from gan_shared.presets import PRESETS
 from gan_shared.schedules import knobs
@@ -27,15 +27,71 @@ TRAJECTORY_MOMENTS = 1e-7
 SMALL = replace(
     PRESETS["dcgan"], channels=1, width=0.125, batch_size=8, latent_size=16, precision="float64", device="cpu"
 )
-CONFIGS = {
+
+
+def reduced(preset: str, width: float, **changes: Any) -> Config:
+    """Return a preset at a size for tests; schedules run their whole way within the steps of a trajectory."""
+    config = PRESETS[preset]
+    small = {"channels": config.channels or 1, "batch_size": 4, "latent_size": 16, "width": width}
+    small |= {"classes": 10} if config.conditional else {}
+    small |= {"burn_in_nimg": 200, "ema_half_life_nimg": (0.0, 400.0)} if config.burn_in_nimg else {}
+    return replace(config, precision="float64", device="cpu", **(small | changes))
+
+
+# Every preset, small. 1/12 leaves R3GAN's 768 channels 64, which its groups of 16 divide.
+PRESET_CONFIGS = {
     "dcgan": SMALL,
-    "dcgan-rgb-16": replace(SMALL, channels=3, resolution=16),
-    "dcgan-28": replace(SMALL, resolution=28),
-    "dcgan-64": replace(PRESETS["dcgan-64"], width=0.0625, batch_size=4, precision="float64", device="cpu"),
+    "dcgan-64": reduced("dcgan-64", 0.0625),
+    "article": reduced("article", 0.125),
+    "lsgan": reduced("lsgan", 0.125),
+    "wgan-gp": reduced("wgan-gp", 0.03125, discriminator_updates=2),
+    "sngan": reduced("sngan", 0.03125, discriminator_updates=2),
+    "inception": reduced("inception", 0.125, discriminator_updates=2),
+    "r3gan-stacked-mnist": reduced("r3gan-stacked-mnist", 1 / 24, channels=3),
+    "r3gan-cifar10": reduced("r3gan-cifar10", 1 / 24, channels=3),
+    "r3gan-ffhq-64": reduced("r3gan-ffhq-64", 1 / 24, batch_size=2),
+    "r3gan-ffhq-256": reduced("r3gan-ffhq-256", 1 / 12, batch_size=1),
+    "r3gan-tiny": reduced("r3gan-tiny", 0.25),
+}
+# What no preset has: other sizes, orders of the game, optimisers, conditioning and adaptation.
+OTHER_CONFIGS = {
+    "dcgan-rgb-16": replace(
+        SMALL, channels=3, resolution=16, generator_activation="silu", discriminator_activation="gelu"
+    ),
     "mse-two-updates": replace(SMALL, loss="mse", discriminator_updates=2),
     "shared-two-updates": replace(SMALL, fresh_latents=False, discriminator_updates=2),
+    "shared-relativistic": replace(SMALL, fresh_latents=False, loss="relativistic", conditional=True, classes=10),
     "no-average": replace(SMALL, ema_half_life_nimg=0.0),
+    "conditional-spectral-sigmoid": replace(
+        SMALL,
+        conditional=True,
+        classes=10,
+        loss="hinge",
+        discriminator_norm="spectral",
+        output_activation="sigmoid",
+        generator_optimizer="rmsprop",
+        discriminator_optimizer="sgd",
+        gradient_clip=0.5,
+        weight_decay=0.01,
+    ),
+    "sngan-conditional": reduced(
+        "sngan", 0.03125, conditional=True, classes=10, generator_optimizer="adamw", weight_decay=0.01
+    ),
+    # Batch statistics, every penalty, adaptive augmentation that moves at every fourth step.
+    "adaptive": replace(
+        SMALL,
+        loss="minimax",
+        penalties=("gradient-penalty", "r1", "r2"),
+        gamma=(2.0, 0.5),
+        burn_in_nimg=400,
+        augment=tuple(AUGMENTATIONS),
+        augment_probability=(0.5, 0.2),
+        augment_target=0.3,
+        augment_adapt_nimg=500,
+    ),
+    "frozen-generator": replace(SMALL, freeze="generator", output_activation="none"),
 }
+CONFIGS = PRESET_CONFIGS | OTHER_CONFIGS
 
 
 @cache
@@ -53,15 +109,16 @@ def digits() -> np.ndarray:
 
 
 def real_batch(config: Config, step: int) -> Batch:
-    """Return the digits of one step, cut or zero-padded to the configuration's size; each is seen once."""
-    count = config.discriminator_updates * config.batch_size
-    chosen = digits()[step * count : (step + 1) * count]
+    """Return the digits of one step with their classes, cut or zero-padded to the configuration's size."""
+    count = config.real_rows * config.batch_size
+    places = np.arange(step * count, (step + 1) * count) * 613 % 5000  # sorted by class: stride over them
+    chosen, labels = digits()[places], places // 500
     size = config.resolution
     padded = np.zeros((count, max(size, 28), max(size, 28)), np.uint8)
     padded[:, :28, :28] = chosen
-    shape = (config.discriminator_updates, config.batch_size, *config.image_shape)
+    shape = (config.real_rows, config.batch_size)
     cut = padded[:, :size, :size, None].repeat(config.image_shape[2], axis=3)
-    return Batch(np.ascontiguousarray(cut.reshape(shape)), None)
+    return Batch(np.ascontiguousarray(cut.reshape(*shape, *config.image_shape)), labels.reshape(shape))
 
 
 def run(backend: Any, state: Any, first: int, steps: int) -> tuple[Any, list[dict[str, float]]]:

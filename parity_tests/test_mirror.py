@@ -14,6 +14,7 @@ TORCH, JAX = ROOT / "gan_torch", ROOT / "gan_jax"
 # Files without a twin, and why.
 ALONE = {
     "convolution.py": "torch's own convolutions and their derivatives are fast on every platform",
+    "network.py": "torch's modules hold their values; linen's are joined with theirs here",
     "interop.py": "torch's names and layouts are the canonical ones: only JAX translates",
 }
 # Parameters without a twin, and why.

@@ -4,22 +4,29 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
+import gan_jax.layers
 import gan_jax.models
+import gan_jax.optimizers
+import gan_torch.layers
 import gan_torch.models
+import gan_torch.optimizers
 from gan_shared.backend import Inputs
-from gan_shared.config import DEVICES, NETWORKS, PRECISIONS
-from gan_shared.draws import draw, sample_latents
+from gan_shared.config import ACTIVATIONS, DEVICES, NETWORKS, OPTIMIZERS, OUTPUTS, PRECISIONS
+from gan_shared.draws import sample_latents
 from gan_shared.presets import PRESETS
 from parity_tests import pair
-from parity_tests.pair import BACKENDS, CONFIGS, SMALL, assert_close, real_batch, run
+from parity_tests.pair import BACKENDS, CONFIGS, PRESET_CONFIGS, SMALL, run
 
 
 def test_tables_hold_the_same_names():
     for backend in (gan_torch.models, gan_jax.models):
         assert tuple(backend.GENERATORS) == tuple(backend.DISCRIMINATORS) == NETWORKS
-    assert PRECISIONS == ("float32", "float64") and DEVICES == ("auto", "cpu", "gpu")
+    for layers in (gan_torch.layers, gan_jax.layers):
+        assert tuple(layers.ACTIVATIONS) == ACTIVATIONS and tuple(layers.OUTPUTS) == OUTPUTS
+    for rules in (gan_torch.optimizers, gan_jax.optimizers):
+        assert tuple(rules.OPTIMIZERS) == (*OPTIMIZERS, "frozen")  # frozen is what --freeze makes of any of them
+    assert PRECISIONS == ("float32", "float64", "bfloat16") and DEVICES == ("auto", "cpu", "gpu")
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -57,29 +64,6 @@ def test_dcgan_64_has_the_published_parameter_counts():
     assert counts == [generator, discriminator] == [3_576_704, 2_765_568]
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_logits_and_images_in_training_and_evaluation(name):
-    """Per image, not their means; from states that training has moved."""
-    config = CONFIGS[name]
-    torch_backend, jax_backend = pair.backend("torch", config), pair.backend("jax", config)
-    state, _ = run(torch_backend, torch_backend.init(), 0, 3)
-    other = jax_backend.restore(torch_backend.export(state))
-    images = real_batch(config, 7).images[0] / 127.5 - 1
-    latents = draw(config, 7).latents[0].astype(np.float64)
-    pairs = (
-        (state.generator, gan_jax.models.generator(config), other.generator, latents),
-        (state.discriminator, gan_jax.models.discriminator(config), other.discriminator, images),
-    )
-    for module, network, variables, x in pairs:
-        given = torch.tensor(x if x.ndim == 2 else x.transpose(0, 3, 1, 2))
-        for train in (False, True):
-            with torch.no_grad():
-                expected = module.train(train)(given).numpy()
-            found = network.apply(variables, x, train=train, mutable=["batch_stats"])[0]
-            expected = expected.transpose(0, 2, 3, 1) if expected.ndim == 4 else expected
-            assert_close(found, expected, 1e-11, f"{type(module).__name__} train={train}")
-
-
 @pytest.mark.parametrize("ema", [True, False])
 def test_float32_samples_agree_within_one_grey_level(ema):
     # A high rate and a short memory: five steps leave the grey start far behind.
@@ -94,7 +78,7 @@ def test_float32_samples_agree_within_one_grey_level(ema):
     assert ours.std() > 1, "a flat image would agree with anything"
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ["dcgan", "mse-two-updates", "shared-two-updates", "shared-relativistic", "adaptive"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_forwards_per_step(backend, name):
     """Batch statistics advance once per training forward: the contract of step.py."""
@@ -104,6 +88,37 @@ def test_forwards_per_step(backend, name):
     state, _ = run(twin, twin.init(), 0, 2)
     tensors = twin.export(state)
     generator_forwards = updates + 1 if config.fresh_latents else updates
+    per_update = 3 if "gradient-penalty" in config.penalties else 2
+    in_generator_update = 2 if config.loss == "relativistic" else 1
     assert tensors["generator/stem.norm.num_batches_tracked"] == 2 * generator_forwards
     assert tensors["generator_ema/stem.norm.num_batches_tracked"] == 2 * generator_forwards
-    assert tensors["discriminator/stages.0.norm.num_batches_tracked"] == 2 * (2 * updates + 1)
+    found = tensors["discriminator/stages.0.norm.num_batches_tracked"]
+    assert found == 2 * (per_update * updates + in_generator_update)
+
+
+@pytest.mark.parametrize("name", PRESET_CONFIGS)
+def test_every_tensor_of_our_networks_is_declared(name):
+    """An undeclared one would begin with whatever the memory held."""
+    for module in gan_torch.models.networks(CONFIGS[name]):
+        declared = {
+            f"{path}.{key}" if path else key
+            for path, layer in module.named_modules()
+            for key in getattr(layer, "declared", {})
+        }
+        assert declared == module.state_dict().keys()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_bfloat16_computes_the_networks_and_nothing_else(backend):
+    """Weights, moments and averages stay float32; one step moves them as float32 does, to bfloat16's two digits."""
+    config = replace(SMALL, precision="float32", generator_optimizer="sgd", discriminator_optimizer="sgd")
+    exact, coarse = pair.backend(backend, config), pair.backend(backend, replace(config, precision="bfloat16"))
+    begin = exact.export(exact.init())
+    states = [twin.export(run(twin, twin.init(), 0, 1)[0]) for twin in (exact, coarse)]
+    assert {value.dtype for value in states[1].values()} == {np.dtype("float32"), np.dtype("int64")}
+    for network in ("generator", "discriminator"):
+        names = [k for k in begin if k.startswith(f"{network}/") and k.endswith("weight")]
+        moved, expected = (np.concatenate([(s[k] - begin[k]).ravel() for k in names]) for s in reversed(states))
+        apart = np.linalg.norm(moved - expected) / np.linalg.norm(expected)
+        # bfloat16 rounds by 2^-9; some ten roundings in a row, through batch normalisation of eight images.
+        assert 1e-4 < apart < 0.1, network

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import signal
 import subprocess
 import sys
 import venv
@@ -51,12 +52,13 @@ def run(command: list[str]) -> int:
 
     Ctrl-C reaches the command too, and is its to answer: it may have something to save.
     """
-    with subprocess.Popen(command) as process:
-        while True:
-            try:
-                return process.wait()
-            except KeyboardInterrupt:
-                continue
+    # A handler that does nothing. SIG_IGN, which a background job of a shell begins with, would be the command's too:
+    # it could not be stopped.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        return subprocess.run(command).returncode
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _recorded() -> dict:

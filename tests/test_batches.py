@@ -70,6 +70,19 @@ def test_images_and_labels_come_together_in_one_row_per_update():
     np.testing.assert_array_equal(batch.images[..., 0, 0, 0], batch_indices(config, 4, COUNT))
 
 
+@pytest.mark.parametrize(("loss", "updates", "rows"), [("bce", 1, 1), ("relativistic", 1, 2), ("relativistic", 3, 4)])
+def test_a_generator_whose_loss_sees_reals_has_a_row_of_its_own(loss, updates, rows):
+    config = replace(CONFIG, loss=loss, discriminator_updates=updates, batch_size=5)
+    batch = batch_at(numbered(), config, 0)
+    assert batch.images.shape == (rows, 5, 4, 4, 1)
+    assert batch.labels is not None and batch.labels.shape == (rows, 5)
+    # The rows go on in the same stream: two epochs of 10 images are the first 20 of it.
+    stream = seen(config, steps=4)
+    assert len(stream) == 4 * rows * 5
+    assert (np.sort(stream[:20].reshape(2, COUNT), axis=1) == np.arange(COUNT)).all()
+    np.testing.assert_array_equal(stream, seen(replace(config, loss="bce", discriminator_updates=rows), steps=4))
+
+
 def test_data_without_labels_gives_batches_without_labels():
     assert batch_at(numbered()._replace(labels=None), CONFIG, 0).labels is None
 

@@ -110,11 +110,14 @@ def test_the_manifest_tells_what_the_folder_is(saved):
 
 
 def test_every_network_has_its_own_configuration(saved):
-    shape = {"resolution": 16, "channels": 1, "latent_size": 8, "width": 0.0625, "precision": "float32"}
+    shape = {"resolution": 16, "channels": 1, "classes": None, "latent_size": 8, "width": 0.0625}
+    both = {"network": "dcgan", **shape, "precision": "float32", "activation": None, "output": "tanh"}
     for network in ("generator", "discriminator", "generator_ema"):
-        role = "generator" if network == "generator_ema" else network
         found = json.loads((saved / network / "config.json").read_text())
-        assert found == {"role": role, "network": "dcgan", **shape}
+        if network == "discriminator":
+            assert found == {"role": "discriminator", **both, "norm": None}
+        else:
+            assert found == {"role": "generator", **both}
 
 
 def norm(prefix: str, channels: int) -> dict[str, tuple[int, ...]]:
@@ -146,7 +149,7 @@ def pinned() -> dict[str, tuple[int, ...]]:
             if "running" not in name and "num_batches" not in name:
                 prefix = f"optimizer/{network}.state.{name}"
                 keys |= {f"{prefix}.exp_avg": shape, f"{prefix}.exp_avg_sq": shape, f"{prefix}.step": ()}
-    return keys | {"game/step": ()}
+    return keys | {"game/step": (), "game/augment_probability": (), "game/augment_signs": ()}
 
 
 @pytest.mark.parametrize("name", BACKENDS)

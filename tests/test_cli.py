@@ -20,7 +20,7 @@ import gan_jax.train
 import gan_torch.backend
 import gan_torch.train
 from gan_shared import cli
-from gan_shared.config import Config
+from gan_shared.config import Config, Schedule
 from gan_shared.presets import PRESETS
 
 MAINS = {"torch": gan_torch.train.main, "jax": gan_jax.train.main}
@@ -93,20 +93,73 @@ def test_help_shows_every_field_with_its_sentence(capsys, monkeypatch):
     assert "--run-dir" in text and "--resume" in text
 
 
+# Valid values that are no default; the next one of a number, half of a float and the opposite of a flag otherwise.
+OTHERS: dict[str, object] = {
+    "data": "a/b.npy",
+    "resolution": 128,
+    "channels": 3,
+    "classes": 12,
+    "generator": "resnet",
+    "discriminator": "inception",
+    "generator_activation": "gelu",
+    "discriminator_activation": "silu",
+    "discriminator_norm": "spectral",
+    "output_activation": "sigmoid",
+    "loss": "hinge",
+    "penalties": ("r1", "gradient-penalty"),
+    "gamma": 10.0,
+    "freeze": "generator",
+    "init_from": "runs/another",
+    "generator_optimizer": "sgd",
+    "discriminator_optimizer": "rmsprop",
+    "weight_decay": 0.01,
+    "gradient_clip": 2.0,
+    "augment": ("flip", "cutout"),
+    "augment_probability": 0.25,
+    "augment_target": 0.5,
+    "precision": "bfloat16",
+    "device": "cpu",
+}
+# Fields -> the fields that give them a meaning.
+COMPANIONS: dict[str, dict[str, object]] = {
+    "classes": {"conditional": True},
+    "penalties": {"gamma": 1.0},
+    "gamma": {"penalties": ("r1",)},
+    "augment": {"augment_probability": 0.5},
+    "augment_probability": {"augment": ("flip",)},
+    "augment_target": {"augment": ("flip",)},
+}
+
+
 def other_value(field: str) -> object:
-    """A valid value that is no preset's."""
-    listed = {"resolution": 128, "channels": 3, "precision": "float64", "device": "cpu", "loss": "mse"}
-    listed |= {"generator": "dcgan", "discriminator": "dcgan", "data": "a/b.npy", "fresh_latents": False}
+    """A valid value that is not the default."""
     value = getattr(Config(), field)
-    return listed[field] if field in listed else value / 2 if isinstance(value, float) else value + 1
+    if isinstance(value, bool):
+        return not value
+    return OTHERS[field] if field in OTHERS else value / 2 if isinstance(value, float) else value + 1
+
+
+def option(field: str, value: object) -> list[str]:
+    """One option as a user types it."""
+    flag = field.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    return [f"--{flag}", *map(str, value if isinstance(value, tuple) else (value,))]
 
 
 @pytest.mark.parametrize("field", OPTIONS)
 def test_every_field_is_an_option(field):
-    value, flag = other_value(field), field.replace("_", "-")
-    argv = ["--no-fresh-latents"] if field == "fresh_latents" else [f"--{flag}", str(value)]
-    config, _, resume = cli.parse_train(argv)
-    assert config == replace(Config(), **{field: value}) and not resume
+    values = {field: other_value(field), **COMPANIONS.get(field, {})}
+    assert values[field] != getattr(Config(), field)
+    config, _, resume = cli.parse_train([word for name in values for word in option(name, values[name])])
+    assert config == replace(Config(), **values) and not resume  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(Config) if field.type == Schedule])
+def test_a_scheduled_number_takes_two_values(field):
+    values = {field: (0.5, 0.25), "burn_in_nimg": 1000, **COMPANIONS.get(field, {})}
+    config, *_ = cli.parse_train([word for name in values for word in option(name, values[name])])
+    assert config == replace(Config(), **values)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +185,10 @@ def test_no_argument_at_all_is_the_dcgan_preset_on_mnist_5k():
     ("argv", "words"),
     [
         (["gan9000"], ["preset: found 'gan9000'", "choices: dcgan, dcgan-64"]),
-        (["--loss", "hinge"], ["loss: found 'hinge'", "choices: bce, mse"]),
+        (["--loss", "logistic"], ["loss: found 'logistic'", "choices: bce, minimax, mse"]),
+        (["--penalties", "r1"], ["gamma: found 0.0", "('r1',)"]),
+        (["--conditional"], ["conditional: found True", "digits.npy has no labels"]),
+        (["--init-from", "nowhere"], ["init_from: nowhere: found no such folder"]),
         (["--data", "imagenet"], ["data: found 'imagenet'", "mnist-5k", "fashion-mnist", "cifar10"]),
         (["--device", "tpu"], ["device: found 'tpu'", "choices: auto, cpu, gpu"]),
         (["--precision", "float16"], ["precision: found 'float16'", "choices: float32, float64"]),
@@ -303,7 +359,7 @@ def test_a_damaged_checkpoint_stops_a_resumed_run_with_the_older_one_offered(cap
 def test_an_edited_configuration_is_refused_for_the_checkpoints_own(capsys, finished, tmp_path):
     run = shutil.copytree(finished, tmp_path / "run")
     file = run / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"beta1": 0.9, "seed": 5}))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"generator_beta1": 0.9, "seed": 5}))
     assert gan_torch.train.main(["--resume", "--run-dir", str(run), "--steps", "99"]) == 2
     message = capsys.readouterr().err
-    assert "step-000000" in message and "beta1 (saved 0.5, now 0.9), seed (saved 7, now 5)" in message
+    assert "step-000000" in message and "generator_beta1 (saved 0.5, now 0.9), seed (saved 7, now 5)" in message

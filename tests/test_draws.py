@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from gan_shared import initial
-from gan_shared.config import Config
-from gan_shared.draws import SAMPLE_BLOCK, Stream, draw, generator, normals, sample_latents
+from gan_shared.config import AUGMENTATIONS, Config
+from gan_shared.draws import SAMPLE_BLOCK, Stream, draw, generator, normals, sample_labels, sample_latents, uniforms
 from gan_shared.initial import ONES, ZEROS, Initial
 
-CONFIG = Config(batch_size=6, latent_size=5, seed=3)
+CONFIG = Config(batch_size=6, latent_size=5, seed=3, augment=("flip",), augment_probability=0.5)
 NORMAL = Initial("normal", gain=1.0)
 # Neighbours in every word, the ends of the seeds, and steps whose upper half would be lost in 32 bits.
 PLACES = list(product((0, 1, 2, 2**32, 2**63 - 1), (0, 1, 2, 3, 2**32, 2**40), Stream))
@@ -53,6 +53,18 @@ def test_latents_are_the_documented_counters_normals():
 
 def test_stream_numbers_keep_their_meaning():
     assert (Stream.EPOCH_ORDER, Stream.LATENTS, Stream.SAMPLES) == (0, 1, 2)
+    assert (Stream.PENALTY_MIX, Stream.AUGMENT, Stream.STACK) == (3, 4, 5)
+    assert len(Stream) == 6
+
+
+@pytest.mark.parametrize("name", ["mix", "augment"])
+def test_mixes_and_augmentations_are_the_documented_counters_uniforms(name):
+    stream, shape = {"mix": (3, (1, 6)), "augment": (4, (2, 3, 6, sum(AUGMENTATIONS.values())))}[name]
+    bits = np.random.Philox(key=3, counter=[0, 0, 17, stream])
+    expected = np.random.Generator(bits).random(shape, dtype=np.float32)
+    drawn = getattr(draw(CONFIG, 17), name)
+    assert drawn.dtype == np.float32
+    np.testing.assert_array_equal(drawn, expected)
 
 
 @pytest.mark.parametrize(("updates", "fresh", "count"), [(1, True, 2), (1, False, 1), (3, True, 4), (3, False, 3)])
@@ -63,24 +75,64 @@ def test_there_is_one_row_of_latents_per_forward_of_the_generator(updates, fresh
     assert len(np.unique(latents)) == latents.size
 
 
+@pytest.mark.parametrize("updates", [1, 3])
+@pytest.mark.parametrize("fresh", [True, False])
+def test_there_is_a_mix_per_discriminator_update_and_an_augmentation_per_judgement(updates, fresh):
+    drawn = draw(replace(CONFIG, discriminator_updates=updates, fresh_latents=fresh), 0)
+    assert drawn.mix.shape == (updates, 6)
+    # The generator's update judges too; reals, fakes and mixtures each have numbers of their own.
+    assert drawn.augment.shape == (updates + 1, 3, 6, sum(AUGMENTATIONS.values()))
+    # Single float32 uniforms may be alike by chance, all the numbers of two images never.
+    rows = drawn.augment.reshape(-1, drawn.augment.shape[3])
+    assert len(np.unique(rows, axis=0)) == (updates + 1) * 3 * 6
+
+
+def test_without_augmentation_no_number_is_drawn_for_it():
+    plain = replace(CONFIG, augment=(), augment_probability=0.0)
+    assert draw(plain, 5).augment.shape == (2, 3, 6, 0)
+    np.testing.assert_array_equal(draw(plain, 5).mix, draw(CONFIG, 5).mix)
+    np.testing.assert_array_equal(draw(plain, 5).latents, draw(CONFIG, 5).latents)
+
+
+@pytest.mark.parametrize("named", [("crop",), ("flip", "cutout"), tuple(AUGMENTATIONS), tuple(AUGMENTATIONS)[::-1]])
+def test_an_augmentations_numbers_do_not_depend_on_which_others_are_named(named):
+    np.testing.assert_array_equal(draw(replace(CONFIG, augment=named), 5).augment, draw(CONFIG, 5).augment)
+
+
+@pytest.mark.parametrize("stream", [Stream.PENALTY_MIX, Stream.AUGMENT])
+def test_uniforms_fill_the_range_from_0_up_to_but_not_including_1(stream):
+    values = uniforms(0, 0, stream, (200_000,)).astype(np.float64)
+    assert values.min() >= 0 and values.max() < 1
+    # The distance of the empirical distribution function from u: above 2 / sqrt(n) with a probability of 7e-4.
+    rank = np.arange(1, len(values) + 1) / len(values)
+    assert abs(np.sort(values) - rank).max() < 2 / len(values) ** 0.5
+
+
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_the_rows_of_all_processes_are_the_global_draws(processes):
     each = CONFIG.batch_size // processes
     rows = [slice(rank * each, (rank + 1) * each) for rank in range(processes)]
-    parts = [draw(CONFIG, 5, part).latents for part in rows]
-    np.testing.assert_array_equal(np.concatenate(parts, axis=1), draw(CONFIG, 5).latents)
+    parts = [draw(CONFIG, 5, part) for part in rows]
+    whole = draw(CONFIG, 5)
+    for name, axis in (("latents", 1), ("mix", 1), ("augment", 2)):
+        joined = np.concatenate([getattr(part, name) for part in parts], axis)
+        np.testing.assert_array_equal(joined, getattr(whole, name), name)
 
 
 def test_draws_differ_between_steps_and_seeds_and_repeat_at_one_place():
-    here = draw(CONFIG, 5).latents
-    np.testing.assert_array_equal(here, draw(CONFIG, 5).latents)
-    for other in (draw(CONFIG, 6), draw(replace(CONFIG, seed=4), 5)):
-        assert not np.isin(here, other.latents).any()
+    here, others = draw(CONFIG, 5), [draw(CONFIG, 6), draw(replace(CONFIG, seed=4), 5)]
+    for name in here._fields:
+        values = getattr(here, name)
+        np.testing.assert_array_equal(values, getattr(draw(CONFIG, 5), name))
+        for other in others:
+            # Of 2^24 uniforms in float32, the augmentation's 792 and 792 share 0.04 by chance.
+            assert np.isin(values, getattr(other, name)).sum() <= 1, name
 
 
 def test_precision_and_what_is_not_random_leave_the_draws_alone():
     other = replace(CONFIG, precision="float64", loss="mse", width=0.5, device="cpu")
-    np.testing.assert_array_equal(draw(other, 5).latents, draw(CONFIG, 5).latents)
+    for name, values in draw(CONFIG, 5)._asdict().items():
+        np.testing.assert_array_equal(getattr(draw(other, 5), name), values)
 
 
 def test_draws_are_standard_normals():
@@ -106,6 +158,22 @@ def test_samples_differ_from_each_other_from_other_seeds_and_from_training():
     assert not np.isin(samples, sample_latents(4, 3 * SAMPLE_BLOCK, 5)).any()
     trained = np.concatenate([draw(CONFIG, step).latents.ravel() for step in range(10)])
     assert not np.isin(samples, trained).any()
+
+
+@pytest.mark.parametrize(
+    ("count", "choices", "labels"),
+    [
+        (5, (0, 1, 2), [0, 1, 2, 0, 1]),
+        (2, (7, 3, 9), [7, 3]),
+        (4, (6,), [6, 6, 6, 6]),
+        (3, (999, 0, 10), [999, 0, 10]),
+        (0, (1,), []),
+    ],
+)
+def test_the_classes_of_samples_are_the_choices_in_turn(count, choices, labels):
+    drawn = sample_labels(count, choices)
+    assert drawn.dtype == np.int64 and drawn.shape == (count,)
+    assert drawn.tolist() == labels
 
 
 def test_an_initial_tensor_follows_from_seed_network_and_name():

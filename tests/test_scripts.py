@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,19 +58,31 @@ def test_failed_installation_is_told_and_tried_again(environment):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_ctrl_c_is_left_to_the_command_which_may_have_something_to_save(tmp_path):
+@pytest.mark.parametrize("shell", ["exec", "trap '' INT; exec"], ids=["foreground", "background"])
+def test_ctrl_c_is_left_to_the_command_which_may_have_something_to_save(tmp_path, shell):
+    """A background job of a shell begins with SIGINT ignored, and hands that on."""
     child = (
         "import pathlib, signal, sys, time\n"
         "try:\n    pathlib.Path(sys.argv[1], 'ready').touch(); time.sleep(60)\n"
         "except KeyboardInterrupt:\n    time.sleep(1); pathlib.Path(sys.argv[1], 'saved').touch(); sys.exit(130)\n"
     )
-    parent = f"import sys, environment; sys.exit(environment.run([sys.executable, '-c', {child!r}, sys.argv[1]]))"
-    command = [sys.executable, "-c", parent, str(tmp_path)]
+    parent = (
+        "import signal, sys, environment; before = signal.getsignal(signal.SIGINT)\n"
+        f"status = environment.run([sys.executable, '-c', {child!r}, sys.argv[1]])\n"
+        "assert signal.getsignal(signal.SIGINT) is before; sys.exit(status)\n"
+    )
+    command = ["sh", "-c", f'{shell} "$@"', "sh", sys.executable, "-c", parent, str(tmp_path)]
     process = subprocess.Popen(command, cwd=SCRIPTS, start_new_session=True)
-    while not (tmp_path / "ready").exists():
-        assert process.poll() is None
-    os.killpg(process.pid, signal.SIGINT)  # a terminal's Ctrl-C reaches the whole group
-    assert process.wait(60) == 130
+    try:
+        while not (tmp_path / "ready").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)  # a terminal's Ctrl-C reaches the whole group
+        assert process.wait(30) == 130
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     assert (tmp_path / "saved").exists()
 
 

@@ -2,6 +2,9 @@
 
 The epochs' orders stand one behind the other as one endless stream; a step takes the next images of it. A
 batch that an epoch's end cuts short is so filled up from the next epoch, and shapes never change.
+
+A stacked set has no epochs: no run comes to the end of its N^3 images. Each step draws the members of its images
+from (seed, step), with replacement.
 """
 
 from collections.abc import Generator
@@ -22,13 +25,13 @@ AHEAD = 2
 
 
 def check_batch_size(dataset: Dataset, config: Config) -> None:
-    """Refuse a batch that is larger than the data.
+    """Refuse a batch that is larger than the data; a stacked set, drawn with replacement, fills any.
 
     Raises:
         UserError: naming both sizes.
     """
     count = len(dataset.images)
-    if config.batch_size > count:
+    if dataset.stacked == 1 and config.batch_size > count:
         raise unexpected("batch_size", config.batch_size, f"at most the {count} images that {dataset.name} holds")
 
 
@@ -39,15 +42,15 @@ def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 def batch_indices(config: Config, step: int, count: int) -> np.ndarray:
-    """Return which images ``step`` sees: int64 (U, B) for the global batch.
+    """Return which images ``step`` sees: int64 (R, B) for the global batch.
 
     Args:
         config: the run.
         step: the number of steps done before it.
         count: images in the data.
     """
-    shape = (config.discriminator_updates, config.batch_size)
-    per_step = config.discriminator_updates * config.batch_size
+    shape = (config.real_rows, config.batch_size)
+    per_step = config.real_rows * config.batch_size
     positions = np.arange(step * per_step, (step + 1) * per_step)
     epochs, places = np.divmod(positions, count)
     indices = np.empty_like(positions)
@@ -55,6 +58,19 @@ def batch_indices(config: Config, step: int, count: int) -> np.ndarray:
         here = epochs == epoch
         indices[here] = epoch_order(config.seed, int(epoch), count)[places[here]]
     return indices.reshape(shape)
+
+
+def stack_indices(config: Config, step: int, count: int, stacked: int) -> np.ndarray:
+    """Return which images become the channels of those that ``step`` sees: int64 (R, B, S) for the global batch.
+
+    Args:
+        config: the run.
+        step: the number of steps done before it.
+        count: images in the data.
+        stacked: images S that make one.
+    """
+    shape = (config.real_rows, config.batch_size, stacked)
+    return generator(config.seed, step, Stream.STACK).integers(count, size=shape)
 
 
 def batch_at(dataset: Dataset, config: Config, step: int, rows: slice = slice(None)) -> Batch:
@@ -66,9 +82,20 @@ def batch_at(dataset: Dataset, config: Config, step: int, rows: slice = slice(No
         step: the number of steps done before it.
         rows: the rows of the global batch that this process computes; the rest is not read.
     """
+    if dataset.stacked > 1:
+        return _stacked_batch(dataset, config, step, rows)
     indices = batch_indices(config, step, len(dataset.images))[:, rows]
     labels = None if dataset.labels is None else dataset.labels[indices]
     return Batch(images=dataset.images[indices], labels=labels)
+
+
+def _stacked_batch(dataset: Dataset, config: Config, step: int, rows: slice) -> Batch:
+    """Read the batch of one step of a stacked set: member s of an image is its channel s and digit s of its class."""
+    indices = stack_indices(config, step, len(dataset.images), dataset.stacked)[:, rows]
+    images = np.concatenate([dataset.images[indices[..., s]] for s in range(dataset.stacked)], axis=-1)
+    if dataset.labels is None:
+        return Batch(images=images, labels=None)
+    return Batch(images=images, labels=dataset.labels[indices] @ 10 ** np.arange(dataset.stacked)[::-1])
 
 
 def batches(dataset: Dataset, config: Config, start: int, rows: slice = slice(None)) -> Generator[tuple[int, Batch]]:

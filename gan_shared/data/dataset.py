@@ -1,5 +1,7 @@
 """A decoded set of images, however large, as the rest of the project sees it."""
 
+import json
+from hashlib import sha256
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +14,11 @@ class Dataset(NamedTuple):
         name: what the user called it, for messages.
         images: uint8 (N, H, W, C), memory-mapped from the cache.
         labels: int64 (N,), or None where the source has none.
-        classes: name of each label, empty without labels.
-        fingerprint: sha256 of the decoded images and labels; two sets with one fingerprint train alike.
+        classes: name of each label, empty without labels; of each stack of labels where images are stacked.
+        fingerprint: sha256 of the decoded images and labels, and of the stacking where there is one; two sets with
+            one fingerprint train alike.
+        stacked: how many of ``images`` become, drawn anew in every step, the channels of one image that is trained
+            on (``batches.py``).
     """
 
     name: str
@@ -21,3 +26,28 @@ class Dataset(NamedTuple):
     labels: np.ndarray | None
     classes: tuple[str, ...]
     fingerprint: str
+    stacked: int = 1
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images that are trained on."""
+        return self.images.shape[3] * self.stacked
+
+
+def stack_digits(digits: Dataset, name: str) -> Dataset:
+    """Return the set of all triples of grey digits as red, green and blue (Metz et al. 2017, arXiv:1611.02163).
+
+    Its 1,000 classes are the numbers that the three digits write. Nothing is copied: N^3 images are composed as
+    they are drawn.
+
+    Args:
+        digits: grey images, each labelled with its digit.
+        name: what the user called the stacked set.
+    """
+    lines = [digits.fingerprint, "stacked", 3]
+    return digits._replace(
+        name=name,
+        classes=tuple(f"{number:03}" for number in range(1000)),
+        fingerprint=sha256(json.dumps(lines).encode()).hexdigest(),
+        stacked=3,
+    )

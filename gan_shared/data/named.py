@@ -176,3 +176,5 @@ NAMED: dict[str, Callable[[], Source]] = {
     "mnist-5k": _mnist_5k,
     **{row.name: partial(_fetched, row) for row in (MNIST, FASHION_MNIST, CIFAR10)},
 }
+# Name -> the set in ``NAMED`` of which three digits make one image (``dataset.stack_digits``).
+STACKED = {"stacked-mnist": "mnist-5k", "stacked-mnist-60k": "mnist"}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from gan_shared.data import arrays, cifar, folder, idx
 from gan_shared.data.cache import cached
-from gan_shared.data.dataset import Dataset
-from gan_shared.data.named import NAMED
+from gan_shared.data.dataset import Dataset, stack_digits
+from gan_shared.data.named import NAMED, STACKED
 from gan_shared.data.source import Source, reading, reason
 from gan_shared.errors import unexpected
 
@@ -18,14 +18,19 @@ def load(data: str, resolution: int, channels: int | None) -> Dataset:
     """Return a set of images, decoded and mapped from the cache; the first time decodes it.
 
     Args:
-        data: a name (mnist-5k, mnist, fashion-mnist, cifar10) or a path. A name wins over a file
-            called alike, which ``./name`` reaches.
+        data: a name (mnist-5k, mnist, fashion-mnist, cifar10, stacked-mnist, stacked-mnist-60k) or a path. A name
+            wins over a file called alike, which ``./name`` reaches.
         resolution: height and width of the images in pixels.
         channels: 1, 3, or None for what the source has: its own for arrays, RGB for folders of pictures.
+            A stacked set has 3 and shares the cache entry of the grey digits.
 
     Raises:
-        UserError: there is no such set, or it is damaged, or the disk cannot hold it.
+        UserError: there is no such set, or not in those colours, or it is damaged, or the disk cannot hold it.
     """
+    if data in STACKED:
+        if channels not in (None, 3):
+            raise unexpected("channels", channels, f"3 (RGB), as data {data} has a digit in each of three channels")
+        return stack_digits(load(STACKED[data], resolution, 1), data)
     source = find(data)
     return cached(source, data, resolution, source.channels if channels is None else channels)
 
@@ -46,7 +51,7 @@ def find(data: str) -> Source:
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the ~name of nobody
         raise unexpected("data", f"{data!r} ({reason(error)})", "a path that can be read") from error
     if not mode:
-        raise unexpected("data", f"{data!r}, where there is no file or folder", "a path or a name", NAMED)
+        raise unexpected("data", f"{data!r}, where there is no file or folder", "a path or a name", (*NAMED, *STACKED))
     if stat.S_ISDIR(mode):
         return _in_folder(path)
     if stat.S_ISREG(mode):

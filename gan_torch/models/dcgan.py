@@ -3,22 +3,27 @@
 Constants of the PyTorch project's DCGAN example: kernels of 4, stride 2, no convolution biases, weights from
 N(0, 0.02^2), batch normalisation scales from N(1, 0.02^2), LeakyReLU of slope 0.2 in the discriminator. At 28
 pixels the smallest feature map is 7x7 instead of 4x4.
+
+With classes, the generator reads an embedding of the label beside the latent, and the discriminator adds a projection
+to its logit (Miyato and Koyama 2018).
 """
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
-from gan_shared.architecture import dcgan_plan
-from gan_shared.initial import Initial
-from gan_torch.layers import BatchNorm, Conv, ConvTranspose, leaky_relu, relu
+from gan_shared.architecture import LABEL_FEATURES, dcgan_plan
+from gan_shared.initial import ZEROS, Initial
+from gan_torch.layers import ACTIVATIONS, OUTPUTS, BatchNorm, Conv, ConvTranspose, Embedding
 
 WEIGHT = Initial("normal", gain=0.02)
 SCALE = Initial("normal", gain=0.02, mean=1.0)
+LABEL = Initial("normal", gain=1.0)
 
 
 class UpStage(nn.Module):
-    """Transposed convolution, batch normalisation, ReLU.
+    """Transposed convolution, batch normalisation, activation.
 
     Args:
         in_channels: channels of the input.
@@ -26,6 +31,7 @@ class UpStage(nn.Module):
         kernel_size: height and width of the kernel.
         stride: factor on height and width.
         padding: rows and columns cut from each side.
+        activation: name of the activation.
     """
 
     def __init__(
@@ -35,32 +41,48 @@ class UpStage(nn.Module):
         kernel_size: int = 4,
         stride: int = 2,
         padding: int = 1,
+        activation: str = "relu",
     ) -> None:
         super().__init__()
         self.conv = ConvTranspose(in_channels, out_channels, kernel_size, WEIGHT, stride=stride, padding=padding)
         self.norm = BatchNorm(out_channels, SCALE)
+        self.activation = ACTIVATIONS[activation]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, height, width, in channels) to (batch, 2 height, 2 width, out channels) by default."""
-        return relu(self.norm(self.conv(x)))
+        return self.activation(self.norm(self.conv(x)))
 
 
 class DownStage(nn.Module):
-    """Convolution that halves height and width, batch normalisation, LeakyReLU.
+    """Convolution that halves height and width, normalisation, activation.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
+        activation: name of the activation.
+        normalization: ``none``, ``batch`` or ``spectral``.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        activation: str = "leaky_relu",
+        normalization: str = "batch",
+    ) -> None:
         super().__init__()
-        self.conv = Conv(in_channels, out_channels, 4, WEIGHT, stride=2, padding=1)
-        self.norm = BatchNorm(out_channels, SCALE)
+        batch, spectral = normalization == "batch", normalization == "spectral"
+        # Batch normalisation brings its own bias.
+        bias = None if batch else ZEROS
+        self.conv = Conv(
+            in_channels, out_channels, 4, WEIGHT, stride=2, padding=1, bias_initial=bias, spectral=spectral
+        )
+        self.norm = BatchNorm(out_channels, SCALE) if batch else nn.Identity()
+        self.activation = ACTIVATIONS[activation]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, height, width, in channels) to (batch, height / 2, width / 2, out channels)."""
-        return leaky_relu(self.norm(self.conv(x)))
+        return self.activation(self.norm(self.conv(x)))
 
 
 class Generator(nn.Module):
@@ -71,21 +93,39 @@ class Generator(nn.Module):
         channels: channels of the images.
         latent_size: length of a latent.
         width: factor on every channel count.
+        classes: number of labels; 0 for images without.
+        activation: name of the activation of every stage.
+        output: name of the function that ends the network.
     """
 
-    def __init__(self, resolution: int, channels: int, latent_size: int, width: float = 1.0) -> None:
+    def __init__(
+        self,
+        resolution: int,
+        channels: int,
+        latent_size: int,
+        width: float = 1.0,
+        *,
+        classes: int = 0,
+        activation: str = "relu",
+        output: str = "tanh",
+    ) -> None:
         super().__init__()
         start, sizes = dcgan_plan(resolution, width)
-        self.stem = UpStage(latent_size, sizes[0], kernel_size=start, stride=1, padding=0)
-        self.stages = nn.ModuleList([UpStage(low, high) for low, high in pairwise(sizes)])
+        self.embedding = Embedding(classes, LABEL_FEATURES, LABEL) if classes else None
+        read = latent_size + (LABEL_FEATURES if classes else 0)
+        self.stem = UpStage(read, sizes[0], kernel_size=start, stride=1, padding=0, activation=activation)
+        self.stages = nn.ModuleList([UpStage(low, high, activation=activation) for low, high in pairwise(sizes)])
         self.image = ConvTranspose(sizes[-1], channels, 4, WEIGHT, stride=2, padding=1)
+        self.output = OUTPUTS[output]
 
-    def forward(self, latents: Tensor) -> Tensor:
-        """Map latents (batch, latent) to images (batch, height, width, channel) in [-1, 1]."""
+    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Map latents (batch, latent) and labels (batch,) to images (batch, height, width, channel)."""
+        if self.embedding is not None:
+            latents = torch.cat([latents, self.embedding(labels).to(latents.dtype)], 1)
         x = self.stem(latents[:, :, None, None])
         for stage in self.stages:
             x = stage(x)
-        return self.image(x).tanh()
+        return self.output(self.image(x))
 
 
 class Discriminator(nn.Module):
@@ -95,18 +135,36 @@ class Discriminator(nn.Module):
         resolution: height and width of the images.
         channels: channels of the images.
         width: factor on every channel count.
+        classes: number of labels; 0 for images without.
+        activation: name of the activation of stem and stages.
+        norm: ``batch`` (in the stages), ``spectral`` (on every weight) or ``none``.
     """
 
-    def __init__(self, resolution: int, channels: int, width: float = 1.0) -> None:
+    def __init__(
+        self,
+        resolution: int,
+        channels: int,
+        width: float = 1.0,
+        *,
+        classes: int = 0,
+        activation: str = "leaky_relu",
+        norm: str = "batch",
+    ) -> None:
         super().__init__()
         start, sizes = dcgan_plan(resolution, width)
-        self.stem = Conv(channels, sizes[-1], 4, WEIGHT, stride=2, padding=1)
-        self.stages = nn.ModuleList([DownStage(high, low) for high, low in pairwise(reversed(sizes))])
-        self.head = Conv(sizes[0], 1, start, WEIGHT)
+        spectral = norm == "spectral"
+        self.activation = ACTIVATIONS[activation]
+        self.stem = Conv(channels, sizes[-1], 4, WEIGHT, stride=2, padding=1, spectral=spectral)
+        self.stages = nn.ModuleList([DownStage(high, low, activation, norm) for high, low in pairwise(reversed(sizes))])
+        self.head = Conv(sizes[0], 1, start, WEIGHT, spectral=spectral)
+        self.embedding = Embedding(classes, sizes[0], WEIGHT, spectral=spectral) if classes else None
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map images (batch, height, width, channel) in [-1, 1] to logits (batch,)."""
-        x = leaky_relu(self.stem(images))
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Map images (batch, height, width, channel) and labels (batch,) to logits (batch,)."""
+        x = self.activation(self.stem(images))
         for stage in self.stages:
             x = stage(x)
-        return self.head(x).flatten()
+        logits = self.head(x).flatten()
+        if self.embedding is not None:
+            logits = logits + (self.embedding(labels) * x.sum((2, 3))).sum(1)
+        return logits

@@ -1,0 +1,227 @@
+"""What a configuration may be, and what a run may be continued with.
+
+``validate`` refuses what cannot work; what may differ between a run and its continuation is listed in ``MAY_CHANGE``.
+"""
+
+from dataclasses import fields, replace
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from gan_shared.config import (
+    ACTIVATIONS,
+    AUGMENTATIONS,
+    CUSTOM,
+    DEVICES,
+    LOSSES,
+    NETWORKS,
+    NORMS,
+    OPTIMIZERS,
+    OUTPUTS,
+    PENALTIES,
+    PRECISIONS,
+    RESOLUTIONS,
+    Config,
+    Schedule,
+    ends,
+)
+from gan_shared.errors import UserError, unexpected
+
+# What a continued run may set anew; any other difference would make it another run.
+MAY_CHANGE = frozenset({"steps", "data", "device", "log_every", "sample_every", "save_every", "keep_checkpoints"})
+
+
+def from_json(values: object, source: object) -> Config:
+    """Rebuild a Config from what ``Config.to_json`` gave.
+
+    Args:
+        values: the parsed JSON.
+        source: the file it came from, for the error message.
+
+    Raises:
+        UserError: a field is missing, unknown or of the wrong type.
+    """
+    if not isinstance(values, dict):
+        raise unexpected(str(source), type(values).__name__, "a JSON object of Config fields")
+    names = {field.name for field in fields(Config)}
+    missing, unknown = sorted(names - set(values)), sorted(set(values) - names)
+    if missing or unknown:
+        raise UserError(f"{source}: fields missing: {missing}, unknown fields: {unknown}")
+    kinds = get_type_hints(Config)
+    config = Config(**{name: _typed(f"{source}: {name}", values[name], kind) for name, kind in kinds.items()})
+    try:
+        validate(config)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+    return config
+
+
+def _typed(field: str, value: object, kind: Any) -> Any:
+    """Return a JSON value as the field's type: a list as a tuple; refuse what fits none of its alternatives."""
+    alternatives = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    for each in alternatives:
+        if get_origin(each) is tuple and isinstance(value, list):
+            inner = get_args(each)
+            right_length = inner[-1] is Ellipsis or len(value) == len(inner)
+            if right_length and all(_fits(item, inner[0]) for item in value):
+                return tuple(value)
+        elif get_origin(each) is None and _fits(value, each):
+            return value
+    names = " or ".join(each.__name__ if get_origin(each) is None else f"list {each}" for each in alternatives)
+    raise unexpected(field, repr(value), f"a value of type {names}")
+
+
+def _fits(value: object, kind: type) -> bool:
+    """Whether a JSON value is of type ``kind``; an int may stand for a float, a bool for nothing else."""
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def validate(config: Config) -> None:
+    """Refuse a configuration that cannot be trained, before anything is written.
+
+    Raises:
+        UserError: naming field, found, expected and, where they can be listed, the choices.
+    """
+    for field, choices in (
+        ("generator", (*NETWORKS, CUSTOM)),
+        ("discriminator", (*NETWORKS, CUSTOM)),
+        ("generator_activation", (None, *ACTIVATIONS)),
+        ("discriminator_activation", (None, *ACTIVATIONS)),
+        ("discriminator_norm", (None, *NORMS)),
+        ("output_activation", OUTPUTS),
+        ("loss", LOSSES),
+        ("freeze", ("none", "generator", "discriminator")),
+        ("generator_optimizer", OPTIMIZERS),
+        ("discriminator_optimizer", OPTIMIZERS),
+        ("precision", PRECISIONS),
+        ("device", DEVICES),
+    ):
+        if getattr(config, field) not in choices:
+            named = tuple(choice for choice in choices if choice not in (None, CUSTOM))
+            raise unexpected(field, repr(getattr(config, field)), "a known name", named)
+    for field, choices in (("penalties", PENALTIES), ("augment", tuple(AUGMENTATIONS))):
+        names = getattr(config, field)
+        if len(set(names)) < len(names) or not set(names) <= set(choices):
+            raise unexpected(field, " ".join(names), "known names, each once", choices)
+    for network in dict.fromkeys((config.generator, config.discriminator)):
+        if network != CUSTOM:
+            _check_resolution(config.resolution, network)
+    if config.channels not in (None, 1, 3):
+        raise unexpected("channels", config.channels, "1 (grey) or 3 (RGB)")
+    if config.classes is not None and not 1 <= config.classes <= 65536:
+        raise unexpected("classes", config.classes, "a number from 1 to 65536")
+    _check_ranges(config)
+    _check_pairs(config)
+
+
+def _check_pairs(config: Config) -> None:
+    """Refuse pairs of options of which one is without meaning beside the other."""
+    if config.classes is not None and not config.conditional:
+        raise unexpected("classes", config.classes, "none given, as conditional is False")
+    if bool(config.penalties) != any(ends(config.gamma)):
+        raise unexpected(
+            "gamma", config.gamma, f"a weight above 0 exactly where there are penalties: {config.penalties}"
+        )
+    steered = config.augment_target > 0 or any(ends(config.augment_probability))
+    if bool(config.augment) != steered:
+        found = f"{config.augment_probability} (and augment_target {config.augment_target})"
+        expected = f"one of them above 0 exactly where augment names some: {config.augment}"
+        raise unexpected("augment_probability", found, expected)
+    if config.discriminator_norm == "batch" and config.discriminator.startswith("r3gan"):
+        raise unexpected("discriminator_norm", "batch", f"none or spectral, as discriminator is {config.discriminator}")
+    for field, kind in get_type_hints(Config).items():
+        low, high = ends(getattr(config, field)) if kind == Schedule else (0, 0)
+        if low != high and not config.burn_in_nimg:
+            raise unexpected("burn_in_nimg", 0, f"the images over which {field} goes from {low} to {high}")
+
+
+def _check_resolution(resolution: int, network: str) -> None:
+    """Refuse a resolution that ``network`` cannot make and name the valid ones around it."""
+    choices = RESOLUTIONS[network]
+    if resolution in choices:
+        return
+    nearest = [max((r for r in choices if r < resolution), default=None)]
+    nearest += [min((r for r in choices if r > resolution), default=None)]
+    named = " or ".join(str(r) for r in nearest if r is not None)
+    raise unexpected("resolution", resolution, f"a size that {network} makes (nearest: {named})", choices)
+
+
+def _check_ranges(config: Config) -> None:
+    """Refuse numbers outside of what they mean."""
+    for field, low, high in (
+        ("latent_size", 1, 2**16),
+        ("discriminator_updates", 1, 1000),
+        ("batch_size", 1, 2**20),
+        ("steps", 1, 2**40),
+        ("seed", 0, 2**63 - 1),
+        ("log_every", 1, 2**40),
+        ("sample_every", 1, 2**40),
+        ("save_every", 1, 2**40),
+        ("keep_checkpoints", 0, 2**40),
+        ("generator_learning_rate", 0.0, 1e3),
+        ("discriminator_learning_rate", 0.0, 1e3),
+        ("gamma", 0.0, 1e6),
+        ("weight_decay", 0.0, 1e3),
+        ("gradient_clip", 0.0, 1e18),
+        ("ema_half_life_nimg", 0.0, 1e18),
+        ("burn_in_nimg", 0, 2**60),
+        ("augment_probability", 0.0, 1.0),
+        ("augment_target", 0.0, 1.0),
+        ("augment_adapt_nimg", 1, 2**60),
+    ):
+        for value in ends(getattr(config, field)):
+            if not low <= value <= high:  # a NaN compares false, so it is refused too
+                raise unexpected(field, value, f"a number from {low} to {high}")
+    for network in ("generator", "discriminator"):
+        for field in (f"{network}_beta1", f"{network}_beta2"):
+            for value in ends(getattr(config, field)):
+                if not 0.0 <= value < 1.0:
+                    raise unexpected(field, value, "a number from 0 up to, not including, 1")
+    if not 0.0 < config.width <= 64.0:
+        raise unexpected("width", config.width, "a factor above 0 and up to 64")
+
+
+def check_continuation(saved: Config, wanted: Config, source: object) -> None:
+    """Refuse to resume when the configuration differs in what defines the run.
+
+    Args:
+        saved: the run's own configuration.
+        wanted: the configuration asked for now.
+        source: the run folder, for the error message.
+
+    Raises:
+        UserError: listing every difference.
+    """
+    different = [
+        f"{field.name} (saved {getattr(saved, field.name)}, now {getattr(wanted, field.name)})"
+        for field in fields(Config)
+        if field.name not in MAY_CHANGE and getattr(saved, field.name) != getattr(wanted, field.name)
+    ]
+    if different:
+        raise UserError(
+            f"{source}: resumed with a changed configuration: {', '.join(different)}; "
+            f"only {', '.join(sorted(MAY_CHANGE))} may change"
+        )
+
+
+def fitted(config: Config, channels: int, classes: int) -> Config:
+    """Fill in what the data decides and the user left open: channels, and the classes of a conditional run.
+
+    Args:
+        config: the run.
+        channels: of the data's images.
+        classes: of the data's labels; 0 where it has none.
+
+    Raises:
+        UserError: a conditional run of data without labels, or with more classes than the configuration says.
+    """
+    if config.channels is None:
+        config = replace(config, channels=channels)
+    if not config.conditional:
+        return config
+    if not classes:
+        raise unexpected("conditional", True, f"False, as data {config.data} has no labels")
+    if config.classes is not None and config.classes < classes:
+        raise unexpected("classes", config.classes, f"at least the {classes} classes of data {config.data}")
+    return config if config.classes is not None else replace(config, classes=classes)

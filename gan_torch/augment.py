@@ -1,0 +1,184 @@
+"""Differentiable augmentations of images, in front of the discriminator; their parameters are uniforms from the draws.
+
+Sources: Zhao et al. 2020 (DiffAugment, arXiv:2006.10738) for translation, cutout and colour, and Karras et al. 2020
+(ADA, arXiv:2006.06676) for flip, rotation, scale and the one probability that gates each of them.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from gan_shared.config import AUGMENTATIONS as COUNTS
+
+
+def augment(names: tuple[str, ...], images: Tensor, uniforms: Tensor, probability: Tensor) -> Tensor:
+    """Apply the named augmentations, each to the images whose gate is below ``probability``.
+
+    An image that no gate lets through comes back bit for bit. The arithmetic is done in the wider type of images and
+    uniforms; the result has the images' type.
+
+    Args:
+        names: which augmentations; they are applied in the order of the table, whatever their order here.
+        images: one batch, with axes batch, height, width, channel.
+        uniforms: numbers in [0, 1), (batch, K) for a K that counts those of the whole table: an augmentation's columns
+            do not depend on which others are named. The first of its columns is its gate. Unused without names.
+        probability: of each augmentation, for each image on its own; a scalar.
+    """
+    if not names:
+        return images
+    # A column that does not exist would be an error in torch and the last column in JAX.
+    assert set(names) <= set(COUNTS) and uniforms.shape == (len(images), sum(COUNTS.values())), (names, uniforms.shape)
+    augmented = images.to(torch.promote_types(images.dtype, uniforms.dtype))
+    first = 0
+    for name, count in COUNTS.items():
+        if name in names:
+            chosen = uniforms[:, first] < probability
+            changed = AUGMENTATIONS[name](augmented, uniforms[:, first + 1 : first + count])
+            augmented = torch.where(chosen[:, None, None, None], changed, augmented)
+        first += count
+    return augmented.to(images.dtype)
+
+
+def flip(images: Tensor, uniforms: Tensor) -> Tensor:
+    """Swap left and right where the uniform of (batch, 1) is below one half."""
+    return torch.where(uniforms[:, :, None, None] < 0.5, images.flip(3), images)
+
+
+def crop(images: Tensor, uniforms: Tensor) -> Tensor:
+    """Cut the full size out of the image continued by one eighth on each side, mirrored about its edge pixels.
+
+    The uniforms, (batch, 2), give the place: vertical, horizontal.
+    """
+    height, width = images.shape[2:]
+    rows, columns = _shifted(uniforms[:, 0], height), _shifted(uniforms[:, 1], width)
+    rows, columns = _mirrored(rows, height), _mirrored(columns, width)
+    return _pixels(images, rows[:, :, None], columns[:, None, :])
+
+
+def translate(images: Tensor, uniforms: Tensor) -> Tensor:
+    """Shift by whole pixels, up to one eighth of the size each way; zeros come in.
+
+    The uniforms, (batch, 2), give the shift: vertical, horizontal; large ones move the image up and left.
+    """
+    height, width = images.shape[2:]
+    rows, columns = _shifted(uniforms[:, 0], height), _shifted(uniforms[:, 1], width)
+    return _pixels(images, rows[:, :, None], columns[:, None, :])
+
+
+def rotate(images: Tensor, uniforms: Tensor) -> Tensor:
+    """Turn about the centre by an angle in [-pi, pi), bilinear, zeros outside; positive is counter-clockwise.
+
+    The uniform, (batch, 1), gives the angle; one half is no turn.
+    """
+    angle = math.pi * (2 * uniforms[:, 0] - 1)
+    return _similarity(images, torch.cos(angle), torch.sin(angle))
+
+
+def scale(images: Tensor, uniforms: Tensor) -> Tensor:
+    """Enlarge about the centre by 2 to the power of [-1/2, 1/2), bilinear, zeros outside.
+
+    The uniform, (batch, 1), gives the exponent; one half is no change. (ADA's exponent is normal, with deviation 0.2.)
+    """
+    shrink = torch.exp2(0.5 - uniforms[:, 0])
+    return _similarity(images, shrink, torch.zeros_like(shrink))
+
+
+def cutout(images: Tensor, uniforms: Tensor) -> Tensor:
+    """Set a square of half the height and width to 0; what lies beyond the image's edge is lost.
+
+    The uniforms, (batch, 2), give its centre, anywhere on the image: vertical, horizontal.
+    """
+    height, width = images.shape[2:]
+    rows, columns = _covered(uniforms[:, 0], height), _covered(uniforms[:, 1], width)
+    hole = rows[:, :, None] & columns[:, None, :]
+    return torch.where(hole[:, None], 0.0, images)
+
+
+def brightness(images: Tensor, uniforms: Tensor) -> Tensor:
+    """Add up to one half either way; the uniform, (batch, 1), is the sum plus one half."""
+    return images + (uniforms[:, :, None, None] - 0.5)
+
+
+def saturation(images: Tensor, uniforms: Tensor) -> Tensor:
+    """Scale each pixel's distance from the mean of its channels by twice the uniform of (batch, 1)."""
+    mean = images.mean(1, keepdim=True)
+    return (images - mean) * (2 * uniforms[:, :, None, None]) + mean
+
+
+def contrast(images: Tensor, uniforms: Tensor) -> Tensor:
+    """Scale the distance from the mean of the whole image by one half more than the uniform of (batch, 1)."""
+    mean = images.mean((1, 2, 3), keepdim=True)
+    return (images - mean) * (uniforms[:, :, None, None] + 0.5) + mean
+
+
+def _shifted(uniform: Tensor, size: int) -> Tensor:
+    """Return the places 0 to ``size`` - 1, moved by up to one eighth of ``size`` each way: (batch, size)."""
+    limit = (size + 4) // 8  # one eighth, rounded, halves up
+    shift = torch.floor(uniform * (2 * limit + 1)).to(torch.int64) - limit
+    return torch.arange(size, device=uniform.device) + shift[:, None]
+
+
+def _mirrored(places: Tensor, size: int) -> Tensor:
+    """Fold places up to ``size`` - 1 beyond either end back into 0 to ``size`` - 1, without doubling the ends."""
+    last = size - 1
+    return last - (last - places.abs()).abs()
+
+
+def _covered(uniform: Tensor, size: int) -> Tensor:
+    """Return which of ``size`` places lie in the half of ``size`` about a random centre: (batch, size)."""
+    side = (size + 1) // 2
+    # An even side has its centre between two places: there is one such centre more than there are places.
+    centre = torch.floor(uniform * (size + 1 - side % 2)).to(torch.int64)
+    place = torch.arange(size, device=uniform.device) - (centre - side // 2)[:, None]
+    return (place >= 0) & (place < side)
+
+
+def _similarity(images: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Read the image where the matrix ((cosine, -sine), (sine, cosine)) takes each (x, y), seen from the centre.
+
+    Coordinates that should be whole can miss by a rounding error, another one in each framework (cos, sin, exp2), and
+    then floor differs by one. Both floors give nearly the same pixel, as bilinear weights are continuous there.
+    """
+    height, width = images.shape[2:]
+    middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
+    y = (torch.arange(height, dtype=cosine.dtype, device=cosine.device) - middle_y)[:, None]
+    x = (torch.arange(width, dtype=cosine.dtype, device=cosine.device) - middle_x)[None, :]
+    cosine, sine = cosine[:, None, None], sine[:, None, None]
+    return _bilinear(images, sine * x + cosine * y + middle_y, cosine * x - sine * y + middle_x)
+
+
+def _bilinear(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Read between the pixels, at fractional places (batch, height, width); zeros outside.
+
+    Four gathers, whose derivatives of every order are gathers and scatters, which all devices have.
+    """
+    top, left = torch.floor(rows), torch.floor(columns)
+    down, right = (rows - top)[:, None], (columns - left)[:, None]
+    top, left = top.to(torch.int64), left.to(torch.int64)
+    upper = _pixels(images, top, left) * (1 - right) + _pixels(images, top, left + 1) * right
+    lower = _pixels(images, top + 1, left) * (1 - right) + _pixels(images, top + 1, left + 1) * right
+    return upper * (1 - down) + lower * down
+
+
+def _pixels(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Read whole places that broadcast to (batch, height, width); zeros outside."""
+    channels, height, width = images.shape[1:]
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    # Outside places wrap around rather than clamp: on a border they would pile up in the derivative's scatter.
+    places = ((rows % height) * width + columns % width).flatten(1)
+    pixels = images.flatten(2).gather(2, places[:, None].expand(-1, channels, -1)).view(images.shape)
+    return torch.where(inside[:, None], pixels, 0.0)
+
+
+AUGMENTATIONS = {
+    "flip": flip,
+    "crop": crop,
+    "translate": translate,
+    "rotate": rotate,
+    "scale": scale,
+    "cutout": cutout,
+    "brightness": brightness,
+    "saturation": saturation,
+    "contrast": contrast,
+}
