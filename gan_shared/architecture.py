@@ -147,19 +147,17 @@ def r3gan_plan(plan: str, resolution: int, width: float) -> R3ganPlan:
     Args:
         plan: ``r3gan`` (the published widths) or ``r3gan-tiny`` (a narrow pair that reads images in patches).
         resolution: one of the plan's.
-        width: factor on every channel count.
+        width: factor on every channel count, which stays a multiple of half a group so that twice it fills groups.
 
     Raises:
-        UserError: the resolution is none of the plan's, or ``width`` leaves channels that do not fill groups.
+        UserError: the resolution is none of the plan's.
     """
     _check_resolution(plan, resolution)
     patch = R3GAN_PATCHES[plan][resolution]
     stages = [stage for size, stage in R3GAN_STAGES[plan].items() if size <= resolution // patch]
     channels, blocks = (tuple(column) for column in zip(*stages, strict=True))
-    widened = tuple(scaled(full, width) for full in channels)
-    if any(2 * found % R3GAN_GROUP for found in widened):
-        expected = f"a factor that leaves the channels of {plan} multiples of {R3GAN_GROUP // 2} ({channels} at 1)"
-        raise unexpected("width", f"{width}, which makes them {widened}", expected)
+    half_group = R3GAN_GROUP // 2
+    widened = tuple(half_group * scaled(full // half_group, width) for full in channels)
     # LeakyReLU of slope 0.2 halves the second moment but for a factor of 1.04; the root of the depth keeps the sum
     # of all blocks' contributions in proportion.
     gain = (2 / 1.04) ** 0.5 * sum(blocks) ** -0.25

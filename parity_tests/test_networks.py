@@ -323,9 +323,11 @@ def test_inception_widths_are_multiples_of_four():
     assert all(size % 4 == 0 and size > 0 for width in (0.01, 0.3, 0.77) for size in inception_plan(64, width))
 
 
-def test_r3gan_refuses_a_width_that_does_not_fill_groups():
-    with pytest.raises(UserError, match=r"width: found 0\.1, which makes them \(10, 10, 6\), expected .* r3gan-tiny"):
-        r3gan_plan("r3gan-tiny", 32, 0.1)
+def test_r3gan_widths_always_fill_groups():
+    assert r3gan_plan("r3gan", 256, 1.0).channels == (768, 768, 768, 768, 384, 192, 96)
+    assert r3gan_plan("r3gan-tiny", 32, 0.5).channels == (48, 48, 32)
+    for width in (0.001, 0.1, 0.3, 1.7):
+        assert all(2 * size % 16 == 0 and size > 0 for size in r3gan_plan("r3gan", 256, width).channels)
 
 
 def test_r3gan_refuses_batch_normalisation():

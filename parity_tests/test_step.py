@@ -47,7 +47,7 @@ def test_losses_penalties_gradients_and_every_updated_tensor(name):
     config = CONFIGS[name]
     for warm_up in (0, 10):
         before, ours, theirs, logged, also_logged = one_step(config, warm_up)
-        assert_states_close(ours, theirs, ONE_STEP)
+        assert_states_close(ours, theirs, ONE_STEP, config)
         for key, value in logged.items():
             assert_close(also_logged[key], value, ONE_STEP, key)
     networks = [network for network in TRAINED if config.freeze != network]
@@ -77,7 +77,7 @@ def test_adversarial_images(name, monkeypatch):
     """Exact zeros, constant and saturated channels, half of an image empty: where subgradients and zero norms hide."""
     monkeypatch.setattr(pair, "real_batch", adversarial_batch)
     _, ours, theirs, logged, also_logged = one_step(CONFIGS[name], warm_up=2)
-    assert_states_close(ours, theirs, ONE_STEP)
+    assert_states_close(ours, theirs, ONE_STEP, CONFIGS[name])
     for key, value in logged.items():
         assert_close(also_logged[key], value, ONE_STEP, key)
 
@@ -104,7 +104,7 @@ def test_penalty_where_the_gradient_is_zero(name):
     tensors |= {key: np.zeros_like(tensors[key]) for key in heads}
     states, logged = zip(*(run(twin, twin.restore(tensors), 0, 1) for twin in twins), strict=True)
     theirs, ours = (twin.export(state) for twin, state in zip(twins, states, strict=True))
-    assert_states_close(ours, theirs, ONE_STEP)
+    assert_states_close(ours, theirs, ONE_STEP, config)
     # (0 - 1)^2 in the gradient penalty, 0 in R1 and R2; known for the first discriminator update only.
     expected = knobs(config, 0).gamma if "gradient-penalty" in config.penalties else 0.0
     for line in (lines[0] for lines in logged):

@@ -38,16 +38,25 @@ from gan_shared.data.dataset import Dataset
 from gan_shared.draws import draw
 from gan_shared.schedules import knobs
 
-config = Config(width=0.0625, batch_size=8, latent_size=8, resolution=16, channels=1, device="cpu", steps=9)
+size = dict(width=0.0625, batch_size=8, latent_size=8, resolution=16, channels=1, classes=2, device="cpu", steps=9)
+game = dict(conditional=True, loss="relativistic", penalties=("gradient-penalty", "r1"), augment=("flip", "cutout"))
+# Every knob moves in every step.
+rates = dict(generator_learning_rate=(2e-4, 1e-4), discriminator_learning_rate=(2e-4, 1e-4), gamma=(1.0, 0.1))
+decays = dict(generator_beta2=(0.9, 0.99), discriminator_beta2=(0.9, 0.99), ema_half_life_nimg=(0.0, 100.0))
+adaptive = dict(augment_probability=(0.0, 0.5), augment_target=0.6, augment_adapt_nimg=100, burn_in_nimg=72)
+config = Config(**size, **game, **rates, **decays, **adaptive)
 images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 1), np.uint8)
+labels = np.arange(20) % 2
 backend = Backend(config)
 state = backend.init()
 taken()
-counts = []
-for step, batch in batches(Dataset("noise", images, None, (), "0"), config, 0):
+counts, seen = [], set()
+for step, batch in batches(Dataset("noise", images, labels, ("0", "1"), "0"), config, 0):
     wanted = knobs(config, step)
+    assert not seen & set(wanted)
+    seen |= set(wanted)
     if step % 3 == 1:
-        wanted = knobs(replace(config, beta2=0.9, generator_learning_rate=1e-3, ema_half_life_nimg=0.0), step)
+        wanted = knobs(replace(config, generator_learning_rate=1e-3, gamma=0.0, ema_half_life_nimg=0.0), step)
     if step % 3 == 2:
         tensors = backend.export(state)
         state = backend.restore({name: np.array(value) for name, value in tensors.items()})
@@ -66,6 +75,22 @@ every = "--log-every 1 --sample-every 2 --save-every 3".split()
 assert train.main(["--data", sys.argv[1], *size, *every, "--run-dir", run, "--steps", "5"]) == 0
 begun = taken()
 assert train.main(["--resume", "--run-dir", run, "--steps", "9"]) == 0
+print(json.dumps([begun, taken()]))
+"""
+
+
+LIBRARY = """
+import numpy as np
+from gan_jax import GAN
+images = np.random.default_rng(0).integers(0, 256, (20, 16, 16), np.uint8)
+gan = GAN(resolution=16, width=0.0625, latent_size=8, batch_size=8, log_every=1, device="cpu")
+taken()
+gan = gan.fit(images, steps=2)
+gan.sample(3)
+begun = taken()
+gan = gan.fit(images, steps=2)
+gan.sample(70, ema=False)
+gan.sample(1, ema=True)
 print(json.dumps([begun, taken()]))
 """
 
@@ -102,3 +127,9 @@ def runs(tmp_path_factory) -> list[list[str]]:
 @pytest.mark.parametrize("function", ["jit(step)", "jit(_generate)"])
 def test_a_run_compiles_its_step_and_its_sampler_once(runs, resumed, function):
     assert runs[resumed].count(function) == 1
+
+
+def test_a_gan_compiles_its_step_and_its_sampler_once():
+    begun, later = counted(LIBRARY)
+    assert begun.count("jit(step)") == begun.count("jit(_generate)") == 1
+    assert not {"jit(step)", "jit(_generate)"} & set(later), later

@@ -40,7 +40,7 @@ print(" ".join(names))
 """
 USE = """
 from pathlib import Path
-from {twin} import sample, train
+from {twin} import GAN, sample, train
 root = Path(sys.argv[1])
 run = str(root / "run")
 size = "--resolution 16 --width 0.0625 --latent-size 8 --batch-size 8 --log-every 1 --device cpu".split()
@@ -49,6 +49,9 @@ assert train.main(begin) == 0
 assert train.main(["--resume", "--run-dir", run, "--steps", "3"]) == 0
 assert sample.main([run, "--num-images", "2", "--out", str(root / "grid.png")]) == 0
 assert (root / "grid.png").stat().st_size > 0
+gan = GAN.load(run)
+gan.save(root / "gan")
+assert (GAN.load(root / "gan").sample(2) == gan.sample(2)).all()
 """
 
 
@@ -78,7 +81,7 @@ def test_no_module_of_gan_shared_imports_a_framework(wall):
 
 
 @pytest.mark.parametrize("twin", ["gan_torch", "gan_jax"])
-def test_a_backend_trains_resumes_and_samples_without_the_other(twin, tmp_path):
+def test_a_backend_trains_resumes_samples_and_loads_without_the_other(twin, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (16, 16, 16), np.uint8)
     np.save(tmp_path / "images.npy", images)
     # The resumed run and the samples take what the first run compiled; PyTorch does not look.

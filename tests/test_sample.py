@@ -1,5 +1,6 @@
 """Samples: every kind of output, from either backend's checkpoints, and pictures of many images."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,62 @@ def test_a_gif_plays_forever_through_as_many_frames_as_asked_for(run, tmp_path):
             frames.append(np.asarray(picture.convert("RGB")).astype(float))
     steps = [np.abs(a - b).mean() for a, b in zip(frames, frames[1:] + frames[:1], strict=True)]
     assert min(steps) > 0
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory) -> Path:
+    """A run whose generator, and whose average, make other images of each of three classes."""
+    config = replace(CONFIG, channels=1, conditional=True, classes=3)
+    backend = gan_torch.backend.Backend(config)
+    tensors, numbers = backend.export(backend.init()), np.random.default_rng(0)
+    for name, value in tensors.items():
+        if name.startswith("generator") and value.ndim and "running" not in name:
+            tensors[name] = value + numbers.normal(0, 0.5, value.shape).astype(np.float32)
+    folder = tmp_path_factory.mktemp("conditional")
+    checkpoint.save(folder, config, tensors | {"game/step": np.array(1)}, {}, {"name": "none", "fingerprint": "0"})
+    return folder
+
+
+@pytest.mark.parametrize("name", MAINS)
+def test_classes_are_made_in_turn_and_told_in_the_archive(conditional, tmp_path, name):
+    made, labels = {}, {}
+    for kind, options in {"all": (), "ones": ("1",), "two": ("2", "0")}.items():
+        file = tmp_path / f"{kind}.npz"
+        made[kind] = arrays(
+            MAINS[name], conditional, file, "--num-images", "5", *(("--classes", *options) * bool(options))
+        )
+        with np.load(file) as archive:
+            assert set(archive) == {"images", "latents", "labels"}
+            labels[kind] = archive["labels"].tolist()
+    assert labels == {"all": [0, 1, 2, 0, 1], "ones": [1] * 5, "two": [2, 0, 2, 0, 2]}
+    for kind in ("ones", "two"):
+        for i in range(5):
+            same = labels[kind][i] == labels["all"][i]
+            assert (gap(made[kind][i], made["all"][i]) == 0) == same
+    assert gap(made["all"], read_images(conditional, labels["all"])) <= 1
+
+
+def read_images(run: Path, labels: list[int]) -> np.ndarray:
+    """The images of seed 0 that PyTorch makes of these classes, without the sampler."""
+    loaded = checkpoint.load_newest(run)
+    backend = gan_torch.backend.Backend(loaded.config)
+    latents = sample_latents(0, len(labels), CONFIG.latent_size)
+    return backend.sample(backend.restore(loaded.tensors), Inputs(latents, np.array(labels)))
+
+
+def test_a_walk_of_a_conditional_generator_keeps_each_picture_to_its_class(conditional, tmp_path):
+    for kind, classes in (("all", ()), ("turn", ("--classes", "0", "1", "2")), ("one", ("--classes", "1"))):
+        sample(gan_torch.sample.main, conditional, tmp_path / f"{kind}.gif", "--num-images", "2", *classes)
+    walks = {kind: (tmp_path / f"{kind}.gif").read_bytes() for kind in ("all", "turn", "one")}
+    assert walks["all"] == walks["turn"] != walks["one"]
+
+
+def test_classes_that_the_generator_does_not_know_are_refused(capsys, run, conditional, tmp_path):
+    argv = ["--out", str(tmp_path / "x.png"), "--device", "cpu", "--classes", "0", "3"]
+    assert refused(capsys, [str(conditional), *argv]) == "classes: found 0 3, expected numbers from 0 to 2"
+    expected = "classes: found 0 3, expected none, as the generator is told no classes"
+    assert refused(capsys, [str(run), *argv]) == expected
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("frames", [8, 32, 50])
