@@ -128,8 +128,8 @@ PRESETS: dict[str, Config] = {
         batch_size=256,
         steps=200_000_000 // 256,
     ),
-    # The same game for a laptop: narrow (64 to 96 channels instead of 768), a strided stem, a short burn-in. Gamma follows
-    # grey digits, whose strokes lie far apart: below 10 the discriminator runs away at once. No published number.
+    # The same game for a laptop: narrow (64 to 96 channels instead of 768), a strided stem, a short burn-in. A gamma
+    # for grey digits, whose strokes lie far apart: at 1 the discriminator runs away at once. No published number.
     "r3gan-tiny": replace(
         R3GAN,
         preset="r3gan-tiny",

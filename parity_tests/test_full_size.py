@@ -1,0 +1,104 @@
+"""Presets at full size, beyond two cores: their steps are built, traced and lowered, and compute nothing."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import pytest
+import torch
+from flax import linen as nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import gan_jax.models
+import gan_jax.optimizers
+import gan_jax.state
+import gan_jax.step
+import gan_torch.models
+import gan_torch.optimizers
+import gan_torch.state
+import gan_torch.step
+from gan_jax.network import Network
+from gan_shared.config import AUGMENTATIONS
+from gan_shared.presets import PRESETS
+from gan_shared.schedules import knobs
+
+LARGE = ["wgan-gp", "sngan", "inception", "r3gan-stacked-mnist", "r3gan-cifar10", "r3gan-ffhq-64", "r3gan-ffhq-256"]
+
+
+def full_size(preset):
+    config = replace(PRESETS[preset], channels=3, device="cpu")
+    return replace(config, classes=10) if config.conditional else config
+
+
+def shapes(config):
+    """Shapes of a step's inputs, by name."""
+    updates, batch = config.discriminator_updates, config.batch_size
+    numbers = sum(AUGMENTATIONS.values()) if config.augment else 0
+    return {
+        "images": (config.real_rows, batch, *config.image_shape),
+        "labels": (config.real_rows, batch) if config.conditional else None,
+        "latents": (updates + 1, batch, config.latent_size),
+        "mix": (updates, batch),
+        "augment": (updates + 1, 3, batch, numbers),
+    }
+
+
+@pytest.mark.parametrize("preset", ["wgan-gp", "inception", "r3gan-cifar10"])
+def test_the_torch_step_runs_on_tensors_without_values(preset):
+    config = full_size(preset)
+    with FakeTensorMode():
+        kinds = {"images": torch.uint8, "labels": torch.int64}
+        inputs = {
+            name: None if shape is None else torch.empty(shape, dtype=kinds.get(name, torch.float32))
+            for name, shape in shapes(config).items()
+        }
+        players = gan_torch.models.networks(config)
+        moments = {
+            name: gan_torch.optimizers.find(config, name).init(dict(player.named_parameters()))
+            for name, player in players._asdict().items()
+        }
+        number, count = torch.zeros(()), torch.zeros((), dtype=torch.int64)
+        average = gan_torch.models.generator(config)
+        state = gan_torch.state.State(
+            *players, average, moments["generator"], moments["discriminator"], number, number, count, count
+        )
+        step = gan_torch.step.make_step(config)
+        _, scalars = step(state, gan_torch.step.StepInputs(**inputs), knobs(config, 0))
+    assert {value.shape for value in scalars.values()} == {()}
+    assert scalars["discriminator_loss"].dtype == scalars["generator_loss"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("preset", LARGE)
+def test_the_jax_step_lowers_for_a_gpu(preset):
+    config = full_size(preset)
+    networks = gan_jax.models.networks(config)
+    variables = nn.meta.unbox(gan_jax.state._initial_variables(config, networks))
+
+    def player(role):
+        trees = dict(variables[role])
+        return Network(getattr(networks, role), trees.pop("params"), trees)
+
+    players = {role: player(role) for role in ("generator", "discriminator")}
+    moments = {
+        role: jax.eval_shape(gan_jax.optimizers.find(config, role).init, each.parameters)
+        for role, each in players.items()
+    }
+    number, count = jax.ShapeDtypeStruct((), jnp.float32), jax.ShapeDtypeStruct((), jnp.int32)
+    kinds = {"images": jnp.uint8, "labels": jnp.int32}
+    inputs = {
+        name: None if shape is None else jax.ShapeDtypeStruct(shape, kinds.get(name, jnp.float32))
+        for name, shape in shapes(config).items()
+    }
+    state = gan_jax.state.State(
+        *players.values(), players["generator"], *moments.values(), number, number, count, count
+    )
+    floats = jax.tree.map(lambda _: number, knobs(config, 0))
+    step = jax.jit(gan_jax.step.make_step(config), donate_argnums=0)
+    traced = step.trace(state, gan_jax.step.StepInputs(**inputs), floats)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), traced.out_info[0]) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), state
+    )
+    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    # The library's grouped convolution, not the CPU's form of one convolution per group.
+    grouped = PRESETS[preset].generator == "r3gan"
+    assert ("feature_group_count = 96" in text) == grouped
