@@ -16,6 +16,7 @@ from gan_jax.backend import Backend
 from gan_shared import checkpoint, library
 from gan_shared.sample import make_images
 from gan_shared.train import play
+from gan_shared.validation import validate
 
 
 class GAN:
@@ -24,7 +25,8 @@ class GAN:
     A network is named (cnn, which is dcgan, resnet, inception, r3gan, r3gan-tiny) or is a module of the user's own,
     which keeps the initial weights it has: a generator maps latents (batch, latent) to images (batch, height, width,
     channel) from -1 to 1, a discriminator maps images to logits (batch,); where ``conditional`` is set both take
-    ``labels`` (batch,) as well. Axes are in the order of the framework. Ctrl-C ends ``fit`` after the step.
+    ``labels`` (batch,) as well. Axes are in the order of the framework. Ctrl-C ends ``fit`` after the step. Device and
+    precision are options and stay as they are given.
 
     Args:
         generator: a name or a module.
@@ -50,10 +52,11 @@ class GAN:
         **options: Any,
     ) -> None:
         options = {"loss": loss, "resolution": resolution, "channels": channels, **options}
-        self.config = library.configure(generator, discriminator, optimizer, options)
+        self.config = library.configure(nn.Module, generator, discriminator, optimizer, options)
         self.backend = _backend(self.config, generator, discriminator)
         self.history: list[dict[str, float]] = []
         self.state, self.steps_done = self.backend.init(), 0
+        library.check_generator(self.backend, self.state)
 
     def fit(self, images: np.ndarray, labels: np.ndarray | None = None, steps: int = 1000) -> Self:
         """Train for ``steps`` steps more and return the trained GAN.
@@ -108,21 +111,29 @@ class GAN:
         checkpoint.write(Path(path), config, self.backend.export(self.state), written_by, data)
 
     @classmethod
-    def load(cls, path: str | Path, generator: nn.Module | None = None, discriminator: nn.Module | None = None) -> Self:
+    def load(
+        cls,
+        path: str | Path,
+        generator: nn.Module | None = None,
+        discriminator: nn.Module | None = None,
+        device: str = "auto",
+    ) -> Self:
         """Return the GAN in a checkpoint folder, or in the newest of a run folder, of either backend.
 
         Args:
             path: the folder.
             generator: the user's own module, where the GAN was made with one.
             discriminator: likewise.
+            device: cpu, gpu, or auto, whatever the GAN was trained on.
 
         Raises:
             UserError: there is no good checkpoint, or it needs a module.
         """
         loaded = checkpoint.load_newest(Path(path))
         gan = cls.__new__(cls)
-        gan.config, gan.history = loaded.config, []
-        gan.backend = _backend(loaded.config, generator or "", discriminator or "")
+        gan.config, gan.history = replace(loaded.config, device=device), []
+        validate(gan.config)
+        gan.backend = _backend(gan.config, generator or "", discriminator or "")
         gan.state, gan.steps_done = gan.backend.restore(loaded.tensors), loaded.step
         return gan
 

@@ -15,6 +15,7 @@ from gan_jax.network import Network
 from gan_jax.state import State, compute_dtype
 from gan_shared.config import Config
 from gan_shared.schedules import Knobs
+from gan_shared.validation import check_logits
 
 # Steps between two moves of the adaptive probability (Karras et al. 2020, arXiv:2006.06676, section 3.2).
 ADAPT_EVERY = 4
@@ -159,16 +160,17 @@ def update_generator(config: Config, state: State, reals: Examples, fakes: _Fake
 def judge(
     config: Config, state: State, examples: Examples, knobs: Knobs, with_gradient: bool = False
 ) -> tuple[State, Array, Array]:
-    """Return the logits (batch,) of examples and, when asked, each logit's gradient at its image.
+    """Return the logits (batch,) of examples and, when asked, the gradient of their sum at the images.
 
-    The gradient is taken before augmentation, which lies inside the differentiated path (Huang et al. 2024), and can be
-    differentiated again.
+    That is each logit's gradient at its own image, where no batch statistics tie the images together. It is taken
+    before augmentation, which lies inside the differentiated path (Huang et al. 2024), and can be differentiated again.
     """
     probability = augment_probability(state, knobs)
 
     def logits_at(images: Array) -> tuple[Array, Network]:
         augmented = augment(config.augment, images, examples.augment, probability)
         logits, advanced = call(state.discriminator, augmented.astype(compute_dtype(config)), examples.labels)
+        check_logits(logits.shape, images.shape)
         return logits.astype(images.dtype), advanced
 
     if not with_gradient:
@@ -187,8 +189,8 @@ def augment_probability(state: State, knobs: Knobs) -> Array:
 def adapt_augment(config: Config, state: State, real_sign: Array) -> State:
     """Steer the adaptive probability: up when the discriminator knows its reals too well (Karras et al. 2020).
 
-    Every fourth step it moves by a fixed length, up where the mean sign of the reals' logits since the last move is
-    above the target, else down.
+    Every fourth step it moves by a fixed length, up where the mean sign of the reals' logits since the last move (those
+    of each step's last discriminator update) is above the target, else down.
     """
     nimg = ADAPT_EVERY * config.batch_size
     length = nimg / config.augment_adapt_nimg if config.augment_target else 0.0

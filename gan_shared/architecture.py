@@ -45,6 +45,9 @@ R3GAN_PATCHES = {
 # Channels that share one group of the 3x3 convolution, whose channels are twice the block's.
 R3GAN_GROUP = 16
 
+# The largest maps, so many, may be computed in bfloat16; the 4x4 map never is.
+R3GAN_HALF_STAGES = 4
+
 # Length of the class embedding that a generator reads beside the latent.
 LABEL_FEATURES = 64
 
@@ -133,12 +136,14 @@ class R3ganPlan(NamedTuple):
         channels: channels of every map, from 4x4 up.
         blocks: residual blocks at every map, from 4x4 up.
         gain: gain of the first two convolutions of every block.
+        half: place, counted from 4x4, of the first map that is computed in bfloat16 where that is asked for.
     """
 
     patch: int
     channels: tuple[int, ...]
     blocks: tuple[int, ...]
     gain: float
+    half: int
 
 
 def r3gan_plan(plan: str, resolution: int, width: float) -> R3ganPlan:
@@ -161,7 +166,7 @@ def r3gan_plan(plan: str, resolution: int, width: float) -> R3ganPlan:
     # LeakyReLU of slope 0.2 halves the second moment but for a factor of 1.04; the root of the depth keeps the sum
     # of all blocks' contributions in proportion.
     gain = (2 / 1.04) ** 0.5 * sum(blocks) ** -0.25
-    return R3ganPlan(patch, widened, blocks, gain)
+    return R3ganPlan(patch, widened, blocks, gain, max(1, len(blocks) - R3GAN_HALF_STAGES))
 
 
 def check_r3gan_norm(norm: str) -> None:

@@ -4,8 +4,7 @@ One legend for the project: L rows of latents, U discriminator updates, R rows o
 batch, H height and W width in pixels, C channels, Z latent size, N any number of images.
 
 Images cross this border as uint8 NHWC and become floats in [-1, 1], or in [0, 1] where the generator ends in a
-sigmoid, on the device. Tensors cross it by
-their canonical names (``checkpoint.py``) in torch's layouts.
+sigmoid, on the device. Tensors cross it by their canonical names (``checkpoint.py``) in torch's layouts.
 """
 
 from collections.abc import Callable, Mapping
@@ -52,6 +51,9 @@ class Backend(Protocol):
 
     name: str
     """``torch`` or ``jax``, as the manifest names its writer."""
+
+    config: Config
+    """The run."""
 
     def __init__(self, config: Config) -> None:
         """Choose device and precision and build the networks.

@@ -29,13 +29,15 @@ from gan_shared.errors import UserError, unexpected
 from gan_shared.schedules import images_seen
 from gan_shared.validation import from_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 # Network of a checkpoint -> the player it is.
 ROLES = {"generator": "generator", "discriminator": "discriminator", "generator_ema": "generator"}
 TRAINED = ("generator", "discriminator")
 # What belongs to the game; scalars.
 GAME = ("augment_probability", "augment_signs", "step")
 FOLDER = re.compile(r"step-(\d{7,})")
+# Tensors that differ are listed up to this many: a wrong architecture differs in all of them.
+SHOWN_FAULTS = 20
 # Tensor file of each part of a canonical name.
 FILES = {
     **{network: f"{network}/model.safetensors" for network in ROLES},
@@ -229,7 +231,7 @@ def load(path: Path) -> Checkpoint:
         except (SafetensorError, OSError, TypeError) as error:  # TypeError: a type that NumPy has not
             raise UserError(f"{path / file}: found no readable safetensors file: {error}") from error
         tensors |= {f"{part}/{name}": value for name, value in named.items()}
-    config = from_json(manifest["config"], path / "manifest.json")
+    config = from_json(manifest.get("config"), path / "manifest.json")
     if config.channels is None:
         raise UserError(f"{path / 'manifest.json'}: channels: found null, expected 1 or 3")
     step = tensors.get("game/step")
@@ -298,7 +300,9 @@ def check_layout(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndar
             faults.append(f"{name} has type {have.dtype}, expected {want.dtype}")
     if faults:
         count = f"{len(faults)} tensors differ" if len(faults) > 1 else "a tensor differs"
-        raise UserError(f"checkpoint: {count} from the model: {'; '.join(sorted(faults))}")
+        shown = sorted(faults)[:SHOWN_FAULTS]
+        more = f"; and {len(faults) - len(shown)} more" if len(faults) > len(shown) else ""
+        raise UserError(f"checkpoint: {count} from the model: {'; '.join(shown)}{more}")
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -311,12 +315,13 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     hashes, data, step = (manifest.get(field) for field in ("sha256", "data", "step"))
     for field, value, good, expected in (
         ("sha256", hashes, _all_text(hashes), "the hash of every file"),
-        ("data", data, _all_text(data) and "fingerprint" in (data or {}), "name and fingerprint"),
+        ("data", data, _all_text(data) and {"name", "fingerprint"} <= set(data or {}), "name and fingerprint"),
         ("step", step, type(step) is int and step >= 0, "a number of steps"),
     ):
         if not good:
             raise UserError(f"{file}: found {field} {value!r}, expected {expected}")
-    match = FOLDER.fullmatch(path.name)
+    # A run's own folders; what a user calls a saved GAN is the user's.
+    match = FOLDER.fullmatch(path.name) if path.resolve().parent.name == "checkpoints" else None
     if match and int(match[1]) != step:
         raise UserError(f"{file}: found step {step}, expected that of its folder {path.name}")
     return manifest

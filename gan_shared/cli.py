@@ -172,6 +172,12 @@ def _guarded(command: Callable[[], int]) -> int:
     except MemoryError as error:
         print("error: memory: " + " ".join(f"{error}".split()) + ", expected a smaller model or batch", file=sys.stderr)
         return 2
+    except RuntimeError as error:  # what the frameworks raise when the host or the device has no memory left
+        if "memory" not in str(error).lower():
+            raise
+        line = str(error).splitlines()[0]
+        print(f"error: memory: {line}, expected a smaller model or batch", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("stopped at once: nothing was saved after the last checkpoint, if there is one", file=sys.stderr)
         return INTERRUPTED
@@ -182,5 +188,5 @@ def _guarded(command: Callable[[], int]) -> int:
 
 def _say(message: str) -> None:
     """Print a line for whoever still reads."""
-    with suppress(OSError):
+    with suppress(OSError, UnicodeError):
         print(message, flush=True)

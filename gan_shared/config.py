@@ -12,6 +12,8 @@ from tyro.conf import Positional
 LOSSES = ("bce", "minimax", "mse", "mse-bce", "hinge", "wasserstein", "relativistic")
 # The losses whose generator update sees reals too.
 PAIRED_LOSSES = frozenset({"relativistic"})
+# The losses under which the sign of a logit says real or fake, which adaptive augmentation steers by.
+SIGNED_LOSSES = ("bce", "minimax", "mse-bce", "hinge")
 PENALTIES = ("gradient-penalty", "r1", "r2")
 ACTIVATIONS = ("relu", "leaky_relu", "sigmoid", "tanh", "silu", "gelu")
 OUTPUTS = ("tanh", "sigmoid", "none")

@@ -1,7 +1,7 @@
 """What the library face (``gan.py`` of each backend) has without tensors: configuration, data in memory, progress."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from hashlib import sha256
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from gan_shared.backend import Inputs
+from gan_shared.backend import Backend, Inputs, State
 from gan_shared.config import CUSTOM, Config
 from gan_shared.data import Dataset
 from gan_shared.data.arrays import checked_shape, fitted
@@ -18,7 +18,7 @@ from gan_shared.data.source import check_labels
 from gan_shared.draws import sample_latents
 from gan_shared.errors import unexpected
 from gan_shared.sample import check_classes, check_request, told
-from gan_shared.validation import validate
+from gan_shared.validation import typed
 
 # Other names of networks, as users write them.
 ALIASES = {"cnn": "dcgan"}
@@ -28,10 +28,13 @@ MEMORY = "images in memory"
 DECIDED = ("preset", "data", "steps", "init_from")
 
 
-def configure(generator: object, discriminator: object, optimizer: str, options: Mapping[str, Any]) -> Config:
+def configure(
+    module: type, generator: object, discriminator: object, optimizer: str, options: Mapping[str, Any]
+) -> Config:
     """Return the configuration of a GAN.
 
     Args:
+        module: what the framework's modules are instances of.
         generator: a network's name, or a module of the user's own.
         discriminator: likewise.
         optimizer: of both networks.
@@ -44,6 +47,9 @@ def configure(generator: object, discriminator: object, optimizer: str, options:
     for name in options:
         if name not in known:
             raise unexpected("option", repr(name), "a field of Config", known)
+    for network, given in (("generator", generator), ("discriminator", discriminator)):
+        if not isinstance(given, (str, module)):
+            raise unexpected(network, repr(given), f"a name, or an instance of {module.__module__}.{module.__name__}")
     names = {
         "generator": ALIASES.get(generator, generator) if isinstance(generator, str) else CUSTOM,
         "discriminator": ALIASES.get(discriminator, discriminator) if isinstance(discriminator, str) else CUSTOM,
@@ -51,11 +57,28 @@ def configure(generator: object, discriminator: object, optimizer: str, options:
     both = {"generator_optimizer": optimizer, "discriminator_optimizer": optimizer}
     # Checkpoints and grids are the user's to ask for.
     never = {"sample_every": 2**40, "save_every": 2**40}
-    config = Config(**{**names, **both, **never, **options, "data": MEMORY})
-    validate(config)
+    given = {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
+    # Through JSON's types, so that a wrong type is told now and what was trained can be saved.
+    config = typed(Config(**{**names, **both, **never, **given, "data": MEMORY}).to_json())
+    if config.channels is None:
+        raise unexpected("channels", None, "1 (grey) or 3 (RGB)")
     if config.conditional and config.classes is None:
         raise unexpected("classes", None, "their number, as conditional is True")
     return config
+
+
+def check_generator(backend: Backend, state: State) -> None:
+    """Refuse a generator of the user's own that makes images of another size.
+
+    Raises:
+        UserError: naming both sizes.
+    """
+    config = backend.config
+    if config.generator == CUSTOM:
+        made, wanted = backend.sample(state, inputs(config, 2, 0, None)).shape, (2, *config.image_shape)
+        if made != wanted:
+            found, expected = (" x ".join(map(str, shape)) for shape in (made, wanted))
+            raise unexpected("generator", f"images {found}", f"{expected} (batch, height, width, channels)")
 
 
 def prolonged(config: Config, steps_done: int, steps: int) -> Config:
@@ -64,9 +87,9 @@ def prolonged(config: Config, steps_done: int, steps: int) -> Config:
     Raises:
         UserError: there are none to do.
     """
-    if steps < 1:
+    if not isinstance(steps, (int, np.integer)) or steps < 1:
         raise unexpected("steps", steps, "a number from 1")
-    return replace(config, steps=steps_done + steps)
+    return replace(config, steps=steps_done + int(steps))
 
 
 def dataset(images: np.ndarray, labels: np.ndarray | None, config: Config) -> Dataset:
@@ -139,12 +162,12 @@ class Progress:
         self.history.append({"step": step, **numbers})
         self._bar.set_postfix_str(f"D {numbers['discriminator_loss']:.3f} G {numbers['generator_loss']:.3f}")
 
-    def grid(self, step: int, images: np.ndarray) -> None:
+    def grid(self, step: int, make: Callable[[], np.ndarray]) -> None:
         """Nothing: pictures are made by ``sample``."""
 
-    def save(self, tensors: Mapping[str, np.ndarray]) -> None:
+    def save(self, export: Callable[[], Mapping[str, np.ndarray]]) -> None:
         """Nothing: a GAN is saved by ``save``."""
 
     def remedy(self) -> str:
         """Say what is left."""
-        return "this GAN is no longer of use; begin again, or from one that was saved"
+        return "begin again, or from a GAN that was saved"

@@ -9,7 +9,7 @@ runs/<name>/checkpoints/     see checkpoint.py
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
@@ -56,11 +56,11 @@ class Log(Protocol):
     def scalars(self, step: int, values: Mapping[str, Any]) -> None:
         """Hear what ``step`` reported; reading it waits for the device."""
 
-    def grid(self, step: int, images: np.ndarray) -> None:
-        """Hear what the generator makes after ``step`` steps, uint8 (N, H, W, C)."""
+    def grid(self, step: int, make: Callable[[], np.ndarray]) -> None:
+        """Hear that ``make`` returns what the generator makes after ``step`` steps, uint8 (N, H, W, C)."""
 
-    def save(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Hear the state by canonical name."""
+    def save(self, export: Callable[[], Mapping[str, np.ndarray]]) -> None:
+        """Hear that ``export`` returns the state by canonical name."""
 
     def remedy(self) -> str:
         """Say what is left to go on from when the run has failed."""
@@ -85,6 +85,8 @@ class RunLog:
         self.written_by, self.data = written_by, data
         run_dir.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(run_dir)
+        for name in ("tensorboard", "samples", "checkpoints"):
+            (run_dir / name).mkdir(exist_ok=True)
         _keep_scalars(run_dir / "scalars.jsonl", start)
         with replacing(run_dir / "config.json") as temporary:
             temporary.write_text(json.dumps(config.to_json(), indent=2) + "\n", encoding="utf-8")
@@ -131,13 +133,13 @@ class RunLog:
             refresh=False,
         )
 
-    def grid(self, step: int, images: np.ndarray) -> None:
+    def grid(self, step: int, make: Callable[[], np.ndarray]) -> None:
         """Write uint8 images (N, H, W, C) as the sample grid of ``step``."""
-        save_png(self.run_dir / "samples" / f"step-{step:07d}.png", grid(images))
+        save_png(self.run_dir / "samples" / f"step-{step:07d}.png", grid(make()))
 
-    def save(self, tensors: Mapping[str, np.ndarray]) -> None:
+    def save(self, export: Callable[[], Mapping[str, np.ndarray]]) -> None:
         """Write a checkpoint."""
-        checkpoint.save(self.run_dir, self.config, tensors, self.written_by, self.data)
+        checkpoint.save(self.run_dir, self.config, export(), self.written_by, self.data)
 
     def remedy(self) -> str:
         """Name the last good checkpoint."""
@@ -171,10 +173,9 @@ def _keep_scalars(path: Path, start: int) -> None:
     kept = []
     for line in path.read_bytes().splitlines(keepends=True):
         try:
-            step = json.loads(line)["step"]
+            if int(json.loads(line)["step"]) <= start:
+                kept.append(line)
         except (ValueError, KeyError, TypeError):
             break
-        if step <= start:
-            kept.append(line)
     with replacing(path) as temporary:
         temporary.write_bytes(b"".join(kept))

@@ -76,9 +76,10 @@ def check_request(num_images: int, seed: int) -> None:
     Raises:
         UserError: naming what was found and expected.
     """
-    if not 1 <= num_images <= MAX_IMAGES:
+    whole = (int, np.integer)
+    if not isinstance(num_images, whole) or not 1 <= num_images <= MAX_IMAGES:
         raise unexpected("num_images", num_images, f"a number from 1 to {MAX_IMAGES}")
-    if not 0 <= seed < 2**63:
+    if not isinstance(seed, whole) or not 0 <= seed < 2**63:
         raise unexpected("seed", seed, f"a number from 0 to {2**63 - 1}")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,9 +82,9 @@ def play(backend: Backend, config: Config, state: State, dataset: Dataset, start
                 check_finite(scalars, log)
                 log.scalars(done, scalars)  # the only synchronisation
             if last or due(done, config.sample_every):
-                log.grid(done, backend.sample(state, fixed))
+                log.grid(done, partial(backend.sample, state, fixed))
             if save:
-                log.save(backend.export(state))
+                log.save(partial(backend.export, state))
             if last:
                 break
     return state, done

@@ -3,6 +3,7 @@
 ``validate`` refuses what cannot work; what may differ between a run and its continuation is listed in ``MAY_CHANGE``.
 """
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -17,9 +18,11 @@ from gan_shared.config import (
     NORMS,
     OPTIMIZERS,
     OUTPUTS,
+    PAIRED_LOSSES,
     PENALTIES,
     PRECISIONS,
     RESOLUTIONS,
+    SIGNED_LOSSES,
     Config,
     Schedule,
     ends,
@@ -46,12 +49,21 @@ def from_json(values: object, source: object) -> Config:
     missing, unknown = sorted(names - set(values)), sorted(set(values) - names)
     if missing or unknown:
         raise UserError(f"{source}: fields missing: {missing}, unknown fields: {unknown}")
-    kinds = get_type_hints(Config)
-    config = Config(**{name: _typed(f"{source}: {name}", values[name], kind) for name, kind in kinds.items()})
     try:
-        validate(config)
+        return typed(values)
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
+
+
+def typed(values: Mapping[str, Any]) -> Config:
+    """Return the valid Config of all its fields as JSON holds them.
+
+    Raises:
+        UserError: a value is of the wrong type or cannot work.
+    """
+    kinds = get_type_hints(Config)
+    config = Config(**{name: _typed(name, values[name], kind) for name, kind in kinds.items()})
+    validate(config)
     return config
 
 
@@ -128,12 +140,30 @@ def _check_pairs(config: Config) -> None:
         found = f"{config.augment_probability} (and augment_target {config.augment_target})"
         expected = f"one of them above 0 exactly where augment names some: {config.augment}"
         raise unexpected("augment_probability", found, expected)
+    if config.augment_target and config.loss not in SIGNED_LOSSES:
+        found = f"{config.augment_target} beside loss {config.loss}, whose logits mean nothing by their sign"
+        raise unexpected("augment_target", found, "0", SIGNED_LOSSES)
+    if config.loss in PAIRED_LOSSES and not config.fresh_latents:
+        raise unexpected("fresh_latents", False, f"True, as loss {config.loss} pairs fakes with reals of their own")
+    for network in ("generator", "discriminator"):
+        _check_custom(config, network)
     if config.discriminator_norm == "batch" and config.discriminator.startswith("r3gan"):
         raise unexpected("discriminator_norm", "batch", f"none or spectral, as discriminator is {config.discriminator}")
     for field, kind in get_type_hints(Config).items():
         low, high = ends(getattr(config, field)) if kind == Schedule else (0, 0)
         if low != high and not config.burn_in_nimg:
             raise unexpected("burn_in_nimg", 0, f"the images over which {field} goes from {low} to {high}")
+
+
+def _check_custom(config: Config, network: str) -> None:
+    """Refuse options that a module of the user's own would not hear of."""
+    if getattr(config, network) != CUSTOM:
+        return
+    if config.precision == "bfloat16":
+        raise unexpected("precision", "bfloat16", f"float32 or float64, as {network} is a module of the user's own")
+    for field in (f"{network}_activation", f"{network}_norm"):
+        if getattr(config, field, None) is not None:
+            raise unexpected(field, getattr(config, field), f"none given, as {network} is a module of the user's own")
 
 
 def _check_resolution(resolution: int, network: str) -> None:
@@ -180,6 +210,16 @@ def _check_ranges(config: Config) -> None:
                     raise unexpected(field, value, "a number from 0 up to, not including, 1")
     if not 0.0 < config.width <= 64.0:
         raise unexpected("width", config.width, "a factor above 0 and up to 64")
+
+
+def check_logits(found: tuple[int, ...], images: tuple[int, ...]) -> None:
+    """Refuse a discriminator of the user's own that does not give one logit for each image, shapes (batch,).
+
+    Raises:
+        UserError: naming both shapes.
+    """
+    if tuple(found) != (images[0],):
+        raise unexpected("discriminator", f"logits of shape {tuple(found)}", f"{(images[0],)}: one for each image")
 
 
 def check_continuation(saved: Config, wanted: Config, source: object) -> None:

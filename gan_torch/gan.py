@@ -1,5 +1,6 @@
 """The library face: a GAN as one object, driven by the same spine as the command line."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from gan_shared import checkpoint, library
 from gan_shared.sample import make_images
 from gan_shared.train import play
+from gan_shared.validation import validate
 from gan_torch import models
 from gan_torch.backend import Backend
 
@@ -20,7 +22,8 @@ class GAN(nn.Module):
     A network is named (cnn, which is dcgan, resnet, inception, r3gan, r3gan-tiny) or is a module of the user's own,
     which keeps the initial weights it has: a generator maps latents (batch, latent) to images (batch, height, width,
     channel) from -1 to 1, a discriminator maps images to logits (batch,); where ``conditional`` is set both take
-    ``labels`` (batch,) as well. Axes are in the order of the framework. Ctrl-C ends ``fit`` after the step.
+    ``labels`` (batch,) as well. Axes are in the order of the framework. Ctrl-C ends ``fit`` after the step. Device and
+    precision are options and stay as they are given.
 
     Args:
         generator: a name or a module.
@@ -47,10 +50,11 @@ class GAN(nn.Module):
     ) -> None:
         super().__init__()
         options = {"loss": loss, "resolution": resolution, "channels": channels, **options}
-        self.config = library.configure(generator, discriminator, optimizer, options)
+        self.config = library.configure(nn.Module, generator, discriminator, optimizer, options)
         self.backend = _backend(self.config, generator, discriminator)
         self.history: list[dict[str, float]] = []
         self._hold(self.backend.init(), 0)
+        library.check_generator(self.backend, self.state)
 
     def fit(self, images: np.ndarray, labels: np.ndarray | None = None, steps: int = 1000) -> Self:
         """Train for ``steps`` steps more and return the trained GAN.
@@ -65,11 +69,13 @@ class GAN(nn.Module):
         """
         dataset = library.dataset(images, labels, self.config)
         config = library.prolonged(self.config, self.steps_done, steps)
+        # A copy: a fit that fails in the middle leaves this GAN as it was.
+        state = copy.deepcopy(self.state)
         # Whoever has called eval() on the whole, as one does with a module, still means to train it.
-        self.generator.train()
-        self.discriminator.train()
+        state.generator.train()
+        state.discriminator.train()
         with library.Progress(steps, self.steps_done) as progress:
-            state, done = play(self.backend, config, self.state, dataset, self.steps_done, progress)
+            state, done = play(self.backend, config, state, dataset, self.steps_done, progress)
         self._hold(state, done)
         self.history = [*self.history, *progress.history]
         return self
@@ -104,13 +110,20 @@ class GAN(nn.Module):
         checkpoint.write(Path(path), config, self.backend.export(self.state), written_by, data)
 
     @classmethod
-    def load(cls, path: str | Path, generator: nn.Module | None = None, discriminator: nn.Module | None = None) -> Self:
+    def load(
+        cls,
+        path: str | Path,
+        generator: nn.Module | None = None,
+        discriminator: nn.Module | None = None,
+        device: str = "auto",
+    ) -> Self:
         """Return the GAN in a checkpoint folder, or in the newest of a run folder, of either backend.
 
         Args:
             path: the folder.
             generator: the user's own module, where the GAN was made with one.
             discriminator: likewise.
+            device: cpu, gpu, or auto, whatever the GAN was trained on.
 
         Raises:
             UserError: there is no good checkpoint, or it needs a module.
@@ -118,8 +131,9 @@ class GAN(nn.Module):
         loaded = checkpoint.load_newest(Path(path))
         gan = cls.__new__(cls)
         nn.Module.__init__(gan)
-        gan.config, gan.history = loaded.config, []
-        gan.backend = _backend(loaded.config, generator or "", discriminator or "")
+        gan.config, gan.history = replace(loaded.config, device=device), []
+        validate(gan.config)
+        gan.backend = _backend(gan.config, generator or "", discriminator or "")
         gan._hold(gan.backend.restore(loaded.tensors), loaded.step)
         return gan
 

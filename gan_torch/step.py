@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gan_shared.config import Config
 from gan_shared.schedules import Knobs
+from gan_shared.validation import check_logits
 from gan_torch import optimizers
 from gan_torch.augment import augment
 from gan_torch.losses import LOSSES, PENALTIES
@@ -144,16 +145,17 @@ def update_generator(
 def judge(
     config: Config, state: State, examples: Examples, knobs: Knobs, with_gradient: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Return the logits (batch,) of examples and, when asked, each logit's gradient at its image.
+    """Return the logits (batch,) of examples and, when asked, the gradient of their sum at the images.
 
-    The gradient is taken before augmentation, which lies inside the differentiated path (Huang et al. 2024), and can be
-    differentiated again.
+    That is each logit's gradient at its own image, where no batch statistics tie the images together. It is taken
+    before augmentation, which lies inside the differentiated path (Huang et al. 2024), and can be differentiated again.
     """
     images, labels, uniforms = examples
     if with_gradient:
         images = images.detach().requires_grad_()
     augmented = augment(config.augment, images, uniforms, augment_probability(state, knobs))
     logits = call(state.discriminator, augmented.to(compute_dtype(config)), labels).to(images.dtype)
+    check_logits(logits.shape, images.shape)
     if not with_gradient:
         return logits, logits
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
@@ -168,8 +170,8 @@ def augment_probability(state: State, knobs: Knobs) -> Tensor:
 def adapt_augment(config: Config, state: State, real_sign: Tensor) -> State:
     """Steer the adaptive probability: up when the discriminator knows its reals too well (Karras et al. 2020).
 
-    Every fourth step it moves by a fixed length, up where the mean sign of the reals' logits since the last move is
-    above the target, else down.
+    Every fourth step it moves by a fixed length, up where the mean sign of the reals' logits since the last move (those
+    of each step's last discriminator update) is above the target, else down.
     """
     nimg = ADAPT_EVERY * config.batch_size
     length = nimg / config.augment_adapt_nimg if config.augment_target else 0.0

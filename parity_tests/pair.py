@@ -63,7 +63,7 @@ OTHER_CONFIGS = {
     ),
     "mse-two-updates": replace(SMALL, loss="mse", discriminator_updates=2),
     "shared-two-updates": replace(SMALL, fresh_latents=False, discriminator_updates=2),
-    "shared-relativistic": replace(SMALL, fresh_latents=False, loss="relativistic", conditional=True, classes=10),
+    "relativistic-conditional": replace(SMALL, loss="relativistic", conditional=True, classes=10),
     "no-average": replace(SMALL, ema_half_life_nimg=0.0),
     "conditional-spectral-sigmoid": replace(
         SMALL,

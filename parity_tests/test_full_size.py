@@ -1,6 +1,7 @@
 """Presets at full size, beyond two cores: their steps are built, traced and lowered, and compute nothing."""
 
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +49,7 @@ def test_the_torch_step_runs_on_tensors_without_values(preset):
     config = full_size(preset)
     with FakeTensorMode():
         kinds = {"images": torch.uint8, "labels": torch.int64}
-        inputs = {
+        inputs: Any = {
             name: None if shape is None else torch.empty(shape, dtype=kinds.get(name, torch.float32))
             for name, shape in shapes(config).items()
         }
@@ -83,14 +84,23 @@ def test_the_jax_step_lowers_for_a_gpu(preset):
         role: jax.eval_shape(gan_jax.optimizers.find(config, role).init, each.parameters)
         for role, each in players.items()
     }
-    number, count = jax.ShapeDtypeStruct((), jnp.float32), jax.ShapeDtypeStruct((), jnp.int32)
+    number: Any = jax.ShapeDtypeStruct((), jnp.float32)
+    count: Any = jax.ShapeDtypeStruct((), jnp.int32)
     kinds = {"images": jnp.uint8, "labels": jnp.int32}
-    inputs = {
+    inputs: Any = {
         name: None if shape is None else jax.ShapeDtypeStruct(shape, kinds.get(name, jnp.float32))
         for name, shape in shapes(config).items()
     }
     state = gan_jax.state.State(
-        *players.values(), players["generator"], *moments.values(), number, number, count, count
+        generator=players["generator"],
+        discriminator=players["discriminator"],
+        generator_ema=players["generator"],
+        generator_moments=moments["generator"],
+        discriminator_moments=moments["discriminator"],
+        augment_probability=number,
+        augment_signs=number,
+        step=count,
+        first_non_finite_step=count,
     )
     floats = jax.tree.map(lambda _: number, knobs(config, 0))
     step = jax.jit(gan_jax.step.make_step(config), donate_argnums=0)

@@ -78,7 +78,9 @@ def test_float32_samples_agree_within_one_grey_level(ema):
     assert ours.std() > 1, "a flat image would agree with anything"
 
 
-@pytest.mark.parametrize("name", ["dcgan", "mse-two-updates", "shared-two-updates", "shared-relativistic", "adaptive"])
+@pytest.mark.parametrize(
+    "name", ["dcgan", "mse-two-updates", "shared-two-updates", "relativistic-conditional", "adaptive"]
+)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_forwards_per_step(backend, name):
     """Batch statistics advance once per training forward: the contract of step.py."""

@@ -98,7 +98,7 @@ def test_the_manifest_tells_what_the_folder_is(saved):
     manifest = json.loads((saved / "manifest.json").read_text(encoding="utf-8"))
     hashes = manifest.pop("sha256")
     assert manifest == {
-        "format_version": 1,
+        "format_version": 2,
         "step": 2,
         "images_seen": 16,
         "seed": 5,
@@ -250,7 +250,7 @@ def test_a_tensor_file_that_is_none_is_refused_even_where_its_hash_is_right(save
     assert refusal(saved).startswith(f"{file}: found no readable safetensors file")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format_version": 1}', "\x00", "{}"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format_version": 2}', "\x00", "{}"])
 def test_a_manifest_that_is_none_is_refused(saved, text):
     (saved / "manifest.json").write_text(text)
     assert refusal(saved).startswith(f"{saved / 'manifest.json'}: found ")

@@ -152,7 +152,7 @@ class Generator(nn.Module):
     @nn.compact
     def __call__(self, latents: Array, train: bool, labels: Array | None = None) -> Array:
         """Map latents (batch, latent) and labels (batch,) to images (batch, height, width, channel)."""
-        patch, sizes, blocks, gain = r3gan_plan(self.plan, self.resolution, self.width)
+        patch, sizes, blocks, gain, half = r3gan_plan(self.plan, self.resolution, self.width)
         features = latents
         if self.classes:
             assert labels is not None, "a conditional network needs labels"
@@ -162,8 +162,9 @@ class Generator(nn.Module):
         x = Basis(features.shape[1], sizes[0], name="stem")(features)
         for i, (size, count) in enumerate(zip(sizes, blocks, strict=True)):
             if i > 0:
-                # Only the 4x4 map is computed in the type of the parameters.
-                x = UpTransition(sizes[i - 1], size, name=f"transitions.{i - 1}")(x.astype(latents.dtype))
+                # Smaller maps are computed in the type of the parameters.
+                x = x.astype(latents.dtype) if i >= half else x
+                x = UpTransition(sizes[i - 1], size, name=f"transitions.{i - 1}")(x)
             for j in range(count):
                 x = Block(size, gain, self.activation, name=f"stages.{i}.{j}")(x, train)
         # Patches do not overlap, so each pixel is a sum over the input's channels alone.
@@ -200,7 +201,7 @@ class Discriminator(nn.Module):
     def __call__(self, images: Array, train: bool, labels: Array | None = None) -> Array:
         """Map images (batch, height, width, channel) and labels (batch,) to logits (batch,)."""
         check_r3gan_norm(self.norm)
-        patch, sizes, blocks, gain = r3gan_plan(self.plan, self.resolution, self.width)
+        patch, sizes, blocks, gain, half = r3gan_plan(self.plan, self.resolution, self.width)
         sizes, blocks, spectral = sizes[::-1], blocks[::-1], self.norm == "spectral"
         read = fan_in_normal(self.channels * patch**2)
         image = Conv(self.channels, sizes[0], patch, read, stride=patch, spectral=spectral, name="image")
@@ -208,19 +209,19 @@ class Discriminator(nn.Module):
         for i, (size, count) in enumerate(zip(sizes, blocks, strict=True)):
             if i > 0:
                 x = DownTransition(sizes[i - 1], size, spectral, name=f"transitions.{i - 1}")(x, train)
-            if i == len(sizes) - 1:
-                # Half precision ends above the 4x4 map.
+            if i == len(sizes) - half:
+                # Half precision ends here.
                 x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
             for j in range(count):
                 x = Block(size, gain, self.activation, spectral, name=f"stages.{i}.{j}")(x, train)
         size = sizes[-1]
         x = Conv(size, size, 4, fan_in_normal(16), groups=size, spectral=spectral, name="head")(x, train)
-        width = size if self.classes else 1
-        linear = Linear(size, width, fan_in_normal(size), spectral=spectral, name="linear")
+        told = sizes[0]  # as wide as the first stage
+        linear = Linear(size, told if self.classes else 1, fan_in_normal(size), spectral=spectral, name="linear")
         features = linear(x[:, 0, 0, :], train)
         if self.classes:
             assert labels is not None, "a conditional network needs labels"
-            label = fan_in_normal(self.classes, size**-0.5)
-            embedding = Embedding(self.classes, size, label, spectral=spectral, name="embedding")
+            label = fan_in_normal(self.classes, told**-0.5)
+            embedding = Embedding(self.classes, told, label, spectral=spectral, name="embedding")
             features = features * embedding(labels, train)
         return features.sum(1)

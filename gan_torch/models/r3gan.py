@@ -147,7 +147,7 @@ class Generator(nn.Module):
         plan: str = "r3gan",
     ) -> None:
         super().__init__()
-        patch, sizes, blocks, gain = r3gan_plan(plan, resolution, width)
+        patch, sizes, blocks, gain, self.first_half = r3gan_plan(plan, resolution, width)
         self.embedding = Embedding(classes, LABEL_FEATURES, fan_in_normal(classes)) if classes else None
         self.stem = Basis(latent_size + (LABEL_FEATURES if classes else 0), sizes[0])
         self.stages = nn.ModuleList(
@@ -168,8 +168,8 @@ class Generator(nn.Module):
         x = self.stem(features)
         for i, stage in enumerate(self.stages):
             if i > 0:
-                # Only the 4x4 map is computed in the type of the parameters.
-                x = self.transitions[i - 1](x.to(latents.dtype))
+                # Smaller maps are computed in the type of the parameters.
+                x = self.transitions[i - 1](x.to(latents.dtype) if i >= self.first_half else x)
             x = stage(x)
         return self.output(self.image(x))
 
@@ -203,7 +203,7 @@ class Discriminator(nn.Module):
     ) -> None:
         super().__init__()
         check_r3gan_norm(norm)
-        patch, sizes, blocks, gain = r3gan_plan(plan, resolution, width)
+        patch, sizes, blocks, gain, self.first_half = r3gan_plan(plan, resolution, width)
         spectral = norm == "spectral"
         read = fan_in_normal(channels * patch**2)
         self.image = Conv(channels, sizes[-1], patch, read, stride=patch, spectral=spectral)
@@ -214,11 +214,12 @@ class Discriminator(nn.Module):
         self.transitions = nn.ModuleList(DownTransition(high, low, spectral) for high, low in pairwise(reversed(sizes)))
         size = sizes[0]
         self.head = Conv(size, size, 4, fan_in_normal(16), groups=size, spectral=spectral)
-        self.linear = Linear(size, size if classes else 1, fan_in_normal(size), spectral=spectral)
+        told = sizes[-1]  # as wide as the first stage
+        self.linear = Linear(size, told if classes else 1, fan_in_normal(size), spectral=spectral)
         self.embedding = None
         if classes:
-            label = fan_in_normal(classes, size**-0.5)
-            self.embedding = Embedding(classes, size, label, spectral=spectral)
+            label = fan_in_normal(classes, told**-0.5)
+            self.embedding = Embedding(classes, told, label, spectral=spectral)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Map images (batch, height, width, channel) and labels (batch,) to logits (batch,)."""
@@ -226,8 +227,8 @@ class Discriminator(nn.Module):
         for i, stage in enumerate(self.stages):
             if i > 0:
                 x = self.transitions[i - 1](x)
-            if i == len(self.stages) - 1:
-                # Half precision ends above the 4x4 map.
+            if i == len(self.stages) - self.first_half:
+                # Half precision ends here.
                 x = x.to(torch.promote_types(x.dtype, torch.float32))
             x = stage(x)
         features = self.linear(self.head(x).flatten(1))
