@@ -74,6 +74,11 @@ PAIRS = [
     ({"augment_target": 0.6}, "augment_probability", "augment_target 0.6"),
     ({"discriminator": "r3gan", "discriminator_norm": "batch"}, "discriminator_norm", "discriminator is r3gan"),
     ({"discriminator": "r3gan-tiny", "discriminator_norm": "batch"}, "discriminator_norm", "is r3gan-tiny"),
+    ({"augment": ("flip",), "augment_target": 0.6, "loss": "relativistic"}, "augment_target", "loss relativistic"),
+    ({"loss": "relativistic", "fresh_latents": False}, "fresh_latents", "loss relativistic"),
+    ({"generator": CUSTOM, "precision": "bfloat16"}, "precision", "generator"),
+    ({"generator": CUSTOM, "generator_activation": "relu"}, "generator_activation", "generator is"),
+    ({"discriminator": CUSTOM, "discriminator_norm": "none"}, "discriminator_norm", "discriminator is"),
 ]
 # What stands beside each other.
 ACCEPTED = [

@@ -190,7 +190,7 @@ def test_mistakes_are_told_in_one_line(name):
         (lambda: make(batchsize=3), ["option: found 'batchsize'", "choices: ", "batch_size"]),
         (lambda: make(steps=3), ["option: found 'steps'"]),
         (lambda: make("unet"), ["generator: found 'unet'", "choices: dcgan"]),
-        (lambda: make(3), ["generator: found 'custom'", "or its module given"]),
+        (lambda: make(3), ["generator: found 3", "a name, or an instance of"]),
         (lambda: make("cnn", "cnn", "logistic"), ["loss: found 'logistic'", "choices: bce"]),
         (lambda: make(optimizer="lion"), ["generator_optimizer: found 'lion'", "choices: adam"]),
         (lambda: make(resolution=48), ["resolution: found 48", "nearest: 32 or 64"]),
@@ -386,3 +386,59 @@ def test_a_saved_gan_of_ones_own_modules_needs_them_again(own, tmp_path, capsys,
 def test_a_module_is_no_network_of_a_gan_that_was_made_with_names(own, saved, name):
     message = refusal(lambda: GANS[name].load(saved[name], generator=own[name][0]))
     assert "tensors differ" in message and "generator/body.weight is missing" in message
+
+
+def shaped(name: str, shape: tuple[int, ...]) -> Any:
+    """A module without parameters of use whose results have this shape, the batch first where it begins with 0."""
+
+    class Torch(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.scale * x.sum() + torch.zeros(shape if shape[0] else (len(x), *shape[1:]))
+
+    class Jax(linen.Module):
+        @linen.compact
+        def __call__(self, x: jax.Array) -> jax.Array:
+            scale = self.param("scale", linen.initializers.ones, ())
+            return scale * x.sum() + jax.numpy.zeros(shape if shape[0] else (len(x), *shape[1:]))
+
+    return {"torch": Torch, "jax": Jax}[name]()
+
+
+@NAMES
+def test_modules_of_ones_own_that_make_another_shape_are_refused(name):
+    def gan(**networks: Any) -> Any:
+        return GANS[name](resolution=16, **networks, **SIZE)
+
+    eight = (0, 1, 8, 8) if name == "torch" else (0, 8, 8, 1)
+    message = refusal(lambda: gan(generator=shaped(name, eight)))
+    assert message == "generator: found images 2 x 8 x 8 x 1, expected 2 x 16 x 16 x 1 (batch, height, width, channels)"
+    one = (1, 1, 16, 16) if name == "torch" else (1, 16, 16, 1)
+    assert refusal(lambda: gan(generator=shaped(name, one))).startswith("generator: found images 1 x 16 x 16 x 1")
+    for wrong in ((0, 1), (0, 2), (1,)):
+        message = refusal(lambda wrong=wrong: gan(discriminator=shaped(name, wrong)).fit(IMAGES, steps=1))
+        assert message.startswith("discriminator: found logits of shape") and "(8,): one for each image" in message
+    assert refusal(lambda: gan(generator=type(shaped(name, one)))).startswith("generator: found <class")
+    assert refusal(lambda: gan(generator=None)).startswith("generator: found None, expected a name, or an instance of")
+
+
+@NAMES
+def test_a_fit_that_fails_leaves_the_gan_as_it_was(name, monkeypatch):
+    gan = GANS[name]("cnn", "cnn", "bce", "adam", 16, 1, **SIZE).fit(IMAGES, steps=1)
+    before, steps = gan.backend.export(gan.state), []
+    play = gan.backend.step
+
+    def stopping(*given: Any) -> Any:
+        steps.append(given)
+        if len(steps) == 3:
+            raise KeyboardInterrupt
+        return play(*given)
+
+    monkeypatch.setattr(gan.backend, "step", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        gan.fit(IMAGES, steps=5)
+    after = gan.backend.export(gan.state)
+    assert gan.steps_done == 1 and all((after[key] == before[key]).all() for key in before)
