@@ -122,5 +122,6 @@ def test_bfloat16_computes_the_networks_and_nothing_else(backend):
         names = [k for k in begin if k.startswith(f"{network}/") and k.endswith("weight")]
         moved, expected = (np.concatenate([(s[k] - begin[k]).ravel() for k in names]) for s in reversed(states))
         apart = np.linalg.norm(moved - expected) / np.linalg.norm(expected)
-        # bfloat16 rounds by 2^-9; some ten roundings in a row, through batch normalisation of eight images.
-        assert 1e-4 < apart < 0.1, network
+        # bfloat16 rounds by 2^-9 = 0.2 %: the generator's gradient passes some thirty roundings and the batch
+        # normalisation of eight images in both networks. A part that were left out would be a difference of 1.
+        assert 1e-4 < apart < 0.25, network

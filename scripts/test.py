@@ -22,7 +22,7 @@ def main() -> int:
         "lint": [python, "-m", "ruff", "check", "."],
         "format": [python, "-m", "ruff", "format", "--check", "."],
         "types": [python, "-m", "pyright"],
-        "tests": [python, "-m", "pytest", "-n", workers, "--dist", "loadfile", *sys.argv[1:]],
+        "tests": [python, "-m", "pytest", "-n", workers, "--dist", "worksteal", *sys.argv[1:]],
     }
     failed = []
     for name, command in checks.items():

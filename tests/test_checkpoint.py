@@ -261,10 +261,10 @@ def test_a_manifest_that_is_not_text_is_refused(saved):
     assert refusal(saved).startswith(f"{saved / 'manifest.json'}: found no valid JSON")
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 1, 3, "2", None])
 def test_another_format_version_is_refused(saved, version):
     edit_manifest(saved, format_version=version)
-    assert f"found format version {version}, expected 1" in refusal(saved)
+    assert f"found format version {version}, expected 2" in refusal(saved)
 
 
 @pytest.mark.parametrize(
