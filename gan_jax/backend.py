@@ -1,22 +1,24 @@
 """JAX behind the contract of ``gan_shared/backend.py``."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from gan_jax import models
 from gan_jax import state as states
 from gan_jax.models import Networks
 from gan_jax.network import Network
 from gan_jax.state import State
-from gan_jax.step import StepInputs, make_step, to_uint8
-from gan_shared.backend import Batch, Inputs
+from gan_jax.step import StepInputs, make_step, pick, to_uint8
+from gan_shared.backend import Inputs, StepValues
 from gan_shared.config import Config
-from gan_shared.draws import Draws
+from gan_shared.data import cache
 from gan_shared.errors import unexpected
 from gan_shared.schedules import Knobs
 
@@ -36,35 +38,37 @@ class Backend:
         self.networks = networks or models.networks(config)
         if config.precision == "float64":
             jax.config.update("jax_enable_x64", True)
+        if jax.config.values["jax_compilation_cache_dir"] is None:
+            # A second start finds what the first compiled; JAX_COMPILATION_CACHE_DIR names another place.
+            jax.config.update("jax_compilation_cache_dir", str(cache.root() / "jax"))
         self.device = find_device(config.device)
         self.dtype = states.dtype(config)
         # Donated: the new state takes over the memory of the old one.
-        self._step = jax.jit(make_step(config), donate_argnums=0)
+        self._steps = jax.jit(_make_steps(config), donate_argnums=0)
+        self._images: Array | None = None
         self._generate = jax.jit(partial(_generate, config))
 
     def init(self) -> State:
         """Return the state at step 0."""
         return states.create(self.config, self.networks, self.device)
 
-    def step(self, state: State, batch: Batch, draws: Draws, knobs: Knobs) -> tuple[State, Mapping[str, Array]]:
-        """Play one step."""
-        arrays = (
-            batch.images,
-            None if batch.labels is None or not self.config.conditional else batch.labels.astype(np.int32),
-            draws.latents.astype(self.dtype),
-            draws.mix.astype(self.dtype),
-            draws.augment.astype(self.dtype),
-        )
-        floats = jax.tree.map(lambda knob: np.asarray(knob, self.dtype), knobs)
-        arrays, floats = jax.device_put((arrays, floats), self.device)
-        return self._step(state, StepInputs(*arrays), floats)
+    def hold(self, images: np.ndarray) -> None:
+        """Copy the data to the device."""
+        self._images = jax.device_put(images, self.device)
+
+    def steps(self, state: State, values: Sequence[StepValues]) -> tuple[State, Mapping[str, Array]]:
+        """Play one step or more."""
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *(self._inputs(value) for value in values))
+        with self._precision():
+            return self._steps(state, *jax.device_put(stacked, self.device), self._images)
 
     def sample(self, state: State, inputs: Inputs, ema: bool = True) -> np.ndarray:
         """Make images in evaluation mode."""
         network = state.generator_ema if ema else state.generator
         labels = None if inputs.labels is None else inputs.labels.astype(np.int32)
         latents, labels = jax.device_put((inputs.latents.astype(self.dtype), labels), self.device)
-        return np.array(self._generate(network, latents, labels))
+        with self._precision():
+            return np.array(self._generate(network, latents, labels))
 
     def export(self, state: State) -> dict[str, np.ndarray]:
         """Copy the state to NumPy."""
@@ -74,9 +78,31 @@ class Backend:
         """Rebuild an exported state."""
         return states.restore(self.config, self.networks, self.device, tensors)
 
+    @contextmanager
+    def profile(self, folder: Path) -> Generator[None]:
+        """Trace with the framework's own profiler, in files that TensorBoard's profile plugin and Perfetto open."""
+        with jax.profiler.trace(folder, create_perfetto_trace=True):
+            yield
+
     def versions(self) -> dict[str, str]:
         """Return the versions and the device for the manifest."""
         return {"jax": jax.__version__, "numpy": np.__version__, "device": self.device.device_kind}
+
+    def _inputs(self, value: StepValues) -> tuple[StepInputs, Knobs]:
+        """Bring what one step is a function of to the types that it is computed in."""
+        batch, draws, knobs = value
+        arrays: tuple[Any, ...] = (
+            batch.images if self._images is None else batch.images.astype(np.int32),
+            None if batch.labels is None or not self.config.conditional else batch.labels.astype(np.int32),
+            draws.latents.astype(self.dtype),
+            draws.mix.astype(self.dtype),
+            draws.augment.astype(self.dtype),
+        )
+        return StepInputs(*arrays), jax.tree.map(lambda knob: np.asarray(knob, self.dtype), knobs)
+
+    def _precision(self) -> AbstractContextManager[None]:
+        """Return the context to compute in: float32 means float32, where a GPU would round to TF32 if left alone."""
+        return jax.default_matmul_precision("tensorfloat32" if self.config.precision == "tf32" else "highest")
 
 
 def find_device(device: str) -> Any:
@@ -93,6 +119,26 @@ def find_device(device: str) -> Any:
     if device == "gpu" and jax.default_backend() != "gpu":
         raise unexpected("device", "gpu", "a device that jax sees", ("auto", "cpu"))
     return jax.devices()[0]
+
+
+def _make_steps(config: Config) -> Callable[..., tuple[State, dict[str, Array]]]:
+    """Build the steps of one call: inputs and knobs are stacked along a first axis, which a scan runs through.
+
+    One step is a scan as well: outside of one XLA would compile it to other roundings, and a run would depend on how
+    its steps are called.
+    """
+    step = make_step(config)
+
+    def steps(state: State, inputs: StepInputs, knobs: Knobs, held: Array | None) -> tuple[State, dict[str, Array]]:
+        def one(state: State, values: tuple[StepInputs, Knobs]) -> tuple[State, dict[str, Array]]:
+            inputs, knobs = values
+            images = inputs.images if held is None else pick(held, inputs.images)
+            return step(state, inputs._replace(images=images), knobs)
+
+        state, scalars = lax.scan(one, state, (inputs, knobs))
+        return state, jax.tree.map(lambda values: values[-1], scalars)
+
+    return steps
 
 
 def _generate(config: Config, network: Network, latents: Array, labels: Array | None) -> Array:

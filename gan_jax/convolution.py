@@ -2,7 +2,8 @@
 
 The strided convolution F, its transpose T and the weight gradient W are three bilinear maps whose derivatives
 are again F, T and W. Saying so keeps XLA from deriving W of a transposed convolution by itself: its own form
-dilates the input and runs an order of magnitude slower on a CPU.
+dilates the input and runs an order of magnitude slower on a CPU. There XLA is slow as well where T dilates its input
+and where W has few channels; both have forms of their own, chosen when the computation is lowered for a platform.
 
 A grouped convolution has stride 1, so that its transpose is one as well: the maps are G and its weight gradient V.
 XLA has no good form of either on a CPU, where groups run as convolutions and matrix products of their own.
@@ -18,8 +19,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 AXES = ("NHWC", "HWIO", "NHWC")
-# float32 means float32: a GPU would otherwise round the inputs of a convolution to TF32.
-PRECISION = lax.Precision.HIGHEST
+# Images have at most so many channels: too few for XLA's weight gradient on a CPU.
+FEW_CHANNELS = 4
 
 
 def convolve(x: Array, kernel: Array, stride: int, padding: int) -> Array:
@@ -36,7 +37,7 @@ def convolve(x: Array, kernel: Array, stride: int, padding: int) -> Array:
     """
     if kernel.shape[:2] == (1, 1) and stride == 1 and padding == 0:
         # The same numbers as a matrix product, twice as fast on a CPU.
-        return jnp.dot(x, kernel[0, 0], precision=PRECISION)
+        return jnp.dot(x, kernel[0, 0])
     return _strided(x, kernel, stride, padding)
 
 
@@ -60,17 +61,19 @@ def convolve_transpose(x: Array, kernel: Array, stride: int, padding: int, outpu
     Returns:
         (batch, height', width', out channels).
     """
-    cut = kernel.shape[0] - 1 - padding
-    pads = [(cut, cut + extra) for extra in output_padding]
-    return lax.conv_transpose(
-        x,
-        kernel,
-        (stride, stride),
-        pads,
+    size = kernel.shape[0]
+    cut = size - 1 - padding
+    library = partial(
+        lax.conv_transpose,
+        strides=(stride, stride),
+        padding=[(cut, cut + extra) for extra in output_padding],
         dimension_numbers=AXES,
         transpose_kernel=True,
-        precision=PRECISION,
     )
+    if size % stride:
+        return library(x, kernel)
+    phases = partial(_transpose_by_phases, stride=stride, padding=padding, output_padding=output_padding)
+    return lax.platform_dependent(x, kernel, cpu=phases, default=library)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -88,10 +91,43 @@ def weight_gradient(larger: Array, smaller: Array, kernel_size: int, stride: int
         (kernel height, kernel width, in channels, out channels).
     """
     shape = (kernel_size, kernel_size, larger.shape[3], smaller.shape[3])
-    placeholder = jax.ShapeDtypeStruct(shape, larger.dtype)
-    transpose = jax.linear_transpose(lambda kernel: _library_convolve(larger, kernel, stride, padding), placeholder)
-    (gradient,) = transpose(smaller)
-    return gradient
+
+    def library(larger: Array, smaller: Array) -> Array:
+        placeholder = jax.ShapeDtypeStruct(shape, larger.dtype)
+        transpose = jax.linear_transpose(lambda kernel: _library_convolve(larger, kernel, stride, padding), placeholder)
+        (gradient,) = transpose(smaller)
+        return gradient
+
+    if larger.shape[3] > FEW_CHANNELS:
+        return library(larger, smaller)
+    patches = partial(_weight_gradient_by_patches, kernel_size=kernel_size, stride=stride, padding=padding)
+    return lax.platform_dependent(larger, smaller, cpu=patches, default=library)
+
+
+def _transpose_by_phases(x: Array, kernel: Array, stride: int, padding: int, output_padding: tuple[int, int]) -> Array:
+    """Compute T as one convolution of stride 1 that makes the stride^2 pixels between two inputs as channels."""
+    taps, (outputs, inputs) = kernel.shape[0] // stride, kernel.shape[2:]
+    phases = kernel.reshape(taps, stride, taps, stride, outputs, inputs)[::-1, :, ::-1]
+    phases = phases.transpose(0, 2, 5, 1, 3, 4).reshape(taps, taps, inputs, stride**2 * outputs)
+    y = convolve(x, phases, 1, taps - 1)
+    batch, height, width, _ = y.shape
+    y = y.reshape(batch, height, width, stride, stride, outputs).transpose(0, 1, 3, 2, 4, 5)
+    y = y.reshape(batch, height * stride, width * stride, outputs)
+    edges = [(-padding, extra - padding, 0) for extra in output_padding]
+    return lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+
+
+def _weight_gradient_by_patches(larger: Array, smaller: Array, kernel_size: int, stride: int, padding: int) -> Array:
+    """Compute W as one matrix product: everything that each kernel tap met, times what came of it."""
+    images = jnp.pad(larger, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    _, height, width, outputs = smaller.shape
+    met = [
+        images[:, i : i + (height - 1) * stride + 1 : stride, j : j + (width - 1) * stride + 1 : stride]
+        for i in range(kernel_size)
+        for j in range(kernel_size)
+    ]
+    gradient = jnp.einsum("bhwi,bhwo->io", jnp.concatenate(met, 3), smaller)
+    return gradient.reshape(kernel_size, kernel_size, larger.shape[3], outputs)
 
 
 def convolve_grouped(x: Array, kernel: Array, groups: int, padding: int) -> Array:
@@ -138,7 +174,7 @@ def _grouped_weight_gradient(larger: Array, smaller: Array, kernel_size: int, gr
         gradients = _by_group(smaller, groups)
         _, _, height, width, _ = gradients.shape
         taps = [
-            jnp.einsum("gbhwi,gbhwo->igo", images[:, :, i : i + height, j : j + width], gradients, precision=PRECISION)
+            jnp.einsum("gbhwi,gbhwo->igo", images[:, :, i : i + height, j : j + width], gradients)
             for i in range(kernel_size)
             for j in range(kernel_size)
         ]
@@ -176,7 +212,6 @@ def _library_convolve(x: Array, kernel: Array, stride: int, padding: int, groups
         [(padding, padding)] * 2,
         dimension_numbers=AXES,
         feature_group_count=groups,
-        precision=PRECISION,
     )
 
 

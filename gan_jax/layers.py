@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array, lax
 
-from gan_jax.convolution import PRECISION, convolve, convolve_grouped, convolve_transpose
+from gan_jax.convolution import convolve, convolve_grouped, convolve_transpose
 from gan_jax.interop import declare
 from gan_shared.initial import LEFT, ONES, RIGHT, SINGULAR_EPSILON, ZEROS, Initial
 
@@ -121,7 +121,7 @@ class Linear(nn.Module):
         kernel = self.param("kernel", declare(self.weight_initial), (self.in_features, self.out_features))
         if self.spectral:
             kernel = kernel / _spectral_norm(self, kernel.T, train)
-        y = jnp.dot(x, kernel.astype(x.dtype), precision=PRECISION)
+        y = jnp.dot(x, kernel.astype(x.dtype))
         return _biased(self, y, self.bias_initial)
 
 
@@ -163,10 +163,10 @@ def _spectral_norm(layer: nn.Module, matrix: Array, train: bool) -> Array:
     u, v = stored_u.value, stored_v.value
     if train and not layer.is_initializing():
         fixed = lax.stop_gradient(matrix)
-        u = _unit(jnp.dot(fixed, v, precision=PRECISION))
-        v = _unit(jnp.dot(u, fixed, precision=PRECISION))
+        u = _unit(jnp.dot(fixed, v))
+        v = _unit(jnp.dot(u, fixed))
         stored_u.value, stored_v.value = u, v
-    return jnp.dot(u, jnp.dot(matrix, v, precision=PRECISION), precision=PRECISION)
+    return jnp.dot(u, jnp.dot(matrix, v))
 
 
 def _unit(vector: Array) -> Array:

@@ -225,6 +225,17 @@ def count_step(state: State, finite: Array) -> State:
     return state._replace(step=step, first_non_finite_step=first)
 
 
+def pick(held: Array, indices: Array) -> Array:
+    """Read uint8 images (row, batch, height, width, channel) from those held on the device.
+
+    Args:
+        held: (image, height, width, channel).
+        indices: (row, batch), or (row, batch, member) where each member becomes the channels of one image.
+    """
+    picked = held[indices]
+    return picked if indices.ndim == 2 else jnp.concatenate(jnp.unstack(picked, axis=2), -1)
+
+
 def to_float(config: Config, images: Array, dtype: Any) -> Array:
     """Map uint8 images (batch, height, width, channel) to the generator's range."""
     low = config.lowest_pixel

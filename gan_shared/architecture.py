@@ -35,12 +35,12 @@ INCEPTION_BRANCHES = 4
 # Huang et al. 2024: height and width of a map -> its channels and its blocks. The tiny plan is narrow.
 R3GAN_STAGES = {
     "r3gan": {4: (768, 2), 8: (768, 2), 16: (768, 2), 32: (768, 2), 64: (384, 2), 128: (192, 2), 256: (96, 2)},
-    "r3gan-tiny": {4: (96, 2), 8: (96, 2), 16: (64, 1), 32: (64, 1)},
+    "r3gan-tiny": {4: (96, 1), 8: (64, 2), 16: (64, 1), 32: (64, 1)},
 }
 # Resolution of the images -> height and width of the square of pixels that one position of the widest map stands for.
 R3GAN_PATCHES = {
     "r3gan": {32: 1, 64: 1, 128: 1, 256: 1},
-    "r3gan-tiny": {16: 2, 32: 2, 64: 4, 128: 4},
+    "r3gan-tiny": {16: 2, 32: 4, 64: 4, 128: 4},
 }
 # Channels that share one group of the 3x3 convolution, whose channels are twice the block's.
 R3GAN_GROUP = 16

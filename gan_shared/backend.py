@@ -7,7 +7,9 @@ Images cross this border as uint8 NHWC and become floats in [-1, 1], or in [0, 1
 sigmoid, on the device. Tensors cross it by their canonical names (``checkpoint.py``) in torch's layouts.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -25,13 +27,28 @@ class Batch(NamedTuple):
 
     Attributes:
         images: uint8 (R, B, H, W, C), one row of B images per discriminator update and one more where the
-            generator's loss sees reals.
+            generator's loss sees reals. Where the backend holds the data: int64 (R, B), which images of it, or
+            (R, B, S), which S images become the channels of each.
         labels: int64 (R, B), or None where the data has none. Fakes are made of the classes of the reals that they
             are judged beside; those of the generator's update, of the last row's.
     """
 
     images: np.ndarray
     labels: np.ndarray | None
+
+
+class StepValues(NamedTuple):
+    """What one step is a function of, beside the state.
+
+    Attributes:
+        batch: the real images.
+        draws: the random numbers.
+        knobs: the scheduled numbers.
+    """
+
+    batch: Batch
+    draws: Draws
+    knobs: Knobs
 
 
 class Inputs(NamedTuple):
@@ -67,12 +84,16 @@ class Backend(Protocol):
         """Return the state at step 0; its weights follow from the seed alone, the same in every backend."""
         ...
 
-    def step(self, state: State, batch: Batch, draws: Draws, knobs: Knobs) -> tuple[State, Mapping[str, Any]]:
-        """Play one step: the discriminator updates, the generator update, the EMA.
+    def hold(self, images: np.ndarray) -> None:
+        """Copy the data, uint8 (N, H, W, C), to the device; every later batch names its images by their indices."""
+        ...
+
+    def steps(self, state: State, values: Sequence[StepValues]) -> tuple[State, Mapping[str, Any]]:
+        """Play one step or more, each of them: the discriminator updates, the generator update, the EMA.
 
         Returns:
-            The new state (the old one must not be used again) and scalars that stay on the device until
-            they are read: ``discriminator_loss`` and ``generator_loss`` (of the last update of each), ``penalty``
+            The new state (the old one must not be used again) and scalars of the last step, that stay on the device
+            until they are read: ``discriminator_loss`` and ``generator_loss`` (of the last update of each), ``penalty``
             (weighted, not part of ``discriminator_loss``), ``real_logit`` and ``fake_logit`` (their means there),
             ``augment_probability``, ``first_non_finite_step`` (the number of the first step, counted from 1, with a
             loss that is not finite; 0 while there is none).
@@ -102,6 +123,10 @@ class Backend(Protocol):
         Raises:
             UserError: names, shapes or types differ from what this Config's state has; every one is listed.
         """
+        ...
+
+    def profile(self, folder: Path) -> AbstractContextManager[None]:
+        """Return a context that writes a trace of what runs inside it into ``folder``, for Perfetto or TensorBoard."""
         ...
 
     def versions(self) -> dict[str, str]:

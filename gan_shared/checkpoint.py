@@ -29,7 +29,7 @@ from gan_shared.errors import UserError, unexpected
 from gan_shared.schedules import images_seen
 from gan_shared.validation import from_json
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 # Network of a checkpoint -> the player it is.
 ROLES = {"generator": "generator", "discriminator": "discriminator", "generator_ema": "generator"}
 TRAINED = ("generator", "discriminator")

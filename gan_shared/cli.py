@@ -22,6 +22,7 @@ from gan_shared import train as training
 from gan_shared.backend import MakeBackend
 from gan_shared.config import Config
 from gan_shared.errors import UserError
+from gan_shared.profile import profiling
 from gan_shared.validation import check_continuation, from_json, validate
 
 # What a shell reports for a program that Ctrl-C ended.
@@ -39,6 +40,9 @@ class TrainOptions:
 
     resume: bool = False
     """Go on from the newest checkpoint in the run folder; its configuration is the default."""
+
+    profile: bool = False
+    """Write a trace of three calls, soon after the start, into the run folder's profile."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +86,8 @@ def sample(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None =
     return _guarded(lambda: _sample(find_backend, argv))
 
 
-def parse_train(argv: Sequence[str] | None = None) -> tuple[Config, Path, bool]:
-    """Return the configuration, the run folder and whether to resume.
+def parse_train(argv: Sequence[str] | None = None) -> tuple[Config, Path, bool, bool]:
+    """Return the configuration, the run folder, whether to resume and whether to profile.
 
     The options are read twice: once to learn the preset or the saved run, then with its values as defaults.
 
@@ -94,7 +98,7 @@ def parse_train(argv: Sequence[str] | None = None) -> tuple[Config, Path, bool]:
     if not options.resume:
         options = _parse_train(presets.find(options.config.preset), argv)
         validate(options.config)
-        return options.config, _run_dir(options), False
+        return options.config, _run_dir(options), False, options.profile
     run_dir = _run_dir(options)
     file = run_dir / "config.json"
     if not file.is_file():
@@ -103,13 +107,16 @@ def parse_train(argv: Sequence[str] | None = None) -> tuple[Config, Path, bool]:
     options = _parse_train(saved, argv)
     check_continuation(saved, options.config, run_dir)
     validate(options.config)
-    return options.config, run_dir, True
+    return options.config, run_dir, True, options.profile
 
 
 def _train(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None) -> int:
     """Parse, train, and say where the results lie."""
-    options = parse_train(argv)
-    outcome = training.train(find_backend(), *options)
+    config, run_dir, resume, profile = parse_train(argv)
+    make_backend = find_backend()
+    if profile:
+        make_backend = profiling(make_backend, run_dir / "profile")
+    outcome = training.train(make_backend, config, run_dir, resume)
     if outcome.interrupted:
         _say(f"stopped at step {outcome.step}, saved in {outcome.checkpoint}; --resume goes on from there")
         return INTERRUPTED

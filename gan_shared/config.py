@@ -31,8 +31,9 @@ AUGMENTATIONS = {
     "saturation": 2,
     "contrast": 2,
 }
-PRECISIONS = ("float32", "float64", "bfloat16")
+PRECISIONS = ("float32", "tf32", "bfloat16", "float64")
 DEVICES = ("auto", "cpu", "gpu")
+PLACES = ("host", "device")
 # Network family -> the resolutions (pixels) that it can make.
 RESOLUTIONS = {
     "dcgan": (16, 28, 32, 64, 128, 256),
@@ -177,10 +178,20 @@ class Config:
     """Number that every random draw and initial weight follows from."""
 
     precision: str = "float32"
-    """Floating-point type: float32, float64, or bfloat16 (which computes the networks in it; weights are float32)."""
+    """Floating-point type: float32, float64, bfloat16 (which computes the networks in it; weights are float32), or tf32
+    (float32 that a GPU may round to 10 bits before it multiplies; on a CPU float32)."""
 
     device: str = "auto"
     """Where to compute: cpu, gpu, or auto (a GPU when the framework sees one)."""
+
+    data_on: str = "host"
+    """Where the decoded images lie: host, or device (for data that fits there: a step then sends indices only)."""
+
+    steps_per_call: int = 1
+    """Steps that are handed to the framework at once; JAX runs them as one call, with the same results."""
+
+    compile: bool = False
+    """Whether PyTorch compiles its step (torch.compile); JAX always does."""
 
     log_every: int = 20
     """Steps between two lines of scalars."""

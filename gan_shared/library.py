@@ -152,9 +152,9 @@ class Progress:
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
 
-    def advance(self) -> None:
-        """Move the bar by one step."""
-        self._bar.update()
+    def advance(self, steps: int) -> None:
+        """Move the bar."""
+        self._bar.update(steps)
 
     def scalars(self, step: int, values: Mapping[str, Any]) -> None:
         """Remember what ``step`` reported and show its losses."""

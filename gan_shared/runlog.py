@@ -50,8 +50,8 @@ def check_unused(run_dir: Path) -> None:
 class Log(Protocol):
     """Who listens to a run."""
 
-    def advance(self) -> None:
-        """Hear that a step is done."""
+    def advance(self, steps: int) -> None:
+        """Hear that so many steps more are done."""
 
     def scalars(self, step: int, values: Mapping[str, Any]) -> None:
         """Hear what ``step`` reported; reading it waits for the device."""
@@ -105,10 +105,10 @@ class RunLog:
         self._tensorboard.close()
         self._lock.release()
 
-    def advance(self) -> None:
-        """Move the progress bar by one step."""
+    def advance(self, steps: int) -> None:
+        """Move the progress bar."""
         try:
-            self._bar.update()
+            self._bar.update(steps)
         except OSError:  # whoever read it has gone (``2>&1 | head``): no reason to lose the run
             self._bar.disable = True
 

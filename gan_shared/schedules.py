@@ -54,6 +54,17 @@ def images_seen(config: Config, step: int) -> int:
     return step * config.batch_size
 
 
+def due(step: int, every: int) -> bool:
+    """Whether something that happens every ``every`` steps happens after ``step``."""
+    return step % every == 0
+
+
+def call_length(config: Config, step: int) -> int:
+    """Return how many steps after ``step`` are one call: up to the next that something happens after, or the last."""
+    cadences = (config.log_every, config.sample_every, config.save_every)
+    return min(config.steps_per_call, config.steps - step, *(every - step % every for every in cadences))
+
+
 def knobs(config: Config, step: int) -> Knobs:
     """Return the knobs of ``step``.
 

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gan_shared import checkpoint, data
-from gan_shared.backend import Backend, Inputs, MakeBackend, State
+from gan_shared.backend import Backend, Inputs, MakeBackend, State, StepValues
 from gan_shared.config import Config
 from gan_shared.data import Dataset
 from gan_shared.data.batches import batches, check_batch_size
@@ -15,7 +16,7 @@ from gan_shared.draws import draw, sample_labels, sample_latents
 from gan_shared.errors import UserError
 from gan_shared.interrupt import Interrupt
 from gan_shared.runlog import Log, RunLog, check_unused
-from gan_shared.schedules import knobs
+from gan_shared.schedules import call_length, due, knobs
 from gan_shared.validation import check_continuation, fitted
 
 # Images in a sample grid: eight rows of eight.
@@ -71,11 +72,16 @@ def play(backend: Backend, config: Config, state: State, dataset: Dataset, start
         The state and the number of steps that it has done.
     """
     fixed = grid_inputs(config)
+    if config.data_on == "device":
+        backend.hold(dataset.images)
+    done = start
     with Interrupt() as interrupt, closing(batches(dataset, config, start)) as stream:
-        for step, batch in stream:
-            state, scalars = backend.step(state, batch, draw(config, step), knobs(config, step))
-            log.advance()
-            done = step + 1
+        while True:
+            ahead = islice(stream, call_length(config, done))
+            values = [StepValues(batch, draw(config, step), knobs(config, step)) for step, batch in ahead]
+            state, scalars = backend.steps(state, values)
+            log.advance(len(values))
+            done += len(values)
             last = interrupt.requested or done == config.steps
             save = last or due(done, config.save_every)
             if save or due(done, config.log_every):
@@ -86,8 +92,7 @@ def play(backend: Backend, config: Config, state: State, dataset: Dataset, start
             if save:
                 log.save(partial(backend.export, state))
             if last:
-                break
-    return state, done
+                return state, done
 
 
 def begin(backend: Backend, config: Config, run_dir: Path, resume: bool, fingerprint: str) -> tuple[State, int]:
@@ -126,11 +131,6 @@ def grid_inputs(config: Config) -> Inputs:
     """Return what a run's sample grids are made from: always the same, the classes in turn."""
     classes = sample_labels(GRID_SIZE, tuple(range(config.class_count))) if config.conditional else None
     return Inputs(sample_latents(config.seed, GRID_SIZE, config.latent_size), classes)
-
-
-def due(step: int, every: int) -> bool:
-    """Whether something that happens every ``every`` steps happens after ``step``."""
-    return step % every == 0
 
 
 def check_finite(scalars: Mapping[str, Any], log: Log) -> None:

@@ -20,6 +20,7 @@ from gan_shared.config import (
     OUTPUTS,
     PAIRED_LOSSES,
     PENALTIES,
+    PLACES,
     PRECISIONS,
     RESOLUTIONS,
     SIGNED_LOSSES,
@@ -30,7 +31,20 @@ from gan_shared.config import (
 from gan_shared.errors import UserError, unexpected
 
 # What a continued run may set anew; any other difference would make it another run.
-MAY_CHANGE = frozenset({"steps", "data", "device", "log_every", "sample_every", "save_every", "keep_checkpoints"})
+MAY_CHANGE = frozenset(
+    {
+        "steps",
+        "data",
+        "device",
+        "data_on",
+        "steps_per_call",
+        "compile",
+        "log_every",
+        "sample_every",
+        "save_every",
+        "keep_checkpoints",
+    }
+)
 
 
 def from_json(values: object, source: object) -> Config:
@@ -108,6 +122,7 @@ def validate(config: Config) -> None:
         ("discriminator_optimizer", OPTIMIZERS),
         ("precision", PRECISIONS),
         ("device", DEVICES),
+        ("data_on", PLACES),
     ):
         if getattr(config, field) not in choices:
             named = tuple(choice for choice in choices if choice not in (None, CUSTOM))
@@ -188,6 +203,7 @@ def _check_ranges(config: Config) -> None:
         ("log_every", 1, 2**40),
         ("sample_every", 1, 2**40),
         ("save_every", 1, 2**40),
+        ("steps_per_call", 1, 10_000),
         ("keep_checkpoints", 0, 2**40),
         ("generator_learning_rate", 0.0, 1e3),
         ("discriminator_learning_rate", 0.0, 1e3),

@@ -1,21 +1,21 @@
 """PyTorch behind the contract of ``gan_shared/backend.py``."""
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gan_shared.backend import Batch, Inputs
+from gan_shared.backend import Inputs, StepValues
 from gan_shared.config import Config
-from gan_shared.draws import Draws
 from gan_shared.errors import unexpected
-from gan_shared.schedules import Knobs
 from gan_torch import models
 from gan_torch import state as states
 from gan_torch.models import Networks
 from gan_torch.state import State
-from gan_torch.step import StepInputs, make_step, to_uint8
+from gan_torch.step import StepInputs, make_step, pick, to_uint8
 
 
 class Backend:
@@ -33,24 +33,26 @@ class Backend:
         self.networks = networks or models.networks(config)
         self.device = find_device(config.device)
         self.dtype = states.dtype(config)
-        # float32 means float32: convolutions on a GPU would otherwise round their inputs to TF32.
-        torch.backends.cudnn.allow_tf32 = False
+        # float32 means float32: left alone, a GPU rounds what it convolves to TF32.
+        rounded = config.precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = rounded
         self._step = make_step(config)
+        self._images: Tensor | None = None
 
     def init(self) -> State:
         """Return the state at step 0."""
         return states.create(self.config, self.networks, self.device)
 
-    def step(self, state: State, batch: Batch, draws: Draws, knobs: Knobs) -> tuple[State, Mapping[str, Tensor]]:
-        """Play one step."""
-        inputs = StepInputs(
-            images=self._put(batch.images),
-            labels=None if batch.labels is None or not self.config.conditional else self._put(batch.labels),
-            latents=self._put(draws.latents).to(self.dtype),
-            mix=self._put(draws.mix).to(self.dtype),
-            augment=self._put(draws.augment).to(self.dtype),
-        )
-        return self._step(state, inputs, knobs)
+    def hold(self, images: np.ndarray) -> None:
+        """Copy the data to the device."""
+        self._images = self._put(np.array(images))
+
+    def steps(self, state: State, values: Sequence[StepValues]) -> tuple[State, Mapping[str, Tensor]]:
+        """Play one step or more."""
+        scalars = {}
+        for value in values:
+            state, scalars = self._step(state, self._inputs(value), value.knobs)
+        return state, scalars
 
     def sample(self, state: State, inputs: Inputs, ema: bool = True) -> np.ndarray:
         """Make images in evaluation mode."""
@@ -72,14 +74,34 @@ class Backend:
         """Rebuild an exported state."""
         return states.restore(self.config, self.networks, self.device, tensors)
 
+    @contextmanager
+    def profile(self, folder: Path) -> Generator[None]:
+        """Trace with the framework's own profiler, in files that TensorBoard's profile plugin and Perfetto open."""
+        with torch.profiler.profile(on_trace_ready=torch.profiler.tensorboard_trace_handler(str(folder))):
+            yield
+
     def versions(self) -> dict[str, str]:
         """Return the versions and the device for the manifest."""
         device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
         return {"torch": torch.__version__, "numpy": np.__version__, "device": device}
 
+    def _inputs(self, value: StepValues) -> StepInputs:
+        """Copy the batch and the draws of one step to the device."""
+        batch, draws, _ = value
+        images = self._put(batch.images)
+        return StepInputs(
+            images=images if self._images is None else pick(self._images, images),
+            labels=None if batch.labels is None or not self.config.conditional else self._put(batch.labels),
+            latents=self._put(draws.latents).to(self.dtype),
+            mix=self._put(draws.mix).to(self.dtype),
+            augment=self._put(draws.augment).to(self.dtype),
+        )
+
     def _put(self, array: np.ndarray) -> Tensor:
-        """Copy an array to the device."""
-        return torch.from_numpy(array).to(self.device, non_blocking=True)
+        """Copy an array to the device, which goes on computing meanwhile."""
+        tensor = torch.from_numpy(array)
+        # Only from pinned memory does a GPU copy by itself.
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 
 
 def find_device(device: str) -> torch.device:

@@ -6,6 +6,7 @@ of its input, whatever that of its weights.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -320,12 +321,44 @@ def average_pool_3x3(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 3, stride=1, padding=1)
 
 
+class _UpsampleSmooth(torch.autograd.Function):
+    """Smooth doubling; its derivatives of every order are smooth halvings and doublings.
+
+    Left alone, torch would find the second derivative of the convolution in groups, and with it that of the constant
+    kernel, in one convolution per channel.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rest: list[int]) -> Tensor:
+        del ctx
+        kernel = 4 * _smooth_kernel(x)
+        return F.conv_transpose2d(x, kernel, stride=2, padding=1, output_padding=rest, groups=x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        del ctx
+        return 4 * downsample_smooth(*gradients), None
+
+
+class _DownsampleSmooth(torch.autograd.Function):
+    """Smooth halving, the transpose of a quarter of smooth doubling; see ``_UpsampleSmooth``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.rest = [size % 2 for size in x.shape[2:]]
+        return F.conv2d(x, _smooth_kernel(x), stride=2, padding=1, groups=x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _UpsampleSmooth.apply(*gradients, ctx.rest) / 4
+
+
 def upsample_smooth(x: Tensor) -> Tensor:
     """Double height and width of (batch, height, width, channel): neighbours blend 3 to 1, zeros beyond the border.
 
     The outer product of [1, 3, 3, 1], of sum 4, as a transposed convolution of stride 2 and padding 1.
     """
-    return F.conv_transpose2d(x, 4 * _smooth_kernel(x), stride=2, padding=1, groups=x.shape[1])
+    return _UpsampleSmooth.apply(x, [0, 0])
 
 
 def downsample_smooth(x: Tensor) -> Tensor:
@@ -333,7 +366,7 @@ def downsample_smooth(x: Tensor) -> Tensor:
 
     The outer product of [1, 3, 3, 1], of sum 1, as a convolution of stride 2 and padding 1.
     """
-    return F.conv2d(x, _smooth_kernel(x), stride=2, padding=1, groups=x.shape[1])
+    return _DownsampleSmooth.apply(x)
 
 
 def _smooth_kernel(x: Tensor) -> Tensor:

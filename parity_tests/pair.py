@@ -8,7 +8,7 @@ import numpy as np
 
 import gan_jax.backend
 import gan_torch.backend
-from gan_shared.backend import Batch
+from gan_shared.backend import Batch, StepValues
 from gan_shared.checkpoint import moment_name
 from gan_shared.config import AUGMENTATIONS, Config, ends
 from gan_shared.draws import draw
@@ -129,7 +129,7 @@ def run(backend: Any, state: Any, first: int, steps: int) -> tuple[Any, list[dic
     config, logged = backend.config, []
     for step in range(first, first + steps):
         batch = real_batch(config, step)
-        state, scalars = backend.step(state, batch, draw(config, step), knobs(config, step))
+        state, scalars = backend.steps(state, [StepValues(batch, draw(config, step), knobs(config, step))])
         logged.append({name: float(value) for name, value in scalars.items()})
     return state, logged
 

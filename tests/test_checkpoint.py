@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 import gan_jax.backend
 import gan_torch.backend
 from gan_shared import checkpoint
-from gan_shared.backend import Batch
+from gan_shared.backend import Batch, StepValues
 from gan_shared.config import Config
 from gan_shared.draws import draw
 from gan_shared.errors import UserError
@@ -48,7 +48,7 @@ def trained(name: str, config: Config = SMALL, steps: int = 2) -> dict[str, np.n
     state = backend.init()
     for step in range(steps):
         images = np.random.default_rng(step).integers(0, 256, (1, 8, 16, 16, 1), np.uint8)
-        state, _ = backend.step(state, Batch(images, None), draw(config, step), knobs(config, step))
+        state, _ = backend.steps(state, [StepValues(Batch(images, None), draw(config, step), knobs(config, step))])
     return backend.export(state)
 
 
@@ -98,7 +98,7 @@ def test_the_manifest_tells_what_the_folder_is(saved):
     manifest = json.loads((saved / "manifest.json").read_text(encoding="utf-8"))
     hashes = manifest.pop("sha256")
     assert manifest == {
-        "format_version": 2,
+        "format_version": 3,
         "step": 2,
         "images_seen": 16,
         "seed": 5,
@@ -250,7 +250,7 @@ def test_a_tensor_file_that_is_none_is_refused_even_where_its_hash_is_right(save
     assert refusal(saved).startswith(f"{file}: found no readable safetensors file")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format_version": 2}', "\x00", "{}"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format_version": 3}', "\x00", "{}"])
 def test_a_manifest_that_is_none_is_refused(saved, text):
     (saved / "manifest.json").write_text(text)
     assert refusal(saved).startswith(f"{saved / 'manifest.json'}: found ")
@@ -261,10 +261,10 @@ def test_a_manifest_that_is_not_text_is_refused(saved):
     assert refusal(saved).startswith(f"{saved / 'manifest.json'}: found no valid JSON")
 
 
-@pytest.mark.parametrize("version", [0, 1, 3, "2", None])
+@pytest.mark.parametrize("version", [0, 2, 4, "3", None])
 def test_another_format_version_is_refused(saved, version):
     edit_manifest(saved, format_version=version)
-    assert f"found format version {version}, expected 2" in refusal(saved)
+    assert f"found format version {version}, expected 3" in refusal(saved)
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,7 @@ OTHERS: dict[str, object] = {
     "augment_target": 0.5,
     "precision": "bfloat16",
     "device": "cpu",
+    "data_on": "device",
 }
 # Fields -> the fields that give them a meaning.
 COMPANIONS: dict[str, dict[str, object]] = {
@@ -151,7 +152,7 @@ def option(field: str, value: object) -> list[str]:
 def test_every_field_is_an_option(field):
     values = {field: other_value(field), **COMPANIONS.get(field, {})}
     assert values[field] != getattr(Config(), field)
-    config, _, resume = cli.parse_train([word for name in values for word in option(name, values[name])])
+    config, _, resume, _ = cli.parse_train([word for name in values for word in option(name, values[name])])
     assert config == replace(Config(), **values) and not resume  # type: ignore[arg-type]
 
 
@@ -166,7 +167,7 @@ def test_a_scheduled_number_takes_two_values(field):
     "argv", [["dcgan-64", "--seed", "3"], ["--seed", "3", "dcgan-64"], ["--data", "x", "dcgan-64", "--seed", "3"]]
 )
 def test_a_preset_may_stand_anywhere_and_sets_the_defaults(argv):
-    config, run_dir, _ = cli.parse_train(argv)
+    config, run_dir, *_ = cli.parse_train(argv)
     data = "x" if "x" in argv else "mnist-5k"
     assert config == replace(PRESETS["dcgan-64"], seed=3, data=data)
     assert run_dir == Path("runs") / f"dcgan-64-{data}"
@@ -177,7 +178,7 @@ def test_an_option_wins_over_the_preset():
 
 
 def test_no_argument_at_all_is_the_dcgan_preset_on_mnist_5k():
-    assert cli.parse_train([]) == (PRESETS["dcgan"], Path("runs/dcgan-mnist-5k"), False)
+    assert cli.parse_train([]) == (PRESETS["dcgan"], Path("runs/dcgan-mnist-5k"), False, False)
 
 
 @pytest.mark.parametrize("backend", MAINS)
@@ -191,7 +192,7 @@ def test_no_argument_at_all_is_the_dcgan_preset_on_mnist_5k():
         (["--init-from", "nowhere"], ["init_from: nowhere: found no such folder"]),
         (["--data", "imagenet"], ["data: found 'imagenet'", "mnist-5k", "fashion-mnist", "cifar10"]),
         (["--device", "tpu"], ["device: found 'tpu'", "choices: auto, cpu, gpu"]),
-        (["--precision", "float16"], ["precision: found 'float16'", "choices: float32, float64"]),
+        (["--precision", "float16"], ["precision: found 'float16'", "choices: float32, tf32"]),
         (["--generator", "unet"], ["generator: found 'unet'", "choices: dcgan"]),
         (["--resolution", "48"], ["resolution: found 48", "nearest: 32 or 64"]),
         (["--width", "nan"], ["width: found nan"]),
@@ -261,7 +262,7 @@ def test_the_saved_configuration_is_the_default_of_a_resumed_run(finished, digit
         **{"data": str(digits), "seed": 7, "loss": "mse", "steps": 4},
         **{"save_every": 2, "sample_every": 3, "log_every": 3},
     )
-    assert cli.parse_train(["--resume", "--run-dir", str(finished)]) == (saved, finished, True)
+    assert cli.parse_train(["--resume", "--run-dir", str(finished)]) == (saved, finished, True, False)
     config, *_ = cli.parse_train(["--resume", "--run-dir", str(finished), "--steps", "9", "--save-every", "5"])
     assert config == replace(saved, steps=9, save_every=5)
 

@@ -32,6 +32,7 @@ STEPS = """
 from dataclasses import replace
 import numpy as np
 from gan_jax.backend import Backend
+from gan_shared.backend import StepValues
 from gan_shared.config import Config
 from gan_shared.data.batches import batches
 from gan_shared.data.dataset import Dataset
@@ -61,7 +62,7 @@ for step, batch in batches(Dataset("noise", images, labels, ("0", "1"), "0"), co
         tensors = backend.export(state)
         state = backend.restore({name: np.array(value) for name, value in tensors.items()})
         taken()
-    state, scalars = backend.step(state, batch, draw(config, step), wanted)
+    state, scalars = backend.steps(state, [StepValues(batch, draw(config, step), wanted)])
     counts.append(taken())
     float(scalars["generator_loss"])
     taken()
@@ -110,7 +111,7 @@ def counted(script: str, *arguments: str) -> list[list[str]]:
 
 def test_only_the_first_step_compiles_and_only_once():
     first, *later = counted(STEPS)
-    assert first == ["jit(step)"]
+    assert first == ["jit(steps)"]
     assert later == [[]] * 8
 
 
@@ -124,12 +125,12 @@ def runs(tmp_path_factory) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("resumed", [0, 1], ids=["begun", "resumed"])
-@pytest.mark.parametrize("function", ["jit(step)", "jit(_generate)"])
+@pytest.mark.parametrize("function", ["jit(steps)", "jit(_generate)"])
 def test_a_run_compiles_its_step_and_its_sampler_once(runs, resumed, function):
     assert runs[resumed].count(function) == 1
 
 
 def test_a_gan_compiles_its_step_and_its_sampler_once():
     begun, later = counted(LIBRARY)
-    assert begun.count("jit(step)") == begun.count("jit(_generate)") == 1
-    assert not {"jit(step)", "jit(_generate)"} & set(later), later
+    assert begun.count("jit(steps)") == begun.count("jit(_generate)") == 1
+    assert not {"jit(steps)", "jit(_generate)"} & set(later), later

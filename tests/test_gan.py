@@ -429,7 +429,7 @@ def test_modules_of_ones_own_that_make_another_shape_are_refused(name):
 def test_a_fit_that_fails_leaves_the_gan_as_it_was(name, monkeypatch):
     gan = GANS[name]("cnn", "cnn", "bce", "adam", 16, 1, **SIZE).fit(IMAGES, steps=1)
     before, steps = gan.backend.export(gan.state), []
-    play = gan.backend.step
+    play = gan.backend.steps
 
     def stopping(*given: Any) -> Any:
         steps.append(given)
@@ -437,7 +437,7 @@ def test_a_fit_that_fails_leaves_the_gan_as_it_was(name, monkeypatch):
             raise KeyboardInterrupt
         return play(*given)
 
-    monkeypatch.setattr(gan.backend, "step", stopping)
+    monkeypatch.setattr(gan.backend, "steps", stopping)
     with pytest.raises(KeyboardInterrupt):
         gan.fit(IMAGES, steps=5)
     after = gan.backend.export(gan.state)

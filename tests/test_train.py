@@ -21,7 +21,7 @@ import gan_jax.train
 import gan_torch.backend
 import gan_torch.train
 from gan_shared import checkpoint, runlog
-from gan_shared.train import due
+from gan_shared.schedules import due
 
 MAINS = {"torch": gan_torch.train.main, "jax": gan_jax.train.main}
 BACKENDS = {"torch": gan_torch.backend.Backend, "jax": gan_jax.backend.Backend}
@@ -155,7 +155,7 @@ def errors(capsys: pytest.CaptureFixture[str]) -> str:
 
 def poison(monkeypatch: pytest.MonkeyPatch, name: str, at: int) -> None:
     """Make the state of ``name`` go bad in step ``at``: one weight becomes infinite before it."""
-    step, seen = BACKENDS[name].step, []
+    step, seen = BACKENDS[name].steps, []
 
     def poisoned(self, state, *inputs):
         seen.append(len(seen) + 1)
@@ -165,7 +165,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, name: str, at: int) -> None:
             state = self.restore(tensors)
         return step(self, state, *inputs)
 
-    monkeypatch.setattr(BACKENDS[name], "step", poisoned)
+    monkeypatch.setattr(BACKENDS[name], "steps", poisoned)
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -243,7 +243,7 @@ def test_ctrl_c_saves_says_where_and_can_be_resumed(digits, tmp_path, name, numb
 
 def test_an_interrupted_run_ends_where_an_undisturbed_one_does(monkeypatch, runs, digits, tmp_path):
     """In one process, at a known step, between two saves."""
-    step, seen = BACKENDS["torch"].step, []
+    step, seen = BACKENDS["torch"].steps, []
 
     def interrupted(self, *inputs):
         seen.append(None)
@@ -251,7 +251,7 @@ def test_an_interrupted_run_ends_where_an_undisturbed_one_does(monkeypatch, runs
             signal.raise_signal(signal.SIGINT)
         return step(self, *inputs)
 
-    monkeypatch.setattr(BACKENDS["torch"], "step", interrupted)
+    monkeypatch.setattr(BACKENDS["torch"], "steps", interrupted)
     handler = signal.getsignal(signal.SIGINT)
     assert begin("torch", tmp_path / "run", digits, HALF) == 130
     assert signal.getsignal(signal.SIGINT) is handler
@@ -265,7 +265,7 @@ def test_a_second_ctrl_c_stops_at_once(monkeypatch, capsys, digits, tmp_path):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(BACKENDS["torch"], "step", interrupted)
+    monkeypatch.setattr(BACKENDS["torch"], "steps", interrupted)
     handler = signal.getsignal(signal.SIGINT)
     assert begin("torch", tmp_path / "run", digits, HALF) == 130
     assert errors(capsys).startswith("stopped at once")

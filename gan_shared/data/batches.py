@@ -82,20 +82,22 @@ def batch_at(dataset: Dataset, config: Config, step: int, rows: slice = slice(No
         step: the number of steps done before it.
         rows: the rows of the global batch that this process computes; the rest is not read.
     """
-    if dataset.stacked > 1:
-        return _stacked_batch(dataset, config, step, rows)
-    indices = batch_indices(config, step, len(dataset.images))[:, rows]
-    labels = None if dataset.labels is None else dataset.labels[indices]
-    return Batch(images=dataset.images[indices], labels=labels)
+    count, stacked = len(dataset.images), dataset.stacked
+    if stacked == 1:
+        indices = batch_indices(config, step, count)[:, rows]
+        labels = None if dataset.labels is None else dataset.labels[indices]
+    else:
+        indices = stack_indices(config, step, count, stacked)[:, rows]
+        # Member s of an image is its channel s and digit s of its class.
+        labels = None if dataset.labels is None else dataset.labels[indices] @ 10 ** np.arange(stacked)[::-1]
+    return Batch(indices if config.data_on == "device" else _pick(dataset.images, indices), labels)
 
 
-def _stacked_batch(dataset: Dataset, config: Config, step: int, rows: slice) -> Batch:
-    """Read the batch of one step of a stacked set: member s of an image is its channel s and digit s of its class."""
-    indices = stack_indices(config, step, len(dataset.images), dataset.stacked)[:, rows]
-    images = np.concatenate([dataset.images[indices[..., s]] for s in range(dataset.stacked)], axis=-1)
-    if dataset.labels is None:
-        return Batch(images=images, labels=None)
-    return Batch(images=images, labels=dataset.labels[indices] @ 10 ** np.arange(dataset.stacked)[::-1])
+def _pick(images: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """Read images by their indices (R, B), or compose them of the S images that (R, B, S) name: (R, B, H, W, C)."""
+    if indices.ndim == 2:
+        return images[indices]
+    return np.concatenate([images[indices[..., s]] for s in range(indices.shape[2])], axis=-1)
 
 
 def batches(dataset: Dataset, config: Config, start: int, rows: slice = slice(None)) -> Generator[tuple[int, Batch]]:
