@@ -8,10 +8,10 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
@@ -22,7 +22,7 @@ from gan_shared import train as training
 from gan_shared.backend import MakeBackend
 from gan_shared.config import Config
 from gan_shared.errors import UserError
-from gan_shared.profile import profiling
+from gan_shared.profile import WARM_UP, Profiled
 from gan_shared.validation import check_continuation, from_json, validate
 
 # What a shell reports for a program that Ctrl-C ended.
@@ -113,10 +113,16 @@ def parse_train(argv: Sequence[str] | None = None) -> tuple[Config, Path, bool, 
 def _train(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None) -> int:
     """Parse, train, and say where the results lie."""
     config, run_dir, resume, profile = parse_train(argv)
-    make_backend = find_backend()
+    make_backend, traces = find_backend(), run_dir / "profile"
+    with ExitStack() as stack:
+
+        def make(config: Config) -> Any:
+            backend = make_backend(config)
+            return Profiled(backend, traces, stack) if profile else backend
+
+        outcome = training.train(make, config, run_dir, resume)
     if profile:
-        make_backend = profiling(make_backend, run_dir / "profile")
-    outcome = training.train(make_backend, config, run_dir, resume)
+        _say(f"trace of three calls in {traces}" if traces.exists() else f"no trace: found less than {WARM_UP} calls")
     if outcome.interrupted:
         _say(f"stopped at step {outcome.step}, saved in {outcome.checkpoint}; --resume goes on from there")
         return INTERRUPTED

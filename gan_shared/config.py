@@ -19,6 +19,8 @@ ACTIVATIONS = ("relu", "leaky_relu", "sigmoid", "tanh", "silu", "gelu")
 OUTPUTS = ("tanh", "sigmoid", "none")
 NORMS = ("none", "batch", "spectral")
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
+# Those that torch.compile can take, as their learning rate and beta2 may be tensors.
+COMPILED_OPTIMIZERS = ("adam", "adamw")
 # Augmentation -> the uniform numbers that one image takes: the first decides whether, the rest how.
 AUGMENTATIONS = {
     "flip": 2,

@@ -1,11 +1,11 @@
 """A trace of a few steps: what ran when, on the host and on the device."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from gan_shared.backend import Backend, MakeBackend, State, StepValues
-from gan_shared.config import Config
+from gan_shared.backend import Backend, State, StepValues
 
 # Calls before the trace, which compile and warm caches, and calls in it.
 WARM_UP, TRACED = 3, 3
@@ -17,10 +17,12 @@ class Profiled:
     Args:
         backend: who computes.
         folder: where the trace is written.
+        stack: what ends the trace where the run ends before it.
     """
 
-    def __init__(self, backend: Backend, folder: Path) -> None:
-        self._backend, self._folder, self._calls = backend, folder, 0
+    def __init__(self, backend: Backend, folder: Path, stack: ExitStack) -> None:
+        self._backend, self._folder, self._stack = backend, folder, stack
+        self._calls = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
@@ -28,20 +30,10 @@ class Profiled:
     def steps(self, state: State, values: Sequence[StepValues]) -> tuple[State, Mapping[str, Any]]:
         """Play; see ``Backend``."""
         if self._calls == WARM_UP:
-            self._trace = self._backend.profile(self._folder)
-            self._trace.__enter__()
+            self._stack.enter_context(self._backend.profile(self._folder))
         state, scalars = self._backend.steps(state, values)
         self._calls += 1
         if self._calls == WARM_UP + TRACED:
             float(scalars["generator_loss"])  # waits for the device
-            self._trace.__exit__(None, None, None)
+            self._stack.close()
         return state, scalars
-
-
-def profiling(make_backend: MakeBackend, folder: Path) -> MakeBackend:
-    """Return a maker of backends that write a trace into ``folder``."""
-
-    def make(config: Config) -> Any:
-        return Profiled(make_backend(config), folder)
-
-    return make

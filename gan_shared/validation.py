@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from gan_shared.config import (
     ACTIVATIONS,
     AUGMENTATIONS,
+    COMPILED_OPTIMIZERS,
     CUSTOM,
     DEVICES,
     LOSSES,
@@ -162,6 +163,10 @@ def _check_pairs(config: Config) -> None:
         raise unexpected("fresh_latents", False, f"True, as loss {config.loss} pairs fakes with reals of their own")
     for network in ("generator", "discriminator"):
         _check_custom(config, network)
+        optimizer = getattr(config, f"{network}_optimizer")
+        if config.compile and optimizer not in COMPILED_OPTIMIZERS:
+            found = f"True beside {network}_optimizer {optimizer}, whose rule takes no learning rate that is a tensor"
+            raise unexpected("compile", found, "False, or an optimizer that compiles", COMPILED_OPTIMIZERS)
     if config.discriminator_norm == "batch" and config.discriminator.startswith("r3gan"):
         raise unexpected("discriminator_norm", "batch", f"none or spectral, as discriminator is {config.discriminator}")
     for field, kind in get_type_hints(Config).items():

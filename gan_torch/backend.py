@@ -13,6 +13,7 @@ from gan_shared.config import Config
 from gan_shared.errors import unexpected
 from gan_torch import models
 from gan_torch import state as states
+from gan_torch.compilation import Compiled
 from gan_torch.models import Networks
 from gan_torch.state import State
 from gan_torch.step import StepInputs, make_step, pick, to_uint8
@@ -36,7 +37,8 @@ class Backend:
         # float32 means float32: left alone, a GPU rounds what it convolves to TF32.
         rounded = config.precision == "tf32"
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = rounded
-        self._step = make_step(config)
+        step = make_step(config)
+        self._step = Compiled(step) if config.compile else step
         self._images: Tensor | None = None
 
     def init(self) -> State:

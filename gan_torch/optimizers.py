@@ -1,5 +1,6 @@
 """torch's update rules, and one table of them."""
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -270,6 +271,13 @@ def _adam(
     decoupled_weight_decay: bool,
 ) -> None:
     """Take one step of Adam in place; the two kinds of it differ in what their weight decay means."""
+    if isinstance(beta2_complement, Tensor):
+        for name, parameter in parameters.items():
+            of_one = {key: by_name[name] for key, by_name in moments.items()}
+            decay = learning_rate * rule.weight_decay if decoupled_weight_decay else 0.0
+            gradient = gradients[name] if decoupled_weight_decay else gradients[name] + rule.weight_decay * parameter
+            _adam_in_tensors(rule, parameter.mul_(1 - decay), gradient, of_one, learning_rate, beta2_complement)
+        return
     adam(
         list(parameters.values()),
         _ordered(gradients, parameters),
@@ -287,6 +295,23 @@ def _adam(
         eps=rule.epsilon,
         maximize=False,
     )
+
+
+def _adam_in_tensors(
+    rule: Adam | AdamW,
+    parameter: Tensor,
+    gradient: Tensor,
+    moments: dict[str, Tensor],
+    learning_rate: float,
+    beta2_complement: Tensor,
+) -> None:
+    """Take one step for one tensor: for a compiled step, whose beta2 torch's own rules cannot take as a tensor."""
+    steps = moments["step"].add_(1).to(gradient.dtype)
+    average = moments["exp_avg"].lerp_(gradient, 1 - rule.beta1)
+    squares = moments["exp_avg_sq"].lerp_(gradient.square(), beta2_complement)
+    correction1 = -torch.expm1(steps * math.log(rule.beta1)) if rule.beta1 else 1.0
+    correction2 = (-torch.expm1(steps * torch.log1p(-beta2_complement))).sqrt()
+    parameter.sub_(learning_rate / correction1 * average / (squares.sqrt() / correction2 + rule.epsilon))
 
 
 def _zeros(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

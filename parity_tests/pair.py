@@ -51,7 +51,7 @@ PRESET_CONFIGS = {
     # and Adam makes steps of the noise that is left.
     "inception": reduced("inception", 0.125, discriminator_updates=2, discriminator_activation="silu"),
     "r3gan-stacked-mnist": reduced("r3gan-stacked-mnist", 1 / 48, channels=3, batch_size=2),
-    "r3gan-cifar10": reduced("r3gan-cifar10", 1 / 48, channels=3, batch_size=2),
+    "r3gan-cifar10": reduced("r3gan-cifar10", 1 / 48, channels=3, batch_size=1),
     "r3gan-ffhq-64": reduced("r3gan-ffhq-64", 1 / 96, batch_size=1),
     "r3gan-ffhq-256": reduced("r3gan-ffhq-256", 1 / 96, batch_size=1),
     "r3gan-tiny": reduced("r3gan-tiny", 0.25),

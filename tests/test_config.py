@@ -73,6 +73,7 @@ PAIRS = [
     ({"augment_probability": 0.5}, "augment_probability", "augment names"),
     ({"augment_probability": (0.0, 0.5), "burn_in_nimg": 100}, "augment_probability", "augment names"),
     ({"augment_target": 0.6}, "augment_probability", "augment_target 0.6"),
+    ({"compile": True, "discriminator_optimizer": "sgd"}, "compile", "discriminator_optimizer sgd"),
     ({"discriminator": "r3gan", "discriminator_norm": "batch"}, "discriminator_norm", "discriminator is r3gan"),
     ({"discriminator": "r3gan-tiny", "discriminator_norm": "batch"}, "discriminator_norm", "is r3gan-tiny"),
     ({"augment": ("flip",), "augment_target": 0.6, "loss": "relativistic"}, "augment_target", "loss relativistic"),

@@ -1,0 +1,112 @@
+"""One measured process: ``python -m benchmarks.cell``, started by ``harness.py`` and spoken to in lines of JSON.
+
+The first line of standard input is the settings. The process builds, compiles, warms up and answers with what it has
+measured so far; then it obeys one command per line and waits, idle, for the next:
+
+- ``{"do": "steps", "count": n}`` plays n steps -> ``{"seconds", "waiting"}``,
+- ``{"do": "memory"}`` -> ``{"peak_host_bytes", "peak_device_bytes"}``,
+- ``{"do": "probe", "size": n, "conv_batch": b}`` -> what ``probes.py`` reports.
+
+The device is synchronised at the end of every timed chunk and nowhere inside (``torch.cuda.synchronize``, or
+``jax.block_until_ready`` of state and scalars). What goes wrong is answered as ``{"error": one line}``.
+"""
+
+import json
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from statistics import median
+from typing import Any
+
+from benchmarks import settings as read
+from benchmarks.machine import processor
+from benchmarks.players import Player
+from benchmarks.probes import probe
+from benchmarks.settings import Settings
+from gan_shared.backend import Batch
+from gan_shared.config import Config
+from gan_shared.data.batches import batches, check_batch_size
+
+# Calls after the first before anything counts, then calls that estimate a step's length.
+WARM_UP, ESTIMATED = 2, 5
+# An estimate of slow steps is cut short after so many seconds.
+ESTIMATE_SECONDS = 3.0
+
+
+def main() -> int:
+    """Serve until standard input ends."""
+    # Whatever a framework prints goes to standard error: standard output carries the answers.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def answer(message: dict[str, Any]) -> None:
+        answers.write(json.dumps(message) + "\n")
+        answers.flush()
+
+    try:
+        settings = read.read_settings()
+        config, dataset = read.prepare(settings)
+        player = Player(settings, config)
+        check_batch_size(dataset, config)
+        player.hold(dataset)
+        with closing(batches(dataset, config, 0)) as stream:
+            answer(_warm(player, stream, config))
+            for line in sys.stdin:
+                answer(_obey(json.loads(line), player, stream, settings))
+    except Exception as error:  # whatever it is, the others go on
+        answer({"error": one_line(error)})
+        return 1
+    return 0
+
+
+def one_line(error: Exception) -> str:
+    """Return an error as one line of no more than 300 characters."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:300]
+
+
+def _warm(player: Player, stream: Iterator[tuple[int, Batch]], config: Config) -> dict[str, Any]:
+    """Play the first steps and return what they tell."""
+    call = config.steps_per_call
+    first = player.play(stream, call).seconds
+    first_at = time.time()
+    player.play(stream, WARM_UP * call)
+    times: list[float] = []
+    while len(times) < ESTIMATED and sum(times) < ESTIMATE_SECONDS:
+        times.append(player.play(stream, call).seconds)
+    versions = {"python": platform.python_version(), **player.versions()}
+    device = versions.pop("device")
+    return {
+        "first_call_seconds": first,
+        "first_step_at": first_at,
+        "call_seconds": median(times),
+        "device": processor() if device == "cpu" else device,
+        "versions": versions,
+        "resolution": config.resolution,
+        "channels": config.channels,
+        "width": config.width,
+    }
+
+
+def _obey(
+    command: dict[str, Any], player: Player, stream: Iterator[tuple[int, Batch]], settings: Settings
+) -> dict[str, Any]:
+    """Do one command and return the answer."""
+    if command["do"] == "steps":
+        return player.play(stream, command["count"])._asdict()
+    if command["do"] == "memory":
+        # Linux counts in kilobytes, macOS in bytes.
+        unit = 1 if sys.platform == "darwin" else 1024
+        host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        return {"peak_host_bytes": host, "peak_device_bytes": player.peak_device_bytes()}
+    with player.in_precision():
+        sizes = command["size"], command["conv_batch"]
+        return probe(player.framework, settings.precision, settings.device, *sizes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""What one measured process is told, and what follows from it without any framework."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gan_shared import data, presets
+from gan_shared.config import Config
+from gan_shared.data import Dataset
+from gan_shared.errors import unexpected
+from gan_shared.validation import fitted, validate
+
+# Images of the synthetic set, fewer where they would be larger than this: memory is for what is measured.
+NOISE_IMAGES = 2048
+NOISE_BYTES = 128 * 2**20
+# Colours and classes of noise that stands for a preset's own data; one colour and no classes elsewhere.
+COLOURS = {"cifar10": 3, "stacked-mnist": 3, "ffhq": 3}
+NOISE_CLASSES = 10
+# No run that is timed comes to its end.
+ENDLESS = 2**40
+
+
+class Contender(NamedTuple):
+    """Something that can be measured.
+
+    Attributes:
+        framework: ``torch`` or ``jax``: whose probes say what the device can do.
+        needs: packages that it cannot run without.
+        naive: whether it is a plain implementation instead of ours.
+    """
+
+    framework: str
+    needs: tuple[str, ...]
+    naive: bool = False
+
+
+CONTENDERS = {
+    "torch": Contender("torch", ("torch",)),
+    "jax": Contender("jax", ("jax", "flax")),
+    "torch-compile": Contender("torch", ("torch",)),
+    "torch-naive": Contender("torch", ("torch",), naive=True),
+    "jax-naive": Contender("jax", ("jax", "flax", "optax"), naive=True),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One cell: what is measured, at which size, on what."""
+
+    preset: str
+    backend: str
+    batch_size: int
+    precision: str = "float32"
+    resolution: int | None = None
+    width: float | None = None
+    device: str = "auto"
+    steps_per_call: int = 1
+    data: str | None = None
+    """A name or a path as ``--data`` takes it; noise in memory when not given."""
+    data_on: str = "host"
+
+    def to_line(self) -> str:
+        """Return the settings as one line of JSON."""
+        return json.dumps(asdict(self))
+
+
+def read_settings() -> Settings:
+    """Read the settings from one line of standard input.
+
+    Raises:
+        UserError: it holds none, which is what happens to who starts a cell by hand.
+    """
+    try:
+        return Settings(**json.loads(sys.stdin.readline()))
+    except (ValueError, TypeError) as error:
+        raise unexpected("standard input", "no settings", "a line of JSON from the process that measures") from error
+
+
+def check_known(backends: tuple[str, ...]) -> None:
+    """Refuse a backend that cannot be measured.
+
+    Raises:
+        UserError: naming the first.
+    """
+    for backend in backends:
+        if backend not in CONTENDERS:
+            raise unexpected("backends", backend, "what can be measured", CONTENDERS)
+
+
+def available(backends: tuple[str, ...], say: Callable[[str], None]) -> tuple[str, ...]:
+    """Return the backends whose packages are installed, and ``say`` in one line which is left out and why.
+
+    Raises:
+        UserError: one is unknown.
+    """
+    check_known(backends)
+    found = []
+    for backend in dict.fromkeys(backends):
+        missing = [name for name in CONTENDERS[backend].needs if find_spec(name) is None]
+        if missing:
+            say(f"{backend}: left out, as {', '.join(missing)} is not installed")
+        else:
+            found.append(backend)
+    return tuple(found)
+
+
+def configuration(settings: Settings) -> Config:
+    """Return the run that a cell steps through: its preset, with what the settings change.
+
+    Raises:
+        UserError: there is no such preset, or it cannot be had at these sizes.
+    """
+    config = presets.find(settings.preset)
+    changed: dict[str, Any] = {
+        "batch_size": settings.batch_size,
+        "precision": settings.precision,
+        "device": settings.device,
+        "steps_per_call": settings.steps_per_call,
+        "data_on": settings.data_on,
+        "steps": ENDLESS,
+        "compile": settings.backend == "torch-compile",
+    }
+    for name in ("resolution", "width", "data"):
+        if getattr(settings, name) is not None:
+            changed[name] = getattr(settings, name)
+    config = replace(config, **changed)
+    if settings.data is None:
+        config = fitted(config, COLOURS.get(config.data, 1), NOISE_CLASSES)
+    validate(config)
+    return config
+
+
+def prepare(settings: Settings) -> tuple[Config, Dataset]:
+    """Return the run with all that its images decide, and the images: those that are named, or noise.
+
+    Raises:
+        UserError: the run cannot be had at these sizes, or on these images.
+    """
+    config = configuration(settings)
+    if settings.data is None:
+        return config, noise(config)
+    images = data.load(config.data, config.resolution, config.channels)
+    return fitted(config, images.channels, len(images.classes)), images
+
+
+def noise(config: Config) -> Dataset:
+    """Return images that stand for a run's own, made here.
+
+    Returns:
+        uint8 (N, resolution, resolution, channels) with labels where the run is conditional, N at most 2,048 and at
+        least one batch.
+    """
+    shape = config.image_shape
+    count = max(config.batch_size, min(NOISE_IMAGES, NOISE_BYTES // int(np.prod(shape))))
+    generator = np.random.default_rng(config.seed)
+    images = generator.integers(256, size=(count, *shape), dtype=np.uint8)
+    labels = generator.integers(config.class_count, size=count) if config.conditional else None
+    return Dataset("noise", images, labels, (), "noise")

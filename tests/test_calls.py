@@ -1,0 +1,99 @@
+"""How steps are handed to a framework: several at once, images by their indices, traced; the numbers stay the same."""
+
+import gzip
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import gan_jax.train
+import gan_torch.train
+from gan_shared import checkpoint
+from gan_shared.config import Config
+from gan_shared.schedules import call_length
+
+MAINS = {"torch": gan_torch.train.main, "jax": gan_jax.train.main}
+SIZE = ["--resolution", "16", "--width", "0.0625", "--latent-size", "8", "--batch-size", "8", "--device", "cpu"]
+NAMES = pytest.mark.parametrize("name", MAINS)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Twenty random grey images, so that every epoch ends within a batch."""
+    file = tmp_path_factory.mktemp("data") / "noise.npy"
+    np.save(file, np.random.default_rng(3).integers(0, 256, (20, 16, 16, 1), np.uint8))
+    return file
+
+
+def train(name, run, data, *options):
+    assert MAINS[name](["--data", str(data), *SIZE, "--run-dir", str(run), *options]) == 0
+    newest = checkpoint.load_newest(run)
+    return newest.step, {key: value.tobytes() for key, value in newest.tensors.items()}
+
+
+def test_a_call_ends_where_something_happens():
+    config = Config(steps=100, steps_per_call=8, log_every=20, sample_every=50, save_every=33)
+    lengths, step = [], 0
+    while step < 100:
+        lengths.append(call_length(config, step))
+        step += lengths[-1]
+    # After 20, 33, 40, 50, 60, 66, 80, 99 and 100 steps.
+    assert lengths == [8, 8, 4, 8, 5, 7, 8, 2, 8, 2, 6, 8, 6, 8, 8, 3, 1]
+    assert call_length(replace(config, steps=3), 0) == 3
+
+
+@NAMES
+def test_steps_per_call_change_nothing(tmp_path, pictures, name):
+    cadence = ["--steps", "11", "--log-every", "5", "--sample-every", "100", "--save-every", "8"]
+    one = train(name, tmp_path / "one", pictures, *cadence)
+    several = train(name, tmp_path / "several", pictures, *cadence, "--steps-per-call", "4")
+    assert one == several
+    lines = [(tmp_path / run / "scalars.jsonl").read_text().splitlines() for run in ("one", "several")]
+    seen = [[json.loads(line) | {"images_per_second": 0} for line in each] for each in lines]
+    assert seen[0] == seen[1] and [line["step"] for line in seen[0]] == [5, 8, 10, 11]
+
+
+@NAMES
+def test_a_run_goes_on_with_other_calls(tmp_path, pictures, name):
+    whole = train(name, tmp_path / "whole", pictures, "--steps", "7")
+    train(name, tmp_path / "half", pictures, "--steps", "4", "--steps-per-call", "4")
+    more = ["--resume", "--run-dir", str(tmp_path / "half"), "--steps", "7", "--steps-per-call", "3"]
+    assert MAINS[name]([*more, "--data-on", "device"]) == 0
+    newest = checkpoint.load_newest(tmp_path / "half")
+    assert (newest.step, {key: value.tobytes() for key, value in newest.tensors.items()}) == whole
+
+
+@NAMES
+@pytest.mark.parametrize("options", [[], ["--loss", "relativistic"]], ids=["bce", "relativistic"])
+def test_data_on_the_device_is_the_same_data(tmp_path, pictures, name, options):
+    runs = {
+        place: train(name, tmp_path / place, pictures, "--steps", "4", "--data-on", place, *options)
+        for place in ("host", "device")
+    }
+    assert runs["host"] == runs["device"]
+
+
+@NAMES
+def test_stacked_data_on_the_device_is_the_same_data(tmp_path, name):
+    places = ("host", "device")
+    runs = [train(name, tmp_path / place, "stacked-mnist", "--steps", "2", "--data-on", place) for place in places]
+    assert runs[0] == runs[1]
+
+
+@NAMES
+def test_a_profile_is_a_trace_and_changes_nothing(capsys, tmp_path, pictures, name):
+    plain = train(name, tmp_path / "plain", pictures, "--steps", "7")
+    assert train(name, tmp_path / "traced", pictures, "--steps", "7", "--profile") == plain
+    folder = tmp_path / "traced" / "profile"
+    assert f"trace of three calls in {folder}" in capsys.readouterr().out
+    patterns = {"torch": "*.pt.trace.json", "jax": "perfetto_trace.json.gz"}
+    (file,) = folder.rglob(patterns[name])
+    text = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    events = [event for event in json.loads(text)["traceEvents"] if event.get("ph") == "X"]
+    assert len(events) > 100 and all(event["dur"] >= 0 for event in events)
+
+
+def test_a_run_too_short_for_a_profile_says_so(capsys, tmp_path, pictures):
+    train("torch", tmp_path / "run", pictures, "--steps", "2", "--profile")
+    assert "no trace" in capsys.readouterr().out and not (tmp_path / "run" / "profile").exists()
