@@ -14,7 +14,9 @@ def main() -> int:
     """Play one step and print when imports were done and when the step was, in seconds since the epoch."""
     from benchmarks.players import import_backend
     from benchmarks.settings import CONTENDERS, prepare, read_settings
+    from gan_shared import cli
 
+    assert cli  # what the command line imports before it trains counts too
     settings = read_settings()
     make_backend = import_backend(CONTENDERS[settings.backend].framework)
     from gan_shared.backend import StepValues

@@ -43,8 +43,10 @@ class Backend:
             jax.config.update("jax_compilation_cache_dir", str(cache.root() / "jax"))
         self.device = find_device(config.device)
         self.dtype = states.dtype(config)
+        # On a CPU XLA gives what is inside a loop no fast convolution, and a call costs nothing beside a step.
+        self._scans = self.device.platform != "cpu"
         # Donated: the new state takes over the memory of the old one.
-        self._steps = jax.jit(_make_steps(config), donate_argnums=0)
+        self._call = jax.jit(_make_scan(config) if self._scans else _make_call(config), donate_argnums=0)
         self._images: Array | None = None
         self._generate = jax.jit(partial(_generate, config))
 
@@ -58,9 +60,14 @@ class Backend:
 
     def steps(self, state: State, values: Sequence[StepValues]) -> tuple[State, Mapping[str, Array]]:
         """Play one step or more."""
-        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *(self._inputs(value) for value in values))
+        calls: list[Any] = [self._inputs(value) for value in values]
+        if self._scans:
+            calls = [jax.tree.map(lambda *leaves: np.stack(leaves), *calls)]
+        scalars = {}
         with self._precision():
-            return self._steps(state, *jax.device_put(stacked, self.device), self._images)
+            for call in calls:
+                state, scalars = self._call(state, *jax.device_put(call, self.device), self._images)
+        return state, scalars
 
     def sample(self, state: State, inputs: Inputs, ema: bool = True) -> np.ndarray:
         """Make images in evaluation mode."""
@@ -121,24 +128,30 @@ def find_device(device: str) -> Any:
     return jax.devices()[0]
 
 
-def _make_steps(config: Config) -> Callable[..., tuple[State, dict[str, Array]]]:
-    """Build the steps of one call: inputs and knobs are stacked along a first axis, which a scan runs through.
-
-    One step is a scan as well: outside of one XLA would compile it to other roundings, and a run would depend on how
-    its steps are called.
-    """
+def _make_call(config: Config) -> Callable[..., tuple[State, dict[str, Array]]]:
+    """Build the call of one step: (state, inputs, knobs, held images or None) -> (state, scalars)."""
     step = make_step(config)
 
-    def steps(state: State, inputs: StepInputs, knobs: Knobs, held: Array | None) -> tuple[State, dict[str, Array]]:
-        def one(state: State, values: tuple[StepInputs, Knobs]) -> tuple[State, dict[str, Array]]:
-            inputs, knobs = values
-            images = inputs.images if held is None else pick(held, inputs.images)
-            return step(state, inputs._replace(images=images), knobs)
+    def call(state: State, inputs: StepInputs, knobs: Knobs, held: Array | None) -> tuple[State, dict[str, Array]]:
+        images = inputs.images if held is None else pick(held, inputs.images)
+        return step(state, inputs._replace(images=images), knobs)
 
-        state, scalars = lax.scan(one, state, (inputs, knobs))
+    return call
+
+
+def _make_scan(config: Config) -> Callable[..., tuple[State, dict[str, Array]]]:
+    """Build the call of several steps, whose inputs and knobs are stacked along a first axis.
+
+    One step is a scan as well: outside of one XLA would compile it to other roundings, and a run would depend on how
+    many of its steps are called at once.
+    """
+    call = _make_call(config)
+
+    def scan(state: State, inputs: StepInputs, knobs: Knobs, held: Array | None) -> tuple[State, dict[str, Array]]:
+        state, scalars = lax.scan(lambda state, values: call(state, *values, held), state, (inputs, knobs))
         return state, jax.tree.map(lambda values: values[-1], scalars)
 
-    return steps
+    return scan
 
 
 def _generate(config: Config, network: Network, latents: Array, labels: Array | None) -> Array:

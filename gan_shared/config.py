@@ -190,7 +190,7 @@ class Config:
     """Where the decoded images lie: host, or device (for data that fits there: a step then sends indices only)."""
 
     steps_per_call: int = 1
-    """Steps that are handed to the framework at once; JAX runs them as one call, with the same results."""
+    """Steps that are handed to the framework at once; on a GPU JAX runs them as one call. The results are the same."""
 
     compile: bool = False
     """Whether PyTorch compiles its step (torch.compile); JAX always does."""

@@ -15,10 +15,12 @@ from benchmarks import harness, machine, report, scaling, startup, throughput
 from benchmarks import input as waiting
 from benchmarks.harness import Bench, Plan
 from benchmarks.settings import Settings, configuration, noise
+from gan_shared import presets
 from gan_shared.architecture import R3GAN_STAGES
 from gan_shared.data.batches import batch_at
 from gan_shared.draws import draw
 from gan_shared.errors import UserError
+from gan_shared.validation import fitted
 
 TINY = Settings("dcgan-64", "torch", 4, width=0.0625, device="cpu")
 KEYS = {
@@ -323,3 +325,15 @@ def test_photographs_are_cut_and_decoded(tmp_path):
 def test_device_names_become_file_names():
     assert machine.slug("AMD EPYC 7763 64-Core Processor") == "amd-epyc-7763-64-core-processor"
     assert machine.slug("Intel(R) Xeon(R) CPU @ 2.20GHz") == "intel-xeon-cpu-2-20ghz"
+
+
+def test_what_is_expected_of_a_gpu_is_the_slowest_of_three_times(tmp_path):
+    from benchmarks import expect
+    from benchmarks.work import count
+
+    assert expect.main(["article", "--out", str(tmp_path / "expected.md")]) == 0
+    lines = [line for line in (tmp_path / "expected.md").read_text().splitlines() if line.startswith("| article")]
+    work = count(fitted(presets.find("article"), 1, 10))
+    # A few million FLOP in some hundred small operations: it is the launches that cost, 5 microseconds each.
+    assert len(lines) == 3 and all("launches |" in line for line in lines)
+    assert f"| {64 / (work.operations * 5e-6):,.0f} (" in lines[0] and work.bytes > work.flops / 100

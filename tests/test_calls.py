@@ -4,14 +4,20 @@ import gzip
 import json
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 
+import gan_jax.backend
 import gan_jax.train
 import gan_torch.train
 from gan_shared import checkpoint
+from gan_shared.backend import StepValues
 from gan_shared.config import Config
-from gan_shared.schedules import call_length
+from gan_shared.data import Dataset
+from gan_shared.data.batches import batch_at
+from gan_shared.draws import draw
+from gan_shared.schedules import call_length, knobs
 
 MAINS = {"torch": gan_torch.train.main, "jax": gan_jax.train.main}
 SIZE = ["--resolution", "16", "--width", "0.0625", "--latent-size", "8", "--batch-size", "8", "--device", "cpu"]
@@ -97,3 +103,25 @@ def test_a_profile_is_a_trace_and_changes_nothing(capsys, tmp_path, pictures, na
 def test_a_run_too_short_for_a_profile_says_so(capsys, tmp_path, pictures):
     train("torch", tmp_path / "run", pictures, "--steps", "2", "--profile")
     assert "no trace" in capsys.readouterr().out and not (tmp_path / "run" / "profile").exists()
+
+
+def test_a_scan_has_the_same_bits_for_any_number_of_steps(pictures):
+    """What a GPU runs, run here: four steps as 4, as 2 and 2, and one by one."""
+    small = Config(
+        resolution=16, width=0.0625, latent_size=8, batch_size=8, channels=1, steps=4, device="cpu", data=str(pictures)
+    )
+    backend = gan_jax.backend.Backend(small)
+    scanned = jax.jit(gan_jax.backend._make_scan(small))
+    data = Dataset("noise", np.load(pictures), None, (), "noise")
+    given = [
+        backend._inputs(StepValues(batch_at(data, small, step), draw(small, step), knobs(small, step)))
+        for step in range(4)
+    ]
+    ends = []
+    for length in (1, 2, 4):
+        state = backend.init()
+        for first in range(0, 4, length):
+            stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *given[first : first + length])
+            state, scalars = scanned(state, *stacked, None)
+        ends.append([value.tobytes() for value in backend.export(state).values()] + [float(scalars["generator_loss"])])
+    assert ends[0] == ends[1] == ends[2]

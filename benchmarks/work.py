@@ -1,0 +1,94 @@
+"""The work of a training step, counted as torch hands it out, operation by operation."""
+
+from math import prod
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from gan_shared.config import AUGMENTATIONS, Config
+from gan_shared.schedules import knobs
+from gan_torch import models, optimizers
+from gan_torch.state import State, compute_dtype
+from gan_torch.step import StepInputs, make_step
+
+
+class Work(NamedTuple):
+    """What one step asks of a device.
+
+    Attributes:
+        flops: of convolutions and matrix products, derivatives of every order included; a multiplication and an
+            addition are two.
+        bytes: read and written if every operation goes to memory for itself: an upper bound, which fusing lowers.
+        operations: calls of a kernel, views not counted.
+    """
+
+    flops: int
+    bytes: int
+    operations: int
+
+
+class Counter(TorchDispatchMode):
+    """Add up torch's own formulas, and the sizes of what goes in and out.
+
+    ``FlopCounterMode`` adds up the formulas too, but hooks every module beside, which fails under ``autograd.grad`` at
+    an image.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.work = Work(0, 0, 0)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        if not func.is_view:
+            formula = flop_registry.get(func._overloadpacket)
+            flops = formula(*args, **kwargs, out_val=output) if formula is not None else 0
+            tensors = [leaf for leaf in tree_leaves((args, kwargs, output)) if isinstance(leaf, Tensor)]
+            moved = sum(prod(tensor.shape) * tensor.element_size() for tensor in tensors)
+            flops_before, bytes_before, operations = self.work
+            self.work = Work(flops_before + int(flops), bytes_before + moved, operations + 1)
+        return output
+
+
+def count(config: Config) -> Work:
+    """Count one step of ``gan_torch``, on tensors without values, at the size that ``config`` names."""
+    updates, batch = config.discriminator_updates, config.batch_size
+    numbers = sum(AUGMENTATIONS.values()) if config.augment else 0
+    with FakeTensorMode():
+        labels = torch.empty((config.real_rows, batch), dtype=torch.int64) if config.conditional else None
+        inputs = StepInputs(
+            images=torch.empty((config.real_rows, batch, *config.image_shape), dtype=torch.uint8),
+            labels=labels,
+            latents=torch.empty((updates + int(config.fresh_latents), batch, config.latent_size)),
+            mix=torch.empty((updates, batch)),
+            augment=torch.empty((updates + 1, 3, batch, numbers)),
+        )
+        players = models.networks(config)
+        moments = {
+            f"{name}_moments": optimizers.find(config, name).init(dict(player.named_parameters()))
+            for name, player in players._asdict().items()
+        }
+        number, steps = torch.zeros(()), torch.zeros((), dtype=torch.int64)
+        state = State(
+            *players,
+            generator_ema=models.generator(config),
+            **moments,
+            augment_probability=number,
+            augment_signs=number,
+            step=steps,
+            first_non_finite_step=steps,
+        )
+        with Counter() as counter:
+            make_step(config)(state, inputs, knobs(config, 0))
+    return counter.work
+
+
+def bytes_in_precision(config: Config, counted: Work) -> int:
+    """Return the bytes of a step that was counted in float32, if its activations were of the run's own type."""
+    return counted.bytes * compute_dtype(config).itemsize // 4
