@@ -20,3 +20,8 @@ def float64() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     jax.config.update("jax_enable_x64", False)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest tests, so that no worker is left alone with one at the end."""
+    items.sort(key=lambda item: item.path.name not in ("test_trajectories.py", "test_step.py"))
