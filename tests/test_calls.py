@@ -21,6 +21,7 @@ from gan_shared.schedules import call_length, knobs
 
 MAINS = {"torch": gan_torch.train.main, "jax": gan_jax.train.main}
 SIZE = ["--resolution", "16", "--width", "0.0625", "--latent-size", "8", "--batch-size", "8", "--device", "cpu"]
+pytestmark = pytest.mark.usefixtures("compiled_once")
 NAMES = pytest.mark.parametrize("name", MAINS)
 
 
