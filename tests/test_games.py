@@ -14,12 +14,12 @@ from tests.test_train import (
     COUNT,
     HALF,
     begin,
-    compiled_once,  # noqa: F401 (a fixture that is in force for the whole module)
     errors,
     resume,
     tensor_files,
 )
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
 RATES = ("--generator-learning-rate", "2e-4", "1e-4", "--discriminator-learning-rate", "2e-3", "1e-3")
 DECAYS = ("--generator-beta2", "0.9", "0.99", "--ema-half-life-nimg", "0", "100", "--burn-in-nimg", "100")
 ADAPTIVE = ("--augment-probability", "0", "0.3", "--augment-target", "0.01", "--augment-adapt-nimg", "256")
