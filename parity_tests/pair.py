@@ -39,7 +39,7 @@ def reduced(preset: str, width: float, **changes: Any) -> Config:
     return replace(config, precision="float64", device="cpu", **(small | changes))
 
 
-# Every preset, small. 1/96 leaves R3GAN's 768 channels 8, whose blocks hold one group; r3gan-tiny has three.
+# Every preset, small. 1/96 leaves R3GAN's 768 channels 8, whose blocks hold one group; r3gan-tiny has two and three.
 PRESET_CONFIGS = {
     "dcgan": SMALL,
     "dcgan-64": reduced("dcgan-64", 0.0625),
