@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import pytest
 import torch
 from flax import linen as nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import gan_jax.models
 import gan_jax.optimizers
@@ -42,29 +44,68 @@ def shapes(config):
     }
 
 
-@pytest.mark.parametrize("preset", ["dcgan-64", "wgan-gp", "inception", "r3gan-cifar10", "r3gan-tiny"])
-def test_the_torch_step_runs_on_tensors_without_values(preset):
-    config = full_size(preset)
-    with FakeTensorMode():
-        kinds = {"images": torch.uint8, "labels": torch.int64}
+class Elsewhere(Exception):
+    """An operation met a tensor that is not on the device of the run."""
+
+
+class OnMeta(TorchDispatchMode):
+    """Refuse every operation, of derivatives and optimisers too, that takes or makes a tensor on another device.
+
+    The meta device by itself lets a CPU's kernel into a convolution. It stands for a GPU: reading a number raises.
+    """
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, torch.Tensor)]
+        if not all(tensor.is_meta for tensor in tensors):
+            raise Elsewhere(f"{func} on {[tensor.device.type for tensor in tensors]}")
+        return out
+
+
+def play_on_meta(config):
+    """Play one step of torch on tensors without values and return its scalars."""
+    kinds = {"images": torch.uint8, "labels": torch.int64}
+    with torch.device("meta"):
         inputs: Any = {
             name: None if shape is None else torch.empty(shape, dtype=kinds.get(name, torch.float32))
             for name, shape in shapes(config).items()
         }
-        players = gan_torch.models.networks(config)
+        players, average = gan_torch.models.networks(config), gan_torch.models.generator(config)
         moments = {
             name: gan_torch.optimizers.find(config, name).init(dict(player.named_parameters()))
             for name, player in players._asdict().items()
         }
         number, count = torch.zeros(()), torch.zeros((), dtype=torch.int64)
-        average = gan_torch.models.generator(config)
-        state = gan_torch.state.State(
-            *players, average, moments["generator"], moments["discriminator"], number, number, count, count
-        )
+    state = gan_torch.state.State(
+        *players, average, moments["generator"], moments["discriminator"], number, number, count, count
+    )
+    with OnMeta():
         step = gan_torch.step.make_step(config)
         _, scalars = step(state, gan_torch.step.StepInputs(**inputs), knobs(config, 0))
+    return scalars
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_torch_step_runs_on_one_device_and_reads_nothing_back(preset):
+    scalars = play_on_meta(full_size(preset))
     assert {value.shape for value in scalars.values()} == {()}
     assert scalars["discriminator_loss"].dtype == scalars["generator_loss"].dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("fault", "raised"),
+    [
+        (lambda sign: sign + float(sign), RuntimeError),  # waits for the device
+        (lambda sign: sign + torch.zeros(()), Elsewhere),
+        (lambda sign: F.conv2d(torch.ones_like(sign).expand(1, 1, 1, 1), torch.ones(1, 1, 1, 1)), Elsewhere),
+    ],
+    ids=["read back", "made elsewhere", "made elsewhere for a convolution"],
+)
+def test_what_would_wait_for_a_gpu_or_miss_it_raises(monkeypatch, fault, raised):
+    adapt = gan_torch.step.adapt_augment
+    monkeypatch.setattr(gan_torch.step, "adapt_augment", lambda config, state, sign: adapt(config, state, fault(sign)))
+    with pytest.raises(raised):
+        play_on_meta(full_size("r3gan-tiny"))
 
 
 @pytest.mark.parametrize("preset", PRESETS)

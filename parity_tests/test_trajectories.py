@@ -8,6 +8,7 @@ from parity_tests import pair
 from parity_tests.pair import (
     CONFIGS,
     PRESET_CONFIGS,
+    SHORTENED,
     SMALL,
     TRAJECTORY,
     TRAJECTORY_MOMENTS,
@@ -49,8 +50,6 @@ def check(ours, logged, begin, theirs, expected):
             assert_close(line[key], other[key], TRAJECTORY, f"{key} at step {step}")
 
 
-# At 256 pixels a step takes seconds in float64; one such step is in test_step.py. At 64 it would be r3gan-ffhq-64's.
-SHORTENED = {"r3gan-ffhq-256": {"resolution": 32}}
 TRAJECTORIES = [*PRESET_CONFIGS, "sngan-conditional", "adaptive", "conditional-spectral-sigmoid"]
 
 
