@@ -1,13 +1,4 @@
-"""What to expect of an H100, on paper: ``python -m benchmarks.expect --out docs/expected.md``.
-
-No figure here was measured on a GPU. The work of a step is counted on tensors without values (``work.py``) and divided
-by what NVIDIA's data sheet of the H100 SXM says; the largest of three times is the least that a step can take:
-
-- arithmetic: FLOP of convolutions and matrix products over the peak of the precision,
-- memory: bytes over the bandwidth, if every operation reads and writes memory for itself (fusing lowers it),
-- launches: operations times the time that a kernel costs to be launched from Python; a CUDA graph or XLA's fused step
-  takes most of it away.
-"""
+"""What to expect of an H100, on paper: ``python -m benchmarks.expect --out docs/expected.md``; see ``NOTES``."""
 
 import sys
 from collections.abc import Sequence
@@ -29,6 +20,15 @@ PEAKS = {"float32": 67e12, "tf32": 494.7e12, "bfloat16": 989.4e12}
 BANDWIDTH = 3.35e12
 # What eager PyTorch takes for one small operation, on the host; the usual order of magnitude, not of this project.
 LAUNCH_SECONDS = 5e-6
+NOTES = """\
+No figure here was measured on a GPU. The work of a step is counted on tensors without values (`benchmarks/work.py`)
+and divided by what NVIDIA's data sheet of the H100 SXM says; the largest of three times is the least that a step can
+take:
+
+- arithmetic: FLOP of convolutions and matrix products over the peak of the precision,
+- memory: bytes over the bandwidth, if every operation reads and writes memory for itself (fusing lowers it),
+- launches: operations times the time that a kernel costs to be launched from Python; a CUDA graph or XLA's fused step
+  takes most of it away."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,8 @@ def run(options: Options) -> None:
     header = ("preset", "batch", "GFLOP/image", "MB/image", "operations/step", "precision", "images/s at most", "binds")
     rows = [header, tuple("---" for _ in header), *lines]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    notes = " ".join(line.strip() for line in (__doc__ or "").split("\n\n", 1)[1].split("\n- ")[0].splitlines())
-    bounds = (__doc__ or "").split("\n\n")[2]
     with replacing(options.out) as temporary:
-        temporary.write_text(f"# Expected of an H100\n\n{notes}\n\n{bounds}\n{table}\n", encoding="utf-8")
+        temporary.write_text(f"# Expected of an H100\n\n{NOTES}\n\n{table}\n", encoding="utf-8")
     print(f"wrote {options.out}")
 
 
