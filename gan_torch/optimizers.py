@@ -185,15 +185,7 @@ class SGD(NamedTuple):
 
 
 class Frozen(NamedTuple):
-    """No update at all: the network stays as it is, and nothing is remembered.
-
-    Attributes:
-        beta1: ignored.
-        weight_decay: ignored.
-    """
-
-    beta1: float
-    weight_decay: float = 0.0
+    """No update at all: the network stays as it is, and nothing is remembered."""
 
     def init(self, parameters: Mapping[str, Tensor]) -> Moments:
         del parameters
@@ -242,7 +234,7 @@ class Clipped(NamedTuple):
         return self.optimizer.update(parameters, scaled, moments, learning_rate, beta2_complement)
 
 
-OPTIMIZERS = {"adam": Adam, "adamw": AdamW, "rmsprop": RMSprop, "sgd": SGD, "frozen": Frozen}
+OPTIMIZERS = {"adam": Adam, "adamw": AdamW, "rmsprop": RMSprop, "sgd": SGD}
 
 
 def find(config: Config, network: str) -> Optimizer:
@@ -252,9 +244,9 @@ def find(config: Config, network: str) -> Optimizer:
         config: the run.
         network: "generator" or "discriminator".
     """
-    beta1 = getattr(config, f"{network}_beta1")
     if config.freeze == network:
-        return Frozen(beta1, config.weight_decay)
+        return Frozen()
+    beta1 = getattr(config, f"{network}_beta1")
     optimizer = OPTIMIZERS[getattr(config, f"{network}_optimizer")](beta1, config.weight_decay)
     return Clipped(optimizer, config.gradient_clip) if config.gradient_clip else optimizer
 

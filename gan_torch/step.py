@@ -248,6 +248,8 @@ def _mixtures(inputs: StepInputs, update: int, reals: Examples, fakes: Examples)
 
 def _descend(config: Config, state: State, network: str, loss: Tensor, knobs: Knobs) -> State:
     """Move a network down ``loss`` by its optimiser."""
+    if config.freeze == network:
+        return state  # gradients that nobody uses are not computed
     parameters: Mapping[str, Tensor] = dict(getattr(state, network).named_parameters())
     gradients = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
     _, moments = optimizers.find(config, network).update(

@@ -25,7 +25,7 @@ def test_tables_hold_the_same_names():
     for layers in (gan_torch.layers, gan_jax.layers):
         assert tuple(layers.ACTIVATIONS) == ACTIVATIONS and tuple(layers.OUTPUTS) == OUTPUTS
     for rules in (gan_torch.optimizers, gan_jax.optimizers):
-        assert tuple(rules.OPTIMIZERS) == (*OPTIMIZERS, "frozen")  # frozen is what --freeze makes of any of them
+        assert tuple(rules.OPTIMIZERS) == OPTIMIZERS
     assert PRECISIONS == ("float32", "tf32", "bfloat16", "float64") and DEVICES == ("auto", "cpu", "gpu")
 
 

@@ -183,7 +183,7 @@ def test_clipping_at_and_around_the_bound(twin, kernel):
 @pytest.mark.parametrize("twin", TWINS)
 def test_frozen_changes_nothing(twin):
     array = {"torch": torch.tensor, "jax": jnp.asarray}[twin]
-    frozen = TWINS[twin].Frozen(0.9, 0.01)
+    frozen = TWINS[twin].Frozen()
     parameters = {name: array(value) for name, value in start().items()}
     moments = frozen.init(parameters)
     assert moments == {}
@@ -217,7 +217,7 @@ def test_find(twin, rule, gradient_clip, freeze):
         if gradient_clip:
             expected = room.Clipped(expected, gradient_clip)
         if freeze == network:
-            expected = room.Frozen(beta1, 0.125)
+            expected = room.Frozen()
         found = room.find(config, network)
         # Tuples are equal whatever their class.
         assert type(found) is type(expected) and found == expected

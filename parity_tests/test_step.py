@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
 import gan_jax.step
 import gan_torch.step
@@ -125,6 +126,22 @@ def test_the_jax_step_keeps_structure_shapes_and_types(precision):
     chex.assert_trees_all_equal_shapes_and_dtypes(state, begin)
     floating = {leaf.dtype for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)}
     assert floating == {jnp.dtype(precision)}
+
+
+@pytest.mark.parametrize("network", TRAINED)
+def test_torch_takes_no_gradients_of_a_frozen_network(monkeypatch, network):
+    """XLA leaves out by itself what nobody uses."""
+    twin = pair.backend("torch", replace(SMALL, freeze=network))
+    state, asked, take = twin.init(), [], torch.autograd.grad
+
+    def record(outputs, inputs, *arguments, **options):
+        asked.extend(inputs)
+        return take(outputs, inputs, *arguments, **options)
+
+    monkeypatch.setattr(torch.autograd, "grad", record)
+    run(twin, state, 0, 1)
+    (moving,) = set(TRAINED) - {network}
+    assert {id(tensor) for tensor in asked} == {id(tensor) for tensor in getattr(state, moving).parameters()}
 
 
 def test_one_image_per_batch():
