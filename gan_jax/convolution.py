@@ -2,9 +2,8 @@
 
 The strided convolution F, its transpose T and the weight gradient W are three bilinear maps whose derivatives
 are again F, T and W. Saying so keeps XLA from deriving W of a transposed convolution by itself: its own form
-dilates the input and runs an order of magnitude slower on a CPU. There XLA is slow as well where T dilates its input,
-where W has few channels, and where F and T meet few positions; these have forms of their own, chosen when the
-computation is lowered for a platform.
+dilates the input and runs an order of magnitude slower on a CPU. There XLA is slow as well where T dilates its input
+and where W has few channels; both have forms of their own, chosen when the computation is lowered for a platform.
 
 A grouped convolution has stride 1, so that its transpose is one as well: the maps are G and its weight gradient V.
 XLA has no good form of either on a CPU, where groups run as convolutions and matrix products of their own.
@@ -22,8 +21,6 @@ from jax import Array, lax
 AXES = ("NHWC", "HWIO", "NHWC")
 # Images have at most so many channels: too few for XLA's weight gradient on a CPU.
 FEW_CHANNELS = 4
-# Positions of one image on the smaller side, 4x4 or fewer: matrix products beat XLA's convolution there on a CPU.
-FEW_POSITIONS = 16
 
 
 def convolve(x: Array, kernel: Array, stride: int, padding: int) -> Array:
@@ -47,12 +44,7 @@ def convolve(x: Array, kernel: Array, stride: int, padding: int) -> Array:
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _strided(x: Array, kernel: Array, stride: int, padding: int) -> Array:
     """Convolve with a kernel of any size; see ``convolve``."""
-    library = partial(_library_convolve, stride=stride, padding=padding)
-    height, width = _output_size(x, kernel.shape[0], stride, padding)
-    if height * width > FEW_POSITIONS:
-        return library(x, kernel)
-    patches = partial(_convolve_by_patches, stride=stride, padding=padding)
-    return lax.platform_dependent(x, kernel, cpu=patches, default=library)
+    return _library_convolve(x, kernel, stride, padding)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -78,7 +70,7 @@ def convolve_transpose(x: Array, kernel: Array, stride: int, padding: int, outpu
         dimension_numbers=AXES,
         transpose_kernel=True,
     )
-    if size % stride or (stride == 1 and not _has_few_positions(x)):
+    if stride == 1 or size % stride:
         return library(x, kernel)
     phases = partial(_transpose_by_phases, stride=stride, padding=padding, output_padding=output_padding)
     return lax.platform_dependent(x, kernel, cpu=phases, default=library)
@@ -112,18 +104,12 @@ def weight_gradient(larger: Array, smaller: Array, kernel_size: int, stride: int
     return lax.platform_dependent(larger, smaller, cpu=patches, default=library)
 
 
-def _convolve_by_patches(x: Array, kernel: Array, stride: int, padding: int) -> Array:
-    """Compute F as one matrix product: everything that each position meets, times the kernel."""
-    met = _patches(x, kernel.shape[0], stride, padding)
-    return jnp.dot(met, kernel.reshape(-1, kernel.shape[3]))
-
-
 def _transpose_by_phases(x: Array, kernel: Array, stride: int, padding: int, output_padding: tuple[int, int]) -> Array:
-    """Compute T without dilation: the stride^2 pixels between two inputs are made as channels."""
+    """Compute T as one convolution of stride 1 that makes the stride^2 pixels between two inputs as channels."""
     taps, (outputs, inputs) = kernel.shape[0] // stride, kernel.shape[2:]
-    phases = kernel.reshape(taps, stride, taps, stride, outputs, inputs)
+    phases = kernel.reshape(taps, stride, taps, stride, outputs, inputs)[::-1, :, ::-1]
     phases = phases.transpose(0, 2, 5, 1, 3, 4).reshape(taps, taps, inputs, stride**2 * outputs)
-    y = _spread(x, phases) if _has_few_positions(x) else convolve(x, phases[::-1, ::-1], 1, taps - 1)
+    y = convolve(x, phases, 1, taps - 1)
     batch, height, width, _ = y.shape
     y = y.reshape(batch, height, width, stride, stride, outputs).transpose(0, 1, 3, 2, 4, 5)
     y = y.reshape(batch, height * stride, width * stride, outputs)
@@ -131,43 +117,17 @@ def _transpose_by_phases(x: Array, kernel: Array, stride: int, padding: int, out
     return lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
 
 
-def _spread(x: Array, kernel: Array) -> Array:
-    """Add up what each input leaves at every tap: a transposed convolution of stride 1 as one matrix product.
-
-    Args:
-        x: (batch, height, width, in channels).
-        kernel: (taps, taps, in channels, out channels).
-
-    Returns:
-        (batch, height + taps - 1, width + taps - 1, out channels).
-    """
-    taps, _, inputs, outputs = kernel.shape
-    left = jnp.dot(x, kernel.transpose(2, 0, 1, 3).reshape(inputs, -1)).reshape(*x.shape[:3], taps, taps, outputs)
-    if x.shape[1:3] == (1, 1):
-        return left[:, 0, 0]
-    edges = [(tap, taps - 1 - tap) for tap in range(taps)]
-    parts = [
-        jnp.pad(left[:, :, :, i, j], ((0, 0), edges[i], edges[j], (0, 0))) for i in range(taps) for j in range(taps)
-    ]
-    return sum(parts[1:], start=parts[0])
-
-
 def _weight_gradient_by_patches(larger: Array, smaller: Array, kernel_size: int, stride: int, padding: int) -> Array:
     """Compute W as one matrix product: everything that each kernel tap met, times what came of it."""
-    gradient = jnp.einsum("bhwi,bhwo->io", _patches(larger, kernel_size, stride, padding), smaller)
-    return gradient.reshape(kernel_size, kernel_size, larger.shape[3], smaller.shape[3])
-
-
-def _patches(x: Array, kernel_size: int, stride: int, padding: int) -> Array:
-    """Return what a kernel meets: (batch, height', width', kernel height * kernel width * channel)."""
-    height, width = _output_size(x, kernel_size, stride, padding)
-    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    images = jnp.pad(larger, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    _, height, width, outputs = smaller.shape
     met = [
-        x[:, i : i + (height - 1) * stride + 1 : stride, j : j + (width - 1) * stride + 1 : stride]
+        images[:, i : i + (height - 1) * stride + 1 : stride, j : j + (width - 1) * stride + 1 : stride]
         for i in range(kernel_size)
         for j in range(kernel_size)
     ]
-    return jnp.concatenate(met, 3)
+    gradient = jnp.einsum("bhwi,bhwo->io", jnp.concatenate(met, 3), smaller)
+    return gradient.reshape(kernel_size, kernel_size, larger.shape[3], outputs)
 
 
 def convolve_grouped(x: Array, kernel: Array, groups: int, padding: int) -> Array:
@@ -317,17 +277,6 @@ def _grouped_weight_gradient_bwd(kernel_size, groups, padding, saved, gradient):
         _grouped(smaller, _transposed(gradient, groups), groups, kernel_size - 1 - padding),
         _grouped(larger, gradient, groups, padding),
     )
-
-
-def _output_size(x: Array, kernel_size: int, stride: int, padding: int) -> tuple[int, int]:
-    """Return height and width of what a strided convolution makes of ``x``."""
-    height, width = ((size + 2 * padding - kernel_size) // stride + 1 for size in x.shape[1:3])
-    return height, width
-
-
-def _has_few_positions(x: Array) -> bool:
-    """Whether an image of ``x`` (batch, height, width, channel) has few positions."""
-    return x.shape[1] * x.shape[2] <= FEW_POSITIONS
 
 
 def _leftover(x: Array, kernel_size: int, stride: int, padding: int) -> tuple[int, int]:
