@@ -135,6 +135,7 @@ class GAN:
         validate(gan.config)
         gan.backend = _backend(gan.config, generator or "", discriminator or "")
         gan.state, gan.steps_done = gan.backend.restore(loaded.tensors), loaded.step
+        library.check_generator(gan.backend, gan.state)
         return gan
 
 

@@ -170,7 +170,7 @@ def _moments(config: Config, network: str, parameters: dict[str, Any], tensors: 
     """Begin a network's moments at zero and overwrite them with what ``tensors`` holds."""
     moments = optimizers.find(config, network).init(parameters)
     names = list(interop.to_torch(parameters))
-    if not moments or checkpoint.moment_name(network, names[0], next(iter(moments))) not in tensors:
+    if not moments or not names or checkpoint.moment_name(network, names[0], next(iter(moments))) not in tensors:
         return moments
     saved = {key: {name: tensors[checkpoint.moment_name(network, name, key)] for name in names} for key in moments}
     steps = {int(step) for step in saved.pop("step", {}).values()}

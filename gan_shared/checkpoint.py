@@ -119,12 +119,14 @@ def write(
     """
     broken = [name for name, value in tensors.items() if not np.isfinite(value).all()]
     if broken:
-        step, first = int(tensors["game/step"]), broken[0]
+        step, first = int(tensors["game/step"]), min(broken)
         raise UserError(
             f"step {step}: {len(broken)} tensors are not finite ({first} first), so this state was not saved"
         )
     if target.exists() and not (target / "manifest.json").is_file():
         raise unexpected("path", f"{target}, which is something else", "a new folder or a checkpoint folder")
+    if (named := _named_step(target)) not in (None, int(tensors["game/step"])):
+        raise unexpected("path", target, f"a folder not named for step {named}, as {tensors['game/step']} are done")
     try:
         with replacing(target) as folder:
             _write(folder, config, tensors, {"written_by": dict(written_by), "data": dict(data)})
@@ -181,6 +183,17 @@ def folders(run_dir: Path) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
+def newest_step(run_dir: Path) -> int:
+    """Return the step of a run's newest checkpoint; 0 where there is none."""
+    return max((_named_step(path) or 0 for path in folders(run_dir)), default=0)
+
+
+def remove_leftovers(run_dir: Path) -> None:
+    """Remove what a process that was killed while it saved has left behind."""
+    for path in (run_dir / "checkpoints").glob(".step-*.partial"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def newest_good(run_dir: Path, but: Path | None = None) -> Path | None:
     """Return the newest checkpoint of a run, ``but`` left out, that reads whole, or None."""
     for path in reversed(folders(run_dir)):
@@ -202,7 +215,7 @@ def find(path: Path) -> Path:
     Raises:
         UserError: there is none.
     """
-    if (path / "manifest.json").is_file() or FOLDER.fullmatch(path.name):
+    if (path / "manifest.json").is_file() or (FOLDER.fullmatch(path.name) and not folders(path)):
         return path
     if not path.is_dir():
         raise UserError(f"{path}: found no such folder, expected a run folder or a checkpoint folder")
@@ -232,10 +245,14 @@ def load(path: Path) -> Checkpoint:
             raise UserError(f"{path / file}: found no readable safetensors file: {error}") from error
         tensors |= {f"{part}/{name}": value for name, value in named.items()}
     config = from_json(manifest.get("config"), path / "manifest.json")
-    if config.channels is None:
-        raise UserError(f"{path / 'manifest.json'}: channels: found null, expected 1 or 3")
+    for field, expected in (("channels", "1 or 3"), ("classes", "their number, as conditional is true")):
+        if getattr(config, field) is None and (field == "channels" or config.conditional):
+            raise UserError(f"{path / 'manifest.json'}: {field}: found null, expected {expected}")
+    broken = [name for name, value in tensors.items() if not np.isfinite(value).all()]
+    if broken:
+        raise UserError(f"{path}: found {len(broken)} tensors that are not finite ({min(broken)} first), expected none")
     step = tensors.get("game/step")
-    if step is None or step.shape or int(step) != manifest["step"]:
+    if step is None or step.shape or step.dtype.kind != "i" or int(step) != manifest["step"]:
         found = "no step" if step is None else f"step {step}"
         raise UserError(f"{path / FILES['game']}: found {found}, expected {manifest['step']} as in manifest.json")
     return Checkpoint(path, config, manifest["step"], manifest["data"], tensors)
@@ -320,11 +337,15 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     ):
         if not good:
             raise UserError(f"{file}: found {field} {value!r}, expected {expected}")
-    # A run's own folders; what a user calls a saved GAN is the user's.
-    match = FOLDER.fullmatch(path.name) if path.resolve().parent.name == "checkpoints" else None
-    if match and int(match[1]) != step:
+    if _named_step(path) not in (None, step):
         raise UserError(f"{file}: found step {step}, expected that of its folder {path.name}")
     return manifest
+
+
+def _named_step(path: Path) -> int | None:
+    """Return the step that the name of a run's own checkpoint says; what a user calls a saved GAN is the user's."""
+    match = FOLDER.fullmatch(path.name) if path.resolve().parent.name == "checkpoints" else None
+    return int(match[1]) if match else None
 
 
 def _all_text(value: object) -> bool:

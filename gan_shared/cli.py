@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
@@ -156,7 +156,7 @@ def _run_dir(options: TrainOptions) -> Path:
     """Return the run folder that was named, or the one that preset and data name."""
     if options.run_dir is not None:
         return options.run_dir
-    return Path("runs") / f"{options.config.preset}-{Path(options.config.data).resolve().stem or 'root'}"
+    return Path("runs") / f"{options.config.preset}-{Path(os.path.abspath(options.config.data)).stem or 'root'}"
 
 
 def leave(status: int) -> NoReturn:
@@ -180,26 +180,26 @@ def _guarded(command: Callable[[], int]) -> int:
     try:
         return command()
     except (UserError, OSError) as error:  # a full disk or a forbidden folder is no fault of the program
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        _say("error: " + " ".join(str(error).split()), sys.stderr)
         return 2
     except MemoryError as error:
-        print("error: memory: " + " ".join(f"{error}".split()) + ", expected a smaller model or batch", file=sys.stderr)
+        _say("error: memory: " + " ".join(f"{error}".split()) + ", expected a smaller model or batch", sys.stderr)
         return 2
     except RuntimeError as error:  # what the frameworks raise when the host or the device has no memory left
         if "memory" not in str(error).lower():
             raise
         line = str(error).splitlines()[0]
-        print(f"error: memory: {line}, expected a smaller model or batch", file=sys.stderr)
+        _say(f"error: memory: {line}, expected a smaller model or batch", sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped at once: nothing was saved after the last checkpoint, if there is one", file=sys.stderr)
+        _say("stopped at once: nothing was saved after the last checkpoint, if there is one", sys.stderr)
         return INTERRUPTED
     finally:
         if main_thread:
             signal.signal(signal.SIGTERM, before)
 
 
-def _say(message: str) -> None:
-    """Print a line for whoever still reads."""
+def _say(message: str, stream: TextIO | None = None) -> None:
+    """Print a line, on standard output if nothing else is named, for whoever still reads."""
     with suppress(OSError, UnicodeError):
-        print(message, flush=True)
+        print(message, file=stream, flush=True)

@@ -26,6 +26,8 @@ ALIASES = {"cnn": "dcgan"}
 MEMORY = "images in memory"
 # Options that fit() and the constructor's own parameters decide.
 DECIDED = ("preset", "data", "steps", "init_from")
+# As for a run of the command line.
+MAX_STEPS = 2**40
 
 
 def configure(
@@ -87,8 +89,8 @@ def prolonged(config: Config, steps_done: int, steps: int) -> Config:
     Raises:
         UserError: there are none to do.
     """
-    if not isinstance(steps, (int, np.integer)) or steps < 1:
-        raise unexpected("steps", steps, "a number from 1")
+    if not isinstance(steps, (int, np.integer)) or not 1 <= steps <= MAX_STEPS - steps_done:
+        raise unexpected("steps", steps, f"a number from 1 to {MAX_STEPS - steps_done}")
     return replace(config, steps=steps_done + int(steps))
 
 
@@ -103,7 +105,10 @@ def dataset(images: np.ndarray, labels: np.ndarray | None, config: Config) -> Da
     Raises:
         UserError: the images or labels cannot be used.
     """
-    images = np.asarray(images)
+    try:
+        images = np.asarray(images)
+    except ValueError as error:  # lists of different lengths
+        raise unexpected("images", "no array", "uint8 of one shape") from error
     if images.dtype != np.uint8:
         raise unexpected("images", f"type {images.dtype}", "uint8, from 0 (black) to 255")
     shape = checked_shape("images", images.shape)
@@ -144,7 +149,8 @@ class Progress:
 
     def __init__(self, steps: int, start: int) -> None:
         self.history: list[dict[str, float]] = []
-        self._bar = tqdm(total=start + steps, initial=start, unit="step", disable=not sys.stderr.isatty())
+        shown = sys.stderr is not None and sys.stderr.isatty()
+        self._bar = tqdm(total=start + steps, initial=start, unit="step", disable=not shown)
 
     def __enter__(self) -> "Progress":
         return self

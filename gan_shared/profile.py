@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_shared.backend import Backend, State, StepValues
+from gan_shared.errors import unexpected
 
 # Calls before the trace, which compile and warm caches, and calls in it.
 WARM_UP, TRACED = 3, 3
@@ -18,9 +19,14 @@ class Profiled:
         backend: who computes.
         folder: where the trace is written.
         stack: what ends the trace where the run ends before it.
+
+    Raises:
+        UserError: the folder is something else.
     """
 
     def __init__(self, backend: Backend, folder: Path, stack: ExitStack) -> None:
+        if folder.exists() and not folder.is_dir():
+            raise unexpected("profile", f"the file {folder}", "a folder, or nothing there yet")
         self._backend, self._folder, self._stack = backend, folder, stack
         self._calls = 0
 

@@ -9,7 +9,8 @@ runs/<name>/checkpoints/     see checkpoint.py
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
@@ -22,7 +23,7 @@ from tqdm import tqdm
 from gan_shared import checkpoint
 from gan_shared.atomic import replacing
 from gan_shared.config import Config
-from gan_shared.errors import UserError
+from gan_shared.errors import UserError, unexpected
 from gan_shared.pictures import grid, save_png
 from gan_shared.schedules import images_seen
 
@@ -35,11 +36,15 @@ REDRAW_SEC, REDRAW_IN_FILE_SEC = 0.2, 30.0
 
 
 def check_unused(run_dir: Path) -> None:
-    """Refuse to begin a run in a folder that holds something.
+    """Refuse to begin a run in a folder that holds something, or whose name TensorBoard could not write.
 
     Raises:
         UserError: naming the two ways on.
     """
+    try:
+        str(run_dir).encode()
+    except UnicodeEncodeError as error:
+        raise unexpected("run_dir", ascii(str(run_dir)), "a name that is valid UTF-8") from error
     if run_dir.exists() and (not run_dir.is_dir() or any(path.name != LOCK for path in run_dir.iterdir())):
         raise UserError(
             f"run_dir: found {run_dir}, which is not empty, expected a new folder; choices: --resume to go on "
@@ -73,18 +78,26 @@ class RunLog:
     Args:
         run_dir: the folder; made when missing.
         config: the run.
-        start: steps done before; later lines of scalars.jsonl, which an interrupted run left, are dropped.
+        start: steps done before by the run that is resumed, whose later lines of scalars.jsonl, which an interruption
+            left, are dropped; None for a run that begins, in a folder that must still be unused.
         written_by: backend and versions, for the manifests of its checkpoints.
         data: name and fingerprint of the training images, likewise.
     """
 
     def __init__(
-        self, run_dir: Path, config: Config, start: int, written_by: Mapping[str, Any], data: Mapping[str, str]
+        self, run_dir: Path, config: Config, start: int | None, written_by: Mapping[str, Any], data: Mapping[str, str]
     ) -> None:
         self.run_dir, self.config = run_dir, config
         self.written_by, self.data = written_by, data
         run_dir.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(run_dir)
+        # Again, now that the folder is this process's: data were decoded and networks built since the first look.
+        if start is None:
+            check_unused(run_dir)
+        elif checkpoint.newest_step(run_dir) != start:
+            raise UserError(f"run_dir: another process has trained in {run_dir} meanwhile; --resume goes on from there")
+        start = start or 0
+        checkpoint.remove_leftovers(run_dir)
         for name in ("tensorboard", "samples", "checkpoints"):
             (run_dir / name).mkdir(exist_ok=True)
         _keep_scalars(run_dir / "scalars.jsonl", start)
@@ -92,8 +105,7 @@ class RunLog:
             temporary.write_text(json.dumps(config.to_json(), indent=2) + "\n", encoding="utf-8")
         self._scalars = (run_dir / "scalars.jsonl").open("a", encoding="utf-8")
         self._tensorboard = Writer(str(run_dir / "tensorboard"))
-        redraw = REDRAW_SEC if sys.stderr.isatty() else REDRAW_IN_FILE_SEC
-        self._bar = tqdm(desc=run_dir.name, total=config.steps, initial=start, unit="step", mininterval=redraw)
+        self._bar = progress_bar(desc=run_dir.name, total=config.steps, initial=start)
         self._logged_step, self._logged_at = start, perf_counter()
 
     def __enter__(self) -> "RunLog":
@@ -123,8 +135,9 @@ class RunLog:
         numbers["images_per_second"] = trained / (now - self._logged_at)
         self._logged_step, self._logged_at = step, now
         line = {"step": step, "images_seen": images_seen(self.config, step), **numbers}
-        self._scalars.write(json.dumps(line) + "\n")
-        self._scalars.flush()
+        with self._telling("scalars.jsonl"):
+            self._scalars.write(json.dumps(line) + "\n")
+            self._scalars.flush()
         for name, number in numbers.items():
             self._tensorboard.add_scalar(name, number, step)
         self._bar.set_postfix_str(
@@ -135,7 +148,9 @@ class RunLog:
 
     def grid(self, step: int, make: Callable[[], np.ndarray]) -> None:
         """Write uint8 images (N, H, W, C) as the sample grid of ``step``."""
-        save_png(self.run_dir / "samples" / f"step-{step:07d}.png", grid(make()))
+        name = f"samples/step-{step:07d}.png"
+        with self._telling(name):
+            save_png(self.run_dir / name, grid(make()))
 
     def save(self, export: Callable[[], Mapping[str, np.ndarray]]) -> None:
         """Write a checkpoint."""
@@ -144,6 +159,27 @@ class RunLog:
     def remedy(self) -> str:
         """Name the last good checkpoint."""
         return checkpoint.last_good(self.run_dir)
+
+    @contextmanager
+    def _telling(self, name: str) -> Iterator[None]:
+        """Tell which file of the run could not be written, and what is left to go on from."""
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"{self.run_dir / name}: could not be written: {error.strerror}; {self.remedy()}"
+            ) from error
+
+
+def progress_bar(**options: Any) -> tqdm:
+    """Return a bar of steps on standard error, which shows nothing where there is none or nobody reads it."""
+    if sys.stderr is None:
+        return tqdm(disable=True, **options)
+    redraw = REDRAW_SEC if sys.stderr.isatty() else REDRAW_IN_FILE_SEC
+    try:
+        return tqdm(unit="step", mininterval=redraw, **options)
+    except OSError:
+        return tqdm(disable=True, **options)
 
 
 def read_scalars(run_dir: Path) -> list[dict[str, float]]:
@@ -175,7 +211,7 @@ def _keep_scalars(path: Path, start: int) -> None:
         try:
             if int(json.loads(line)["step"]) <= start:
                 kept.append(line)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             break
     with replacing(path) as temporary:
         temporary.write_bytes(b"".join(kept))

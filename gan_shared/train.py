@@ -60,7 +60,7 @@ def train(make_backend: MakeBackend, config: Config, run_dir: Path, resume: bool
     state, start = begin(backend, config, run_dir, resume, dataset.fingerprint)
     written_by = {"backend": backend.name, **backend.versions()}
     source = {"name": dataset.name, "fingerprint": dataset.fingerprint}
-    with RunLog(run_dir, config, start, written_by, source) as runlog:
+    with RunLog(run_dir, config, start if resume else None, written_by, source) as runlog:
         _, done = play(backend, config, state, dataset, start, runlog)
     return Outcome(run_dir, done, done < config.steps, checkpoint.folders(run_dir)[-1])
 
@@ -83,11 +83,12 @@ def play(backend: Backend, config: Config, state: State, dataset: Dataset, start
             log.advance(len(values))
             done += len(values)
             last = interrupt.requested or done == config.steps
-            save = last or due(done, config.save_every)
+            save, show = (last or due(done, every) for every in (config.save_every, config.sample_every))
+            if save or show or due(done, config.log_every):
+                check_finite(scalars, log)  # the only synchronisation
             if save or due(done, config.log_every):
-                check_finite(scalars, log)
-                log.scalars(done, scalars)  # the only synchronisation
-            if last or due(done, config.sample_every):
+                log.scalars(done, scalars)
+            if show:
                 log.grid(done, partial(backend.sample, state, fixed))
             if save:
                 log.save(partial(backend.export, state))

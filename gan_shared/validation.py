@@ -200,6 +200,7 @@ def _check_resolution(resolution: int, network: str) -> None:
 def _check_ranges(config: Config) -> None:
     """Refuse numbers outside of what they mean."""
     for field, low, high in (
+        ("resolution", 8, 2**14),
         ("latent_size", 1, 2**16),
         ("discriminator_updates", 1, 1000),
         ("batch_size", 1, 2**20),

@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._inductor.cpp_builder import get_cpp_compiler
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree
 
+from gan_shared.errors import unexpected
 from gan_shared.schedules import Knobs
 from gan_torch.state import State
 from gan_torch.step import StepInputs
@@ -31,9 +33,18 @@ class Compiled:
 
     Args:
         step: the step; every knob reaches it as a tensor, so that no schedule compiles anew.
+
+    Raises:
+        UserError: there is no C++ compiler, without which torch.compile would stop in the first step.
     """
 
     def __init__(self, step: Step) -> None:
+        try:
+            get_cpp_compiler()
+        except RuntimeError as error:
+            raise unexpected(
+                "compile", "no C++ compiler", "g++ or clang++ on the PATH, or one that CXX names"
+            ) from error
         self._step = step
         self._compiled: Callable[..., Any] | None = None
         self._generator: nn.Module | None = None

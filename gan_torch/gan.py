@@ -1,6 +1,5 @@
 """The library face: a GAN as one object, driven by the same spine as the command line."""
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -70,7 +69,7 @@ class GAN(nn.Module):
         dataset = library.dataset(images, labels, self.config)
         config = library.prolonged(self.config, self.steps_done, steps)
         # A copy: a fit that fails in the middle leaves this GAN as it was.
-        state = copy.deepcopy(self.state)
+        state = self.backend.restore(self.backend.export(self.state))
         # Whoever has called eval() on the whole, as one does with a module, still means to train it.
         state.generator.train()
         state.discriminator.train()
@@ -135,6 +134,7 @@ class GAN(nn.Module):
         validate(gan.config)
         gan.backend = _backend(gan.config, generator or "", discriminator or "")
         gan._hold(gan.backend.restore(loaded.tensors), loaded.step)
+        library.check_generator(gan.backend, gan.state)
         return gan
 
     def _hold(self, state: Any, steps_done: int) -> None:

@@ -158,7 +158,7 @@ def judge(
     check_logits(logits.shape, images.shape)
     if not with_gradient:
         return logits, logits
-    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True, materialize_grads=True)
     return logits, gradient
 
 
@@ -188,7 +188,10 @@ def adapt_augment(config: Config, state: State, real_sign: Tensor) -> State:
 def update_average(state: State, knobs: Knobs) -> State:
     """Move the averaged generator towards the generator by the weight ``ema_complement``; integers are copied."""
     averages = state.generator_ema.state_dict()
-    for name, current in state.generator.state_dict().items():
+    # Named like this a tensor that two layers share comes once.
+    for name, current in (*state.generator.named_parameters(), *state.generator.named_buffers()):
+        if name not in averages:
+            continue  # a buffer that is no part of the state
         if current.is_floating_point():
             averages[name].lerp_(current, knobs.ema_complement)
         else:
@@ -224,7 +227,7 @@ def to_float(config: Config, images: Tensor, dtype: torch.dtype) -> Tensor:
 def to_uint8(config: Config, images: Tensor) -> Tensor:
     """Map images (batch, height, width, channel) in the generator's range to the nearest uint8, ties to even."""
     low = config.lowest_pixel
-    return ((images - low) * (255 / (1 - low))).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+    return ((images - low) * (255 / (1 - low))).round().clamp(0, 255).to(torch.uint8).movedim(1, -1)
 
 
 def _reals(config: Config, inputs: StepInputs, row: int) -> Examples:
@@ -248,9 +251,10 @@ def _mixtures(inputs: StepInputs, update: int, reals: Examples, fakes: Examples)
 
 def _descend(config: Config, state: State, network: str, loss: Tensor, knobs: Knobs) -> State:
     """Move a network down ``loss`` by its optimiser."""
-    if config.freeze == network:
+    named = getattr(state, network).named_parameters()
+    parameters: Mapping[str, Tensor] = {name: parameter for name, parameter in named if parameter.requires_grad}
+    if config.freeze == network or not parameters:
         return state  # gradients that nobody uses are not computed
-    parameters: Mapping[str, Tensor] = dict(getattr(state, network).named_parameters())
     gradients = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
     _, moments = optimizers.find(config, network).update(
         parameters,

@@ -11,6 +11,7 @@ import tracemalloc
 from collections import namedtuple
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,10 +49,10 @@ def entries(cache: Path) -> list[Path]:
 
 
 def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    def decode(path: Path) -> None:
+    def fitted(path: Path, *size: int) -> None:
         raise AssertionError(f"{path} is decoded again")
 
-    monkeypatch.setattr(folder_source, "decode", decode)
+    monkeypatch.setattr(folder_source, "fitted", fitted)
 
 
 def test_images_are_mapped_read_only(pictures: Path):
@@ -133,6 +134,22 @@ def damage(entry: Path, how: str) -> None:
         np.save(entry / "images.npy", np.zeros((COUNT, 8, 8, 3), np.uint8))
     elif how == "labels of another type":
         np.save(entry / "labels.npy", np.zeros(COUNT, np.int32))
+    elif how == "labels beyond the classes":
+        np.save(entry / "labels.npy", np.full(COUNT, 99))
+    elif how == "labels below 0":
+        np.save(entry / "labels.npy", np.full(COUNT, -5))
+    elif how == "labels that promise too much":
+        header = {"descr": "<i8", "fortran_order": False, "shape": (10**15,)}
+        with (entry / "labels.npy").open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+    elif how == "images in an archive":
+        with (entry / "images.npy").open("wb") as file:
+            np.savez(file, images=np.zeros((COUNT, 16, 16, 3), np.uint8))
+    elif how == "meta without labels":
+        meta = json.loads((entry / "meta.json").read_text())
+        (entry / "meta.json").write_text(json.dumps(meta | {"labels": False}))
+    elif how == "meta nested deeply":
+        (entry / "meta.json").write_text("[" * 100_000)
     elif how == "meta cut":
         (entry / "meta.json").write_text('{"count": ')
     elif how == "meta of another format":
@@ -148,6 +165,12 @@ def damage(entry: Path, how: str) -> None:
         "images empty",
         "images of another shape",
         "labels of another type",
+        "labels beyond the classes",
+        "labels below 0",
+        "labels that promise too much",
+        "images in an archive",
+        "meta without labels",
+        "meta nested deeply",
         "meta cut",
         "meta of another format",
     ],
@@ -185,17 +208,17 @@ def finished(cache: Path) -> Path:
 def test_the_slower_of_two_builders_keeps_the_faster_ones_entry(
     pictures: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    decode, inner = folder_source.decode, []
+    fitted, inner = folder_source.fitted, []
 
-    def overtaken(path: Path) -> Image.Image:
-        monkeypatch.setattr(folder_source, "decode", decode)
+    def overtaken(*of: Any) -> np.ndarray:
+        monkeypatch.setattr(folder_source, "fitted", fitted)
         if not inner:
             inner.append(load(str(pictures), 16, None))
             inner.append(finished(fresh).stat().st_ino)
-        return decode(path)
+        return fitted(*of)
 
     monkeypatch.setattr(folder_source, "MAX_THREADS", 1)
-    monkeypatch.setattr(folder_source, "decode", overtaken)
+    monkeypatch.setattr(folder_source, "fitted", overtaken)
     outer = load(str(pictures), 16, None)
     assert finished(fresh).stat().st_ino == inner[1]
     np.testing.assert_array_equal(outer.images, inner[0].images)
@@ -263,13 +286,13 @@ def test_no_more_than_a_few_pictures_wait(tmp_path: Path, monkeypatch: pytest.Mo
     Image.new("RGB", (16, 16)).save(tmp_path / "000.png")
     for number in range(1, 200):
         shutil.copy(tmp_path / "000.png", tmp_path / f"{number:03}.png")
-    decode, begun = folder_source.decode, []
+    fitted, begun = folder_source.fitted, []
 
-    def counted(path: Path) -> Image.Image:
-        begun.append(path)
-        return decode(path)
+    def counted(*of: Any) -> np.ndarray:
+        begun.append(of)
+        return fitted(*of)
 
-    monkeypatch.setattr(folder_source, "decode", counted)
+    monkeypatch.setattr(folder_source, "fitted", counted)
     chunks = folder_source.source(tmp_path).read(16, 3).images
     next(chunks)
     time.sleep(0.3)  # long enough to decode all of them, were they all handed out

@@ -92,12 +92,17 @@ def _opened(folder: Path, name: str, resolution: int, channels: int) -> Dataset 
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         shape = (meta["count"], resolution, resolution, channels)
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-        labels = np.load(folder / "labels.npy", allow_pickle=False) if meta["labels"] else None
         good = images.shape == shape and images.dtype == np.uint8 and meta["format"] == FORMAT_VERSION
-        if labels is not None:
-            good = good and labels.shape == shape[:1] and labels.dtype == np.int64
-        return Dataset(name, images, labels, tuple(meta["classes"]), meta["fingerprint"]) if good else None
-    except (OSError, EOFError, ValueError, KeyError, TypeError):
+        labels, classes = None, tuple(meta["classes"])
+        if classes:
+            # Mapped before it is read: a damaged header may promise more than there is memory.
+            mapped = np.load(folder / "labels.npy", mmap_mode="r", allow_pickle=False)
+            good = good and mapped.shape == shape[:1] and mapped.dtype == np.int64
+            labels = np.array(mapped) if good else None
+            good = good and mapped.min() >= 0 and mapped.max() < len(classes)
+        good = good and meta["labels"] == bool(classes)
+        return Dataset(name, images, labels, classes, meta["fingerprint"]) if good else None
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -1,5 +1,7 @@
 """One picture: decoded, upright, flattened, cut to its centre square and resized."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -41,12 +43,25 @@ def decode(path: Path) -> Image.Image:
     Raises:
         UserError: the file cannot be read, is no picture, is cut short, or is too small or too large.
     """
+    with _naming(path), Image.open(path, formats=FORMATS) as picture:
+        check_size(str(path), *picture.size)
+        picture.load()
+        ImageOps.exif_transpose(picture, in_place=True)
+        return picture
+
+
+def fitted(path: Path, resolution: int, channels: int) -> np.ndarray:
+    """Read a picture file and bring it to a size; see ``decode`` and ``fit``, whose conversions find damage too."""
+    picture = decode(path)
+    with _naming(path):
+        return fit(picture, resolution, channels)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged picture trips into the user's error that names its file."""
     try:
-        with Image.open(path, formats=FORMATS) as picture:
-            check_size(str(path), *picture.size)
-            picture.load()
-            ImageOps.exif_transpose(picture, in_place=True)
-            return picture
+        yield
     except UserError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
