@@ -105,7 +105,7 @@ class RunLog:
             temporary.write_text(json.dumps(config.to_json(), indent=2) + "\n", encoding="utf-8")
         self._scalars = (run_dir / "scalars.jsonl").open("a", encoding="utf-8")
         self._tensorboard = Writer(str(run_dir / "tensorboard"))
-        self._bar = progress_bar(desc=run_dir.name, total=config.steps, initial=start)
+        self._bar = _progress_bar(desc=run_dir.name, total=config.steps, initial=start)
         self._logged_step, self._logged_at = start, perf_counter()
 
     def __enter__(self) -> "RunLog":
@@ -171,7 +171,7 @@ class RunLog:
             ) from error
 
 
-def progress_bar(**options: Any) -> tqdm:
+def _progress_bar(**options: Any) -> tqdm:
     """Return a bar of steps on standard error, which shows nothing where there is none or nobody reads it."""
     if sys.stderr is None:
         return tqdm(disable=True, **options)
