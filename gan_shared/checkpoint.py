@@ -185,7 +185,8 @@ def folders(run_dir: Path) -> list[Path]:
 
 def newest_step(run_dir: Path) -> int:
     """Return the step of a run's newest checkpoint; 0 where there is none."""
-    return max((_named_step(path) or 0 for path in folders(run_dir)), default=0)
+    found = folders(run_dir)
+    return int(found[-1].name.removeprefix("step-")) if found else 0
 
 
 def remove_leftovers(run_dir: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._inductor.cpp_builder import get_cpp_compiler
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree
 
@@ -39,8 +38,10 @@ class Compiled:
     """
 
     def __init__(self, step: Step) -> None:
+        from torch._inductor import cpp_builder  # here because it takes a while and few runs compile
+
         try:
-            get_cpp_compiler()
+            cpp_builder.get_cpp_compiler()
         except RuntimeError as error:
             raise unexpected(
                 "compile", "no C++ compiler", "g++ or clang++ on the PATH, or one that CXX names"

@@ -14,6 +14,7 @@ import torch
 from flax import linen
 from PIL import Image
 from safetensors.numpy import load_file, save_file
+from torch._inductor import cpp_builder
 
 import gan_jax
 import gan_torch
@@ -76,6 +77,13 @@ def test_a_run_folder_may_be_called_like_a_checkpoint(digits, tmp_path):
     assert begin("torch", folder, digits, 1) == 0
     assert resume("torch", folder, "--steps", "2") == 0
     assert checkpoint.load_newest(folder).step == 2
+
+
+def test_the_checkpoints_may_lie_elsewhere(run, tmp_path):
+    (run / "checkpoints").rename(tmp_path / "elsewhere")
+    (run / "checkpoints").symlink_to(tmp_path / "elsewhere")
+    assert resume("torch", run, "--steps", "3") == 0
+    assert checkpoint.newest_step(run) == 3
 
 
 def test_what_a_killed_process_was_saving_is_removed(run):
@@ -189,7 +197,7 @@ def test_a_step_is_not_compiled_without_a_compiler(capsys, monkeypatch, digits, 
     def none():
         raise RuntimeError("No working C++ compiler found")
 
-    monkeypatch.setattr(gan_torch.compilation, "get_cpp_compiler", none)
+    monkeypatch.setattr(cpp_builder, "get_cpp_compiler", none)
     assert begin("torch", tmp_path / "run", digits, 1, "--compile") == 2
     assert errors(capsys).startswith("error: compile: found no C++ compiler, expected g++ or clang++ on the PATH")
     assert not (tmp_path / "run").exists()
