@@ -96,7 +96,7 @@ def available(backends: tuple[str, ...], say: Callable[[str], None]) -> tuple[st
     """Return the backends whose packages are installed, and ``say`` in one line which is left out and why.
 
     Raises:
-        UserError: one is unknown.
+        UserError: one is unknown, or none is left.
     """
     check_known(backends)
     found = []
@@ -106,6 +106,8 @@ def available(backends: tuple[str, ...], say: Callable[[str], None]) -> tuple[st
             say(f"{backend}: left out, as {', '.join(missing)} is not installed")
         else:
             found.append(backend)
+    if not found:
+        raise unexpected("backends", " ".join(backends), "at least one whose packages are installed")
     return tuple(found)
 
 

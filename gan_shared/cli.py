@@ -21,12 +21,15 @@ from gan_shared import sample as sampling
 from gan_shared import train as training
 from gan_shared.backend import MakeBackend
 from gan_shared.config import Config
-from gan_shared.errors import UserError
+from gan_shared.errors import UserError, unexpected
+from gan_shared.interrupt import deferred
 from gan_shared.profile import WARM_UP, Profiled
 from gan_shared.validation import check_continuation, from_json, validate
 
 # What a shell reports for a program that Ctrl-C ended.
 INTERRUPTED = 130
+# Package that a backend cannot run without -> the extra of pyproject.toml that brings it.
+EXTRAS = {"torch": "torch", "jax": "jax", "jaxlib": "jax", "flax": "jax", "optax": "jax"}
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,13 @@ def train(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None = 
         find_backend: imports the framework and returns its Backend; called here, where Ctrl-C is answered.
         argv: the options, or None for the process's own.
     """
-    return _guarded(lambda: _train(find_backend, argv))
+    stopped = "stopped at once: nothing was saved after the last checkpoint, if there is one"
+    return _guarded(lambda: _train(find_backend, argv), stopped)
 
 
 def sample(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None = None) -> int:
     """Run ``sample`` and return the exit status; see ``train``."""
-    return _guarded(lambda: _sample(find_backend, argv))
+    return _guarded(lambda: _sample(find_backend, argv), "stopped: nothing was written")
 
 
 def parse_train(argv: Sequence[str] | None = None) -> tuple[Config, Path, bool, bool]:
@@ -113,7 +117,7 @@ def parse_train(argv: Sequence[str] | None = None) -> tuple[Config, Path, bool, 
 def _train(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None) -> int:
     """Parse, train, and say where the results lie."""
     config, run_dir, resume, profile = parse_train(argv)
-    make_backend, traces = find_backend(), run_dir / "profile"
+    make_backend, traces = _imported(find_backend), run_dir / "profile"
     with ExitStack() as stack:
 
         def make(config: Config) -> Any:
@@ -134,7 +138,7 @@ def _sample(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None)
     """Parse, sample, and say where the images lie."""
     options = tyro.cli(SampleOptions, args=argv)
     sampling.sample(
-        find_backend(),
+        _imported(find_backend),
         options.run,
         options.out,
         num_images=options.num_images,
@@ -172,8 +176,26 @@ def leave(status: int) -> NoReturn:
     sys.exit(status)
 
 
-def _guarded(command: Callable[[], int]) -> int:
-    """Run ``command``; a user's mistake becomes one line on standard error and status 2."""
+def _imported(find_backend: Callable[[], MakeBackend]) -> MakeBackend:
+    """Import the framework.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        with deferred():
+            return find_backend()
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").split(".")[0])
+        if extra is None:
+            raise
+        raise unexpected(
+            str(error.name), "no such package", f"it installed: pip install -e '.[{extra}]', or the other backend"
+        ) from error
+
+
+def _guarded(command: Callable[[], int], stopped: str) -> int:
+    """Run ``command``; a user's mistake is told in one line and gives status 2, Ctrl-C is told by ``stopped``."""
     main_thread = threading.current_thread() is threading.main_thread()
     # Like Ctrl-C, so that what is half-written is removed; while training, interrupt.py takes over.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler) if main_thread else None
@@ -192,7 +214,7 @@ def _guarded(command: Callable[[], int]) -> int:
         _say(f"error: memory: {line}, expected a smaller model or batch", sys.stderr)
         return 2
     except KeyboardInterrupt:
-        _say("stopped at once: nothing was saved after the last checkpoint, if there is one", sys.stderr)
+        _say(stopped, sys.stderr)
         return INTERRUPTED
     finally:
         if main_thread:

@@ -1,7 +1,10 @@
 """Ctrl-C as a request: the step in hand is finished and saved first."""
 
+import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -33,3 +36,18 @@ class Interrupt:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+        with suppress(OSError):
+            # Not print: the signal may have come in the middle of one.
+            os.write(2, b"\nstopping as soon as what is under way is done; Ctrl-C again stops at once\n")
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Hold Ctrl-C back until the block ends.
+
+    An exception in the middle of an import or of XLA's own callbacks is lost there, or crashes the process.
+    """
+    with Interrupt() as interrupt:
+        yield
+    if interrupt.requested:
+        raise KeyboardInterrupt

@@ -47,7 +47,8 @@ def check_unused(run_dir: Path) -> None:
         raise unexpected("run_dir", ascii(str(run_dir)), "a name that is valid UTF-8") from error
     if run_dir.exists() and (not run_dir.is_dir() or any(path.name != LOCK for path in run_dir.iterdir())):
         raise UserError(
-            f"run_dir: found {run_dir}, which is not empty, expected a new folder; choices: --resume to go on "
+            f"run_dir: found {run_dir}, which is {'not empty' if run_dir.is_dir() else 'a file'}, "
+            "expected a new folder; choices: --resume to go on "
             "with the run there, --run-dir DIR for another folder"
         )
 

@@ -12,6 +12,7 @@ from gan_shared.backend import Backend, Inputs, MakeBackend, State
 from gan_shared.config import Config
 from gan_shared.draws import sample_labels, sample_latents
 from gan_shared.errors import unexpected
+from gan_shared.interrupt import deferred
 from gan_shared.pictures import grid, save_gif, save_png
 from gan_shared.validation import validate
 
@@ -56,8 +57,8 @@ def sample(
     loaded = checkpoint.load_newest(source)
     config = replace(loaded.config, device=device)
     validate(config)
-    backend = make_backend(config)
-    with checkpoint.offering(loaded.path):
+    with deferred(), checkpoint.offering(loaded.path):
+        backend = make_backend(config)
         state = backend.restore(loaded.tensors)
     chosen = check_classes(config, classes)
     if out.suffix.lower() == ".gif":

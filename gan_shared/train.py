@@ -14,7 +14,7 @@ from gan_shared.data import Dataset
 from gan_shared.data.batches import batches, check_batch_size
 from gan_shared.draws import draw, sample_labels, sample_latents
 from gan_shared.errors import UserError
-from gan_shared.interrupt import Interrupt
+from gan_shared.interrupt import Interrupt, deferred
 from gan_shared.runlog import Log, RunLog, check_unused
 from gan_shared.schedules import call_length, due, knobs
 from gan_shared.validation import check_continuation, fitted
@@ -56,8 +56,9 @@ def train(make_backend: MakeBackend, config: Config, run_dir: Path, resume: bool
     dataset = data.load(config.data, config.resolution, config.channels)
     config = fitted(config, dataset.channels, len(dataset.classes))
     check_batch_size(dataset, config)
-    backend = make_backend(config)
-    state, start = begin(backend, config, run_dir, resume, dataset.fingerprint)
+    with deferred():
+        backend = make_backend(config)
+        state, start = begin(backend, config, run_dir, resume, dataset.fingerprint)
     written_by = {"backend": backend.name, **backend.versions()}
     source = {"name": dataset.name, "fingerprint": dataset.fingerprint}
     with RunLog(run_dir, config, start if resume else None, written_by, source) as runlog:

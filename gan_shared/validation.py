@@ -63,7 +63,9 @@ def from_json(values: object, source: object) -> Config:
     names = {field.name for field in fields(Config)}
     missing, unknown = sorted(names - set(values)), sorted(set(values) - names)
     if missing or unknown:
-        raise UserError(f"{source}: fields missing: {missing}, unknown fields: {unknown}")
+        lists = {"fields missing": missing, "unknown fields": unknown}
+        told = (f"{what}: {' '.join(names)}" for what, names in lists.items() if names)
+        raise UserError(f"{source}: {', '.join(told)}")
     try:
         return typed(values)
     except UserError as error:
@@ -147,15 +149,17 @@ def _check_pairs(config: Config) -> None:
     """Refuse pairs of options of which one is without meaning beside the other."""
     if config.classes is not None and not config.conditional:
         raise unexpected("classes", config.classes, "none given, as conditional is False")
-    if bool(config.penalties) != any(ends(config.gamma)):
-        raise unexpected(
-            "gamma", config.gamma, f"a weight above 0 exactly where there are penalties: {config.penalties}"
-        )
+    if config.penalties and not any(ends(config.gamma)):
+        raise unexpected("gamma", f"0 beside penalties {' '.join(config.penalties)}", "a weight above 0")
+    if any(ends(config.gamma)) and not config.penalties:
+        raise unexpected("gamma", f"{config.gamma} without penalties", "0, or penalties", PENALTIES)
     steered = config.augment_target > 0 or any(ends(config.augment_probability))
-    if bool(config.augment) != steered:
-        found = f"{config.augment_probability} (and augment_target {config.augment_target})"
-        expected = f"one of them above 0 exactly where augment names some: {config.augment}"
-        raise unexpected("augment_probability", found, expected)
+    if config.augment and not steered:
+        found = f"0 beside augment {' '.join(config.augment)}"
+        raise unexpected("augment_probability", found, "a probability above 0, or an augment_target above 0")
+    if steered and not config.augment:
+        found = f"{config.augment_probability} (and augment_target {config.augment_target}) without augment"
+        raise unexpected("augment_probability", found, "both 0, or augment", AUGMENTATIONS)
     if config.augment_target and config.loss not in SIGNED_LOSSES:
         found = f"{config.augment_target} beside loss {config.loss}, whose logits mean nothing by their sign"
         raise unexpected("augment_target", found, "0", SIGNED_LOSSES)

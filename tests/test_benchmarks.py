@@ -337,3 +337,13 @@ def test_what_is_expected_of_a_gpu_is_the_slowest_of_three_times(tmp_path):
     # A few million FLOP in some hundred small operations: it is the launches that cost, 5 microseconds each.
     assert len(lines) == 3 and all("launches |" in line for line in lines)
     assert f"| {64 / (work.operations * 5e-6):,.0f} (" in lines[0] and work.bytes > work.flops / 100
+
+
+def test_where_nothing_can_be_measured_no_result_is_touched(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("benchmarks.settings.find_spec", lambda name: None)
+    out = tmp_path / "result.json"
+    out.write_text("mine")
+    assert throughput.main(["--backends", "torch", "--out", str(out)]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message == "error: backends: found torch, expected at least one whose packages are installed"
+    assert out.read_text() == "mine"

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +19,9 @@ from torch._inductor import cpp_builder
 
 import gan_jax
 import gan_torch
-from gan_shared import checkpoint, runlog
+from gan_shared import checkpoint, interrupt, runlog
 from gan_shared.errors import UserError
-from tests.test_train import BACKENDS, MAINS, begin, digits, errors, resume
+from tests.test_train import BACKENDS, MAINS, SIZE, begin, digits, errors, resume
 
 __all__ = ["digits"]
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -311,3 +312,58 @@ def test_a_discriminator_without_parameters_stays_as_it_is(name):
     options: dict[str, Any] = {"resolution": 16, "latent_size": 8, "batch_size": 8, "width": 0.0625, "device": "cpu"}
     gan = library.GAN(discriminator=module, **options).fit(np.zeros((8, 16, 16), np.uint8), steps=1)
     assert gan.steps_done == 1
+
+
+@pytest.mark.parametrize("package", ["gan_torch", "gan_jax"])
+@pytest.mark.parametrize(("entry", "argv"), [("train", []), ("sample", ["runs/nothing"])])
+def test_a_framework_that_is_not_installed_is_told_in_one_line(package, entry, argv):
+    framework = package.removeprefix("gan_")
+    program = f"""
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == {framework!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Absent())
+from {package} import {entry}
+sys.exit({entry}.main({argv}))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 2 and done.stdout == ""
+    expected = f"it installed: pip install -e '.[{framework}]', or the other backend"
+    assert done.stderr == f"error: {framework}: found no such package, expected {expected}\n"
+
+
+def test_ctrl_c_is_held_back_until_a_block_ends_and_a_second_one_is_not(capfd):
+    reached = []
+    with pytest.raises(KeyboardInterrupt), interrupt.deferred():
+        os.kill(os.getpid(), signal.SIGINT)
+        reached.append("the end")
+    assert reached == ["the end"] and "Ctrl-C again stops at once" in capfd.readouterr().err
+    with pytest.raises(KeyboardInterrupt), interrupt.deferred():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("the second one stops at once")
+    with interrupt.deferred():
+        pass
+
+
+@NAMES
+def test_ctrl_c_where_an_exception_would_be_lost_still_ends_the_run(name, digits, tmp_path):
+    """JAX calls back while rubbish is collected, and what is raised there is lost: the run went on to its end."""
+    argv = ["--data", str(digits), *SIZE, "--steps", "2", "--run-dir", str(tmp_path / "run")]
+    program = f"""
+import os, signal, sys
+from gan_shared import cli
+def find():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        pass
+    from gan_{name}.backend import Backend
+    return Backend
+sys.exit(cli.train(find, {argv}))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 130 and "stopped at once" in done.stderr
+    assert not (tmp_path / "run").exists()
