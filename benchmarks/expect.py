@@ -9,11 +9,10 @@ import tyro
 from tyro.conf import Positional
 
 from benchmarks.command import guarded
-from benchmarks.settings import COLOURS, NOISE_CLASSES
+from benchmarks.settings import without_files
 from gan_shared import presets
 from gan_shared.atomic import replacing
 from gan_shared.config import Config
-from gan_shared.validation import fitted
 
 # NVIDIA H100 SXM data sheet (2023), dense: FLOP per second, bytes per second.
 PEAKS = {"float32": 67e12, "tf32": 494.7e12, "bfloat16": 989.4e12}
@@ -67,7 +66,7 @@ def expected(config: Config) -> list[tuple[str, ...]]:
     """Return the lines of one preset: one per precision, first for eager PyTorch, then without launches."""
     from benchmarks.work import bytes_in_precision, count
 
-    config = fitted(config, COLOURS.get(config.data, 1), NOISE_CLASSES)
+    config = without_files(config)
     work = count(config)
     lines = []
     for precision, peak in PEAKS.items():

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gan_shared import data, presets
-from gan_shared.config import Config
+from gan_shared.config import RANDOM, Config
 from gan_shared.data import Dataset
 from gan_shared.errors import unexpected
 from gan_shared.validation import fitted, validate
@@ -131,10 +131,16 @@ def configuration(settings: Settings) -> Config:
         if getattr(settings, name) is not None:
             changed[name] = getattr(settings, name)
     config = replace(config, **changed)
-    if settings.data is None:
-        config = fitted(config, COLOURS.get(config.data, 1), NOISE_CLASSES)
+    config = without_files(config) if settings.data is None else config
     validate(config)
     return config
+
+
+def without_files(config: Config) -> Config:
+    """Return a run with what its images would decide, and with random weights where it would read a VGG16's."""
+    if config.condition == "vgg16":
+        config = replace(config, vgg_weights=config.vgg_weights or RANDOM)
+    return fitted(config, COLOURS.get(config.data, 1), NOISE_CLASSES)
 
 
 def prepare(settings: Settings) -> tuple[Config, Dataset]:
@@ -146,7 +152,7 @@ def prepare(settings: Settings) -> tuple[Config, Dataset]:
     config = configuration(settings)
     if settings.data is None:
         return config, noise(config)
-    images = data.load(config.data, config.resolution, config.channels)
+    images = data.load(config.data, config.data_resolution, config.channels)
     return fitted(config, images.channels, len(images.classes)), images
 
 
@@ -157,7 +163,7 @@ def noise(config: Config) -> Dataset:
         uint8 (N, resolution, resolution, channels) with labels where the run is conditional, N at most 2,048 and at
         least one batch.
     """
-    shape = config.image_shape
+    shape = (config.data_resolution, config.data_resolution, config.image_shape[2])
     count = max(config.batch_size, min(NOISE_IMAGES, NOISE_BYTES // int(np.prod(shape))))
     generator = np.random.default_rng(config.seed)
     images = generator.integers(256, size=(count, *shape), dtype=np.uint8)

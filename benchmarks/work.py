@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from gan_shared.checkpoint import TRAINED
 from gan_shared.config import AUGMENTATIONS, Config
 from gan_shared.schedules import knobs
 from gan_torch import models, optimizers
@@ -58,26 +59,27 @@ class Counter(TorchDispatchMode):
 
 def count(config: Config) -> Work:
     """Count one step of ``gan_torch``, on tensors without values, at the size that ``config`` names."""
-    updates, batch = config.discriminator_updates, config.batch_size
+    updates, batch, size = config.discriminator_updates, config.batch_size, (config.data_resolution,) * 2
     numbers = sum(AUGMENTATIONS.values()) if config.augment else 0
     with FakeTensorMode():
         labels = torch.empty((config.real_rows, batch), dtype=torch.int64) if config.conditional else None
         inputs = StepInputs(
-            images=torch.empty((config.real_rows, batch, *config.image_shape), dtype=torch.uint8),
+            images=torch.empty((config.real_rows, batch, *size, config.image_shape[2]), dtype=torch.uint8),
             labels=labels,
             latents=torch.empty((updates + int(config.fresh_latents), batch, config.latent_size)),
             mix=torch.empty((updates, batch)),
             augment=torch.empty((updates + 1, 3, batch, numbers)),
         )
-        players = models.networks(config)
+        players = models.generator(config), models.discriminator(config)
         moments = {
             f"{name}_moments": optimizers.find(config, name).init(dict(player.named_parameters()))
-            for name, player in players._asdict().items()
+            for name, player in zip(TRAINED, players, strict=True)
         }
         number, steps = torch.zeros(()), torch.zeros((), dtype=torch.int64)
         state = State(
             *players,
             generator_ema=models.generator(config),
+            vgg=models.load_vgg(config),
             **moments,
             augment_probability=number,
             augment_signs=number,

@@ -12,10 +12,11 @@ from jax import Array, lax
 
 from gan_jax import models
 from gan_jax import state as states
+from gan_jax.conditions import CONDITIONS
 from gan_jax.models import Networks
 from gan_jax.network import Network
 from gan_jax.state import State
-from gan_jax.step import StepInputs, make_step, pick, to_uint8
+from gan_jax.step import StepInputs, generate, make_step, pick, to_float, to_uint8
 from gan_shared.backend import Inputs, StepValues
 from gan_shared.config import Config
 from gan_shared.data import cache
@@ -73,9 +74,9 @@ class Backend:
         """Make images in evaluation mode."""
         network = state.generator_ema if ema else state.generator
         labels = None if inputs.labels is None else inputs.labels.astype(np.int32)
-        latents, labels = jax.device_put((inputs.latents.astype(self.dtype), labels), self.device)
+        arrays = jax.device_put((inputs.latents.astype(self.dtype), labels, inputs.images), self.device)
         with self._precision():
-            return np.array(self._generate(network, latents, labels))
+            return np.array(self._generate(network, state.vgg, *arrays))
 
     def export(self, state: State) -> dict[str, np.ndarray]:
         """Copy the state to NumPy."""
@@ -154,7 +155,12 @@ def _make_scan(config: Config) -> Callable[..., tuple[State, dict[str, Array]]]:
     return scan
 
 
-def _generate(config: Config, network: Network, latents: Array, labels: Array | None) -> Array:
-    """Make uint8 images from latents in evaluation mode."""
-    images, _ = models.call(network, latents.astype(states.compute_dtype(config)), labels, train=False)
-    return to_uint8(config, images.astype(states.dtype(config)))
+def _generate(
+    config: Config, network: Network, vgg: Network | None, latents: Array, labels: Array | None, pictures: Array | None
+) -> Array:
+    """Make uint8 images from latents, labels and uint8 pictures in evaluation mode."""
+    condition = None
+    if pictures is not None:
+        condition = CONDITIONS[config.condition](config, vgg, to_float(config, pictures, states.dtype(config)))
+    images, _ = generate(config, network, latents, labels, condition, train=False)
+    return to_uint8(config, images)

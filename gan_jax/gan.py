@@ -14,7 +14,7 @@ from jax import Array
 from gan_jax import models
 from gan_jax.backend import Backend
 from gan_shared import checkpoint, library
-from gan_shared.sample import make_images
+from gan_shared.sample import Maker, make_images
 from gan_shared.train import play
 from gan_shared.validation import validate
 
@@ -92,7 +92,7 @@ class GAN:
             ema: whether the averaged generator makes them.
         """
         inputs = library.inputs(self.config, num_images, seed, labels)
-        return np.concatenate(list(make_images(self.backend, self.state, inputs, ema)))
+        return np.concatenate(list(make_images([Maker(self.backend, self.state)], [inputs], ema)))
 
     def __call__(self, latents: Array, labels: Array | None = None) -> Array:
         """Make images (batch, height, width, channel) in the generator's range with the averaged generator."""
@@ -133,6 +133,7 @@ class GAN:
         gan = cls.__new__(cls)
         gan.config, gan.history = replace(loaded.config, device=device), []
         validate(gan.config)
+        library.check_unpictured(gan.config)
         gan.backend = _backend(gan.config, generator or "", discriminator or "")
         gan.state, gan.steps_done = gan.backend.restore(loaded.tensors), loaded.step
         library.check_generator(gan.backend, gan.state)

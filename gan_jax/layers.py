@@ -298,6 +298,14 @@ def upsample_nearest(x: Array) -> Array:
     return x.repeat(2, axis=1).repeat(2, axis=2)
 
 
+def max_pool(x: Array) -> Array:
+    """Keep the largest of 2x2 pixels of (batch, height, width, channel); an odd last row or column is left out.
+
+    The gradient goes to the first of equals.
+    """
+    return nn.max_pool(x, (2, 2), strides=(2, 2))
+
+
 def average_pool(x: Array) -> Array:
     """Average blocks of 2x2 pixels of (batch, height, width, channel); an odd last row or column is left out."""
     batch, height, width, channels = x.shape

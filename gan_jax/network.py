@@ -21,7 +21,8 @@ class Network(struct.PyTreeNode):
     buffers: dict[str, Any]
 
 
-def told_arguments(module: nn.Module, labels: Any, train: bool) -> dict[str, Any]:
-    """Return what ``module`` is told beside its input: labels where there are some, the mode where it has one."""
+def told_arguments(module: nn.Module, labels: Any, condition: Any, train: bool) -> dict[str, Any]:
+    """Return what ``module`` is told beside its input: what there is of the two, and the mode where it has one."""
     mode = {"train": train} if "train" in inspect.signature(type(module).__call__).parameters else {}
-    return mode if labels is None else {**mode, "labels": labels}
+    told = {"labels": labels, "condition": condition}
+    return {**mode, **{name: value for name, value in told.items() if value is not None}}

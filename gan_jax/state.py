@@ -15,6 +15,7 @@ from gan_jax.models import Networks
 from gan_jax.network import Network, told_arguments
 from gan_jax.optimizers import Moments
 from gan_shared import checkpoint, initial
+from gan_shared.architecture import condition_shape
 from gan_shared.config import Config
 from gan_shared.errors import unexpected
 
@@ -26,6 +27,7 @@ class State(NamedTuple):
         generator: the generator in training.
         discriminator: the discriminator in training.
         generator_ema: decaying average of the generator's parameters and floating buffers.
+        vgg: what tells the generator of pictures, or None; it never changes and no checkpoint holds it.
         generator_moments: what the generator's optimiser remembers.
         discriminator_moments: what the discriminator's optimiser remembers.
         augment_probability: what adaptation has added to the scheduled probability of augmentation.
@@ -37,6 +39,7 @@ class State(NamedTuple):
     generator: Network
     discriminator: Network
     generator_ema: Network
+    vgg: Network | None
     generator_moments: Moments
     discriminator_moments: Moments
     augment_probability: Array
@@ -83,7 +86,8 @@ def restore(config: Config, networks: Networks, device: Any, tensors: Mapping[st
     Raises:
         UserError: names, shapes or types differ from what ``config`` needs; every one is listed.
     """
-    expected = export(create(config, networks, jax.devices("cpu")[0]))
+    # Without the VGG16, which is no part of what is compared.
+    expected = export(create(config, networks._replace(vgg=None), jax.devices("cpu")[0]))
     checkpoint.check_layout(expected, tensors)
     return _place(config, networks, device, tensors)
 
@@ -102,14 +106,16 @@ def _initial_variables(config: Config, networks: Networks) -> dict[str, dict[str
     """Return each network's variables: shapes and declarations of ours, values of a user's own module."""
     key = jax.random.key(config.seed)  # linen asks for one; our layers draw nothing from it
     labels = jnp.zeros(2, jnp.int32) if config.conditional else None
+    shape = condition_shape(config)
+    condition = None if shape is None else jnp.zeros((2, *shape), jnp.float32)
     examples = {
-        "generator": jnp.zeros((2, config.latent_size), jnp.float32),
-        "discriminator": jnp.zeros((2, *config.image_shape), jnp.float32),
+        "generator": (jnp.zeros((2, config.latent_size), jnp.float32), condition),
+        "discriminator": (jnp.zeros((2, *config.image_shape), jnp.float32), None),
     }
     variables = {}
-    for name, x in examples.items():
+    for name, (x, condition) in examples.items():
         module = getattr(networks, name)
-        told = told_arguments(module, labels, train=False)
+        told = told_arguments(module, labels, condition, train=False)
         variables[name] = jax.eval_shape(lambda module=module, x=x, told=told: module.init(key, x, **told))
         leaves = jax.tree.leaves(variables[name], is_leaf=lambda leaf: isinstance(leaf, interop.Declared))
         if not all(isinstance(leaf, interop.Declared) for leaf in leaves):
@@ -149,6 +155,7 @@ def _place(config: Config, networks: Networks, device: Any, tensors: Mapping[str
         generator=parts["generator"],
         discriminator=parts["discriminator"],
         generator_ema=parts["generator_ema"],
+        vgg=jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype(config)), networks.vgg),
         generator_moments=moments["generator"],
         discriminator_moments=moments["discriminator"],
         **floats,

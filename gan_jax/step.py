@@ -9,6 +9,7 @@ from jax import Array
 
 from gan_jax import optimizers
 from gan_jax.augment import augment
+from gan_jax.conditions import CONDITIONS, lowered
 from gan_jax.losses import LOSSES, PENALTIES
 from gan_jax.models import call
 from gan_jax.network import Network
@@ -46,11 +47,13 @@ class Examples(NamedTuple):
         images: (batch, height, width, channel), before augmentation.
         labels: (batch,), or None.
         augment: uniform numbers (batch, number) that augment the images.
+        condition: what a generator is told of them, where it is told of pictures.
     """
 
     images: Array
     labels: Array | None
     augment: Array
+    condition: Array | None = None
 
 
 class _Fakes(NamedTuple):
@@ -90,23 +93,24 @@ def make_step(config: Config) -> Callable[[State, StepInputs, Knobs], tuple[Stat
     def step(state: State, inputs: StepInputs, knobs: Knobs) -> tuple[State, dict[str, Array]]:
         finite = jnp.ones((), bool)
         for update in range(updates):
-            reals = _reals(config, inputs, update)
-            state, fakes = _fakes(config, state, inputs, update, reals.labels)
+            reals = _reals(config, state, inputs, update)
+            state, fakes = _fakes(config, state, inputs, update, reals)
             mixtures = _mixtures(inputs, update, reals, fakes.examples)
             state, reported = update_discriminator(config, state, reals, fakes.examples, mixtures, knobs)
             finite &= jnp.isfinite(reported.loss + reported.penalty)
-        reals = _reals(config, inputs, -1)
+        reals = _reals(config, state, inputs, -1)
         if config.fresh_latents:
-            state, fakes = _fakes(config, state, inputs, -1, reals.labels)
+            state, fakes = _fakes(config, state, inputs, -1, reals)
         fakes = fakes._replace(examples=fakes.examples._replace(augment=inputs.augment[-1, 1]))
-        state, generator_loss = update_generator(config, state, reals, fakes, knobs)
-        finite &= jnp.isfinite(generator_loss)
+        state, generator_loss, price = update_generator(config, state, reals, fakes, knobs)
+        finite &= jnp.isfinite(generator_loss + price)
         probability = augment_probability(state, knobs)
         state = adapt_augment(config, update_average(state, knobs), reported.real_sign)
         state = count_step(state, finite)
         return state, {
             "discriminator_loss": reported.loss,
             "generator_loss": generator_loss,
+            "reconstruction": price,
             "penalty": reported.penalty,
             "real_logit": reported.real_logit,
             "fake_logit": reported.fake_logit,
@@ -142,19 +146,49 @@ def update_discriminator(
     return _descend(config, state, "discriminator", gradients, knobs), reported
 
 
-def update_generator(config: Config, state: State, reals: Examples, fakes: _Fakes, knobs: Knobs) -> tuple[State, Array]:
-    """Judge fakes, and reals before where the loss sees them, and move the generator down its loss."""
+def update_generator(
+    config: Config, state: State, reals: Examples, fakes: _Fakes, knobs: Knobs
+) -> tuple[State, Array, Array]:
+    """Judge fakes, and reals before where the loss sees them, and move the generator down its loss.
+
+    Returns:
+        The state, the adversarial loss and the price of what the fakes miss of the pictures they are made from.
+    """
     loss, real = LOSSES[config.loss], None
     if loss.paired:
         state, real, _ = judge(config, state, reals, knobs)
 
-    def mean_loss(images: Array) -> tuple[Array, State]:
-        moving, fake, _ = judge(config, state, fakes.examples._replace(images=images), knobs)
-        return loss.generator(real, fake).mean(), moving
+    def total(images: Array) -> tuple[Array, tuple[State, Array, Array]]:
+        made = fakes.examples._replace(images=images)
+        moving, fake, _ = judge(config, state, made, knobs)
+        value = loss.generator(real, fake).mean()
+        price = reconstruction(config, state, reals, made, value)
+        return value + price, (moving, value, price)
 
-    (value, state), gradient = jax.value_and_grad(mean_loss, has_aux=True)(fakes.examples.images)
+    gradient, (state, value, price) = jax.grad(total, has_aux=True)(fakes.examples.images)
     (gradients,) = fakes.pullback(gradient)
-    return _descend(config, state, "generator", gradients, knobs), value
+    return _descend(config, state, "generator", gradients, knobs), value, price
+
+
+def reconstruction(config: Config, state: State, reals: Examples, fakes: Examples, like: Array) -> Array:
+    """Return the weighted mean squared differences of fakes to the pictures they are made from, 0 where none counts.
+
+    Those of the pixels and of VGG16's features, after Dosovitskiy and Brox (2016), section 2, but means, not sums.
+
+    Args:
+        config: the run.
+        state: whose VGG16 looks.
+        reals: the pictures and what the generator was told of them.
+        fakes: what it made of that.
+        like: the loss, whose type the result has.
+    """
+    prices = []
+    if config.pixel_weight:
+        prices.append(config.pixel_weight * jnp.square(fakes.images - reals.images).mean())
+    if config.feature_weight:
+        seen = CONDITIONS[config.condition](config, state.vgg, fakes.images)
+        prices.append(config.feature_weight * jnp.square(seen - reals.condition).mean())
+    return sum(prices, start=jnp.zeros_like(like))
 
 
 def judge(
@@ -225,6 +259,21 @@ def count_step(state: State, finite: Array) -> State:
     return state._replace(step=step, first_non_finite_step=first)
 
 
+def generate(
+    config: Config,
+    network: Network,
+    latents: Array,
+    labels: Array | None,
+    condition: Array | None,
+    train: bool = True,
+) -> tuple[Array, Network]:
+    """Make images (batch, height, width, channel), in the type of the latents, in the type that networks compute in."""
+    computed = compute_dtype(config)
+    told = None if condition is None else condition.astype(computed)
+    images, advanced = call(network, latents.astype(computed), labels, told, train)
+    return images.astype(latents.dtype), advanced
+
+
 def pick(held: Array, indices: Array) -> Array:
     """Read uint8 images (row, batch, height, width, channel) from those held on the device.
 
@@ -248,23 +297,24 @@ def to_uint8(config: Config, images: Array) -> Array:
     return jnp.rint((images - low) * (255 / (1 - low))).clip(0, 255).astype(jnp.uint8)
 
 
-def _reals(config: Config, inputs: StepInputs, row: int) -> Examples:
-    """Return the real examples of one row."""
+def _reals(config: Config, state: State, inputs: StepInputs, row: int) -> Examples:
+    """Return the real examples of one row, at the size of this run, and what a generator is told of them."""
     labels = None if inputs.labels is None else inputs.labels[row]
-    return Examples(to_float(config, inputs.images[row], inputs.latents.dtype), labels, inputs.augment[row, 0])
+    pictures = to_float(config, inputs.images[row], inputs.latents.dtype)
+    condition = CONDITIONS[config.condition](config, state.vgg, pictures)
+    return Examples(lowered(pictures, config.resolution), labels, inputs.augment[row, 0], condition)
 
 
-def _fakes(config: Config, state: State, inputs: StepInputs, row: int, labels: Array | None) -> tuple[State, _Fakes]:
-    """Make the fake examples of one row; the generator's statistics advance."""
-    latents = inputs.latents[row]
+def _fakes(config: Config, state: State, inputs: StepInputs, row: int, reals: Examples) -> tuple[State, _Fakes]:
+    """Make the fake examples of one row, with the reals' labels and conditions; the generator's statistics advance."""
 
     def forward(parameters: Any) -> tuple[Array, Network]:
-        images, advanced = call(_with(state.generator, parameters), latents.astype(compute_dtype(config)), labels)
-        return images.astype(latents.dtype), advanced
+        moving = _with(state.generator, parameters)
+        return generate(config, moving, inputs.latents[row], reals.labels, reals.condition)
 
     images, pullback, advanced = jax.vjp(forward, state.generator.parameters, has_aux=True)
     state = state._replace(generator=_with(advanced, state.generator.parameters))
-    return state, _Fakes(Examples(images, labels, inputs.augment[row, 1]), pullback)
+    return state, _Fakes(Examples(images, reals.labels, inputs.augment[row, 1]), pullback)
 
 
 def _mixtures(inputs: StepInputs, update: int, reals: Examples, fakes: Examples) -> Examples:

@@ -3,7 +3,7 @@
 from math import log2
 from typing import NamedTuple
 
-from gan_shared.config import RESOLUTIONS
+from gan_shared.config import RESOLUTIONS, Config
 from gan_shared.errors import unexpected
 
 # Radford et al. 2016 double the channels with every halving of the image, from 64 at the widest image to 512;
@@ -48,6 +48,32 @@ R3GAN_GROUP = 16
 # The largest maps, so many, may be computed in bfloat16; the 4x4 map never is.
 R3GAN_HALF_STAGES = 4
 
+# Simonyan and Zisserman 2015 (arXiv:1409.1556), configuration D, as torchvision's vgg16 numbers it: name of a rectified
+# layer -> (place in ``features``, input channels, output channels). Blocks end in a halving of the map.
+VGG_CONVOLUTIONS = {
+    "relu1_1": (0, 3, 64),
+    "relu1_2": (2, 64, 64),
+    "relu2_1": (5, 64, 128),
+    "relu2_2": (7, 128, 128),
+    "relu3_1": (10, 128, 256),
+    "relu3_2": (12, 256, 256),
+    "relu3_3": (14, 256, 256),
+    "relu4_1": (17, 256, 512),
+    "relu4_2": (19, 512, 512),
+    "relu4_3": (21, 512, 512),
+    "relu5_1": (24, 512, 512),
+    "relu5_2": (26, 512, 512),
+    "relu5_3": (28, 512, 512),
+}
+# The first fully connected layer reads the map of this height and width and gives so many features.
+VGG_TOP, VGG_HIDDEN = 7, 4096
+# The size of the images that the published VGG16 was trained on.
+VGG_RESOLUTION = 224
+
+# A level of a pyramid: channels of its maps, which have the size of the image, and how many of them there are. Denton
+# et al. 2015 (arXiv:1506.05751) have as few layers; the numbers and batch normalisation are this project's.
+PYRAMID_CHANNELS, PYRAMID_LAYERS = 64, 3
+
 # Length of the class embedding that a generator reads beside the latent.
 LABEL_FEATURES = 64
 
@@ -68,17 +94,83 @@ def dcgan_plan(resolution: int, width: float) -> DcganPlan:
     """Lay out a DCGAN for images of ``resolution`` pixels.
 
     Args:
-        resolution: a power of two from 16 to 256, or 28.
+        resolution: a power of two from 8 to 256, or 28, or 224.
         width: factor on every channel count; at least one channel remains.
 
     Raises:
         UserError: the resolution is none of these.
     """
     _check_resolution("dcgan", resolution)
-    start = 7 if resolution == 28 else 4
+    start = 7 if resolution % 7 == 0 else 4
     doublings = int(log2(resolution // start))
     full = [min(DCGAN_CHANNELS * 2**i, DCGAN_MAX_CHANNELS) for i in reversed(range(doublings))]
     return DcganPlan(start, tuple(scaled(channels, width) for channels in full))
+
+
+class VggPlan(NamedTuple):
+    """What a VGG16 computes up to a layer.
+
+    Attributes:
+        blocks: convolutions between two halvings: (place in ``features``, input channels, output channels) of each.
+        hidden: input and output length of the first fully connected layer, or None where it is not reached.
+    """
+
+    blocks: tuple[tuple[tuple[int, int, int], ...], ...]
+    hidden: tuple[int, int] | None
+
+    @property
+    def features(self) -> int:
+        """Length of the result, or its channels where it is a map."""
+        return self.hidden[1] if self.hidden else self.blocks[-1][-1][2]
+
+
+def vgg_plan(layer: str, width: float = 1.0) -> VggPlan:
+    """Lay out a VGG16 up to ``layer``.
+
+    Args:
+        layer: relu1_1 to relu5_3, or fc6.
+        width: factor on every channel count; 1 for the published weights.
+    """
+    names = list(VGG_CONVOLUTIONS)
+    blocks: dict[str, list[tuple[int, int, int]]] = {}
+    for name in names if layer == "fc6" else names[: names.index(layer) + 1]:
+        place, low, high = VGG_CONVOLUTIONS[name]
+        low, high = (channels if channels == 3 else scaled(channels, width) for channels in (low, high))
+        blocks.setdefault(name[: len("relu1")], []).append((place, low, high))
+    plan = VggPlan(tuple(map(tuple, blocks.values())), None)
+    if layer != "fc6":
+        return plan
+    return plan._replace(hidden=(plan.features * VGG_TOP**2, scaled(VGG_HIDDEN, width)))
+
+
+def vgg_decoder_plan(layer: str, resolution: int, width: float) -> DcganPlan:
+    """Lay out the generator that makes images of ``resolution`` pixels from a VGG16's features.
+
+    Args:
+        layer: what it reads.
+        resolution: of the images.
+        width: factor on every channel count.
+
+    Returns:
+        Size of its smallest map, that of the features (7 for fc6, which is no map), and the channels of its maps, which
+        are those of a DCGAN at the same sizes.
+    """
+    _check_resolution("vgg16", resolution)
+    halvings = 5 if layer == "fc6" else len(vgg_plan(layer).blocks) - 1
+    channels = [min(DCGAN_CHANNELS * 2**i, DCGAN_MAX_CHANNELS) for i in reversed(range(halvings))]
+    return DcganPlan(resolution // 2**halvings, tuple(scaled(each, width) for each in channels))
+
+
+def condition_shape(config: Config) -> tuple[int, ...] | None:
+    """Return the shape, without the batch, of what a generator is told of a picture; None where it is told nothing."""
+    if config.condition == "none":
+        return None
+    if config.condition == "level":
+        return config.image_shape
+    assert config.vgg_layer is not None, "a generator of features has a layer that it reads"
+    plan = vgg_plan(config.vgg_layer, config.vgg_width)
+    size = vgg_decoder_plan(config.vgg_layer, config.resolution, config.width).start
+    return (plan.features,) if plan.hidden else (size, size, plan.features)
 
 
 class ResnetPlan(NamedTuple):

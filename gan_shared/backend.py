@@ -57,10 +57,13 @@ class Inputs(NamedTuple):
     Attributes:
         latents: float32 (N, Z).
         labels: int64 (N,), or None for a generator that is told no classes.
+        images: uint8 (N, H', W', C), or None for a generator that is told nothing of pictures: the pictures whose
+            features it reads, or those whose level below, which they may be themselves, it adds detail to.
     """
 
     latents: np.ndarray
     labels: np.ndarray | None = None
+    images: np.ndarray | None = None
 
 
 class Backend(Protocol):
@@ -94,7 +97,8 @@ class Backend(Protocol):
         Returns:
             The new state (the old one must not be used again) and scalars of the last step, that stay on the device
             until they are read: ``discriminator_loss`` and ``generator_loss`` (of the last update of each), ``penalty``
-            (weighted, not part of ``discriminator_loss``), ``real_logit`` and ``fake_logit`` (their means there),
+            (weighted, not part of ``discriminator_loss``), ``reconstruction`` (likewise of ``generator_loss``; 0 where
+            the generator reads no features), ``real_logit`` and ``fake_logit`` (their means there),
             ``augment_probability``, ``first_non_finite_step`` (the number of the first step, counted from 1, with a
             loss that is not finite; 0 while there is none).
         """

@@ -29,7 +29,7 @@ from gan_shared.errors import UserError, unexpected
 from gan_shared.schedules import images_seen
 from gan_shared.validation import from_json
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 # Network of a checkpoint -> the player it is.
 ROLES = {"generator": "generator", "discriminator": "discriminator", "generator_ema": "generator"}
 TRAINED = ("generator", "discriminator")
@@ -46,6 +46,7 @@ FILES = {
 }
 # What a network's own config.json tells: enough to rebuild it without the rest of the run.
 NETWORK_FIELDS = ("resolution", "channels", "classes", "latent_size", "width", "precision")
+GENERATOR_FIELDS = ("levels", "vgg_layer", "vgg_sha256")
 ROLE_FIELDS = {"generator": ("activation",), "discriminator": ("activation", "norm")}
 
 
@@ -170,7 +171,8 @@ def with_networks(tensors: Mapping[str, np.ndarray], other: Mapping[str, np.ndar
 def network_config(config: Config, network: str) -> dict[str, Any]:
     """Return what ``network``'s own config.json holds: its role, its kind and what shapes it."""
     role = ROLES[network]
-    sizes = {field: getattr(config, field) for field in NETWORK_FIELDS}
+    told = GENERATOR_FIELDS if role == "generator" else ()
+    sizes = {field: config.to_json()[field] for field in (*NETWORK_FIELDS, *told)}
     own = {field: getattr(config, f"{role}_{field}") for field in ROLE_FIELDS[role]}
     return {"role": role, "network": getattr(config, role), **sizes, **own, "output": config.output_activation}
 

@@ -39,7 +39,7 @@ class TrainOptions:
     config: OmitArgPrefixes[Config]
 
     run_dir: Path | None = None
-    """Run folder; runs/PRESET-DATA when not given."""
+    """Run folder; runs/PRESET-DATA when not given, and level-RESOLUTION in it for a level of a pyramid."""
 
     resume: bool = False
     """Go on from the newest checkpoint in the run folder; its configuration is the default."""
@@ -53,7 +53,7 @@ class SampleOptions:
     """Make images with a trained generator, whichever backend trained it."""
 
     run: Positional[Path]
-    """Run folder (its newest checkpoint) or checkpoint folder."""
+    """Run folder (its newest checkpoint), checkpoint folder, or the folder of a pyramid's runs."""
 
     num_images: int = 64
     """Images, or frames of an animation."""
@@ -69,6 +69,15 @@ class SampleOptions:
 
     ema: bool = True
     """Whether the averaged generator makes them."""
+
+    images: str | None = None
+    """Pictures that the generator is told of, where it is told of pictures: what --data takes."""
+
+    resolution: int | None = None
+    """Level of a pyramid to stop at, in pixels; the highest when not given."""
+
+    vgg_weights: str | None = None
+    """File of VGG16's weights, where it lies elsewhere now."""
 
     device: str = "auto"
     """Where to compute: cpu, gpu, or auto (a GPU when the framework sees one)."""
@@ -146,6 +155,9 @@ def _sample(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None)
         classes=options.classes,
         ema=options.ema,
         device=options.device,
+        images=options.images,
+        resolution=options.resolution,
+        vgg_weights=options.vgg_weights,
     )
     _say(f"wrote {options.out}")
     return 0
@@ -160,7 +172,9 @@ def _run_dir(options: TrainOptions) -> Path:
     """Return the run folder that was named, or the one that preset and data name."""
     if options.run_dir is not None:
         return options.run_dir
-    return Path("runs") / f"{options.config.preset}-{Path(os.path.abspath(options.config.data)).stem or 'root'}"
+    config = options.config
+    folder = Path("runs") / f"{config.preset}-{Path(os.path.abspath(config.data)).stem or 'root'}"
+    return folder / f"level-{config.resolution}" if config.levels else folder
 
 
 def leave(status: int) -> NoReturn:

@@ -38,13 +38,20 @@ DEVICES = ("auto", "cpu", "gpu")
 PLACES = ("host", "device")
 # Network family -> the resolutions (pixels) that it can make.
 RESOLUTIONS = {
-    "dcgan": (16, 28, 32, 64, 128, 256),
+    "dcgan": (8, 16, 28, 32, 64, 128, 224, 256),
     "resnet": (16, 32, 64, 128),
     "inception": (16, 32, 64, 128),
     "r3gan": (32, 64, 128, 256),
     "r3gan-tiny": (16, 32, 64, 128),
+    "vgg16": (32, 64, 128, 224, 256),
 }
-NETWORKS = tuple(RESOLUTIONS)
+GENERATORS = tuple(RESOLUTIONS)
+# The family that is a generator alone.
+DISCRIMINATORS = tuple(name for name in RESOLUTIONS if name != "vgg16")
+# Feature maps of a VGG16 that a generator can be fed with, by the names of their rectified layers.
+VGG_LAYERS = ("relu3_3", "relu4_1", "relu4_2", "relu4_3", "relu5_1", "relu5_2", "relu5_3", "fc6")
+# Weights of a VGG16 that are drawn from the run's seed instead of read from a file.
+RANDOM = "random"
 # A module of the user's own, given to GAN(...) (``gan.py``).
 CUSTOM = "custom"
 
@@ -76,16 +83,35 @@ class Config:
     """Number of classes of a conditional run; follows the data when not given."""
 
     generator: str = "dcgan"
-    """Network that makes images: dcgan, resnet, inception, r3gan or r3gan-tiny."""
+    """Network that makes images: dcgan, resnet, inception, r3gan, r3gan-tiny, or vgg16 (from a picture's features)."""
 
     discriminator: str = "dcgan"
     """Network that judges images: dcgan, resnet, inception, r3gan or r3gan-tiny."""
 
     latent_size: int = 100
-    """Length of the generator's normal input vector."""
+    """Length of the generator's normal input vector; 0 for none where the generator reads pictures."""
 
     width: float = 1.0
-    """Factor on the channel counts of both networks."""
+    """Factor on the channel counts of both networks, and of a VGG16 with random weights."""
+
+    levels: tuple[int, ...] = ()
+    """Sizes in pixels of a pyramid of GANs, from the lowest up, each twice the one before; resolution is the one that
+    this run trains."""
+
+    vgg_layer: str | None = None
+    """Features that the generator vgg16 reads: relu3_3, relu4_1 to relu4_3, relu5_1 to relu5_3, or fc6."""
+
+    vgg_weights: str | None = None
+    """VGG16's weights: the file that scripts/vgg_weights.py writes, or random."""
+
+    vgg_sha256: str | None = None
+    """Hash of the file of VGG16's weights, or random; follows the file when not given."""
+
+    pixel_weight: float = 0.0
+    """Weight, in the loss of the generator vgg16, of the mean squared difference to the picture's pixels."""
+
+    feature_weight: float = 0.0
+    """Likewise to the picture's features."""
 
     generator_activation: str | None = None
     """relu, leaky_relu (slope 0.2), sigmoid, tanh, silu or gelu; the network's own when not given."""
@@ -195,6 +221,9 @@ class Config:
     compile: bool = False
     """Whether PyTorch compiles its step (torch.compile); JAX always does."""
 
+    recompute: bool = False
+    """Whether VGG16's activations are computed again where gradients need them instead of kept, to save memory."""
+
     log_every: int = 20
     """Steps between two lines of scalars."""
 
@@ -220,6 +249,23 @@ class Config:
         if self.conditional and self.classes is None:
             raise ValueError("classes follow the data: load it first")
         return self.classes or 0 if self.conditional else 0
+
+    @property
+    def condition(self) -> str:
+        """What the generator is told of pictures: ``none``, ``vgg16`` features, or the ``level`` below."""
+        if self.generator == "vgg16":
+            return "vgg16"
+        return "level" if self.levels and self.resolution > self.levels[0] else "none"
+
+    @property
+    def vgg_width(self) -> float:
+        """Factor on the channels of the run's VGG16: published weights fit the published widths alone."""
+        return self.width if self.vgg_weights == RANDOM else 1.0
+
+    @property
+    def data_resolution(self) -> int:
+        """Height and width of the images as they are loaded: those of a pyramid's highest level for all of them."""
+        return self.levels[-1] if self.levels else self.resolution
 
     @property
     def lowest_pixel(self) -> float:

@@ -84,6 +84,8 @@ def draw(config: Config, step: int, rows: slice = slice(None)) -> Draws:
 
 # Latents come in blocks, so that the first images of a seed do not depend on how many are asked for.
 SAMPLE_BLOCK = 64
+# Blocks of a pyramid's level: more than anyone can ask for.
+LEVEL_BLOCKS = 2**40
 
 
 def sample_labels(count: int, choices: tuple[int, ...]) -> np.ndarray:
@@ -91,9 +93,17 @@ def sample_labels(count: int, choices: tuple[int, ...]) -> np.ndarray:
     return np.resize(np.array(choices, np.int64), count)
 
 
-def sample_latents(seed: int, count: int, latent_size: int) -> np.ndarray:
-    """Draw the latents of ``count`` samples, float32 (count, Z); image i depends on seed and i alone."""
+def sample_latents(seed: int, count: int, latent_size: int, level: int = 0) -> np.ndarray:
+    """Draw the latents of ``count`` samples, float32 (count, Z); image i depends on seed, i and level alone.
+
+    Args:
+        seed: what they follow from.
+        count: how many.
+        latent_size: length Z of each.
+        level: place in its pyramid of the generator that they are for, so that levels share none.
+    """
     blocks = [
-        normals(seed, block, Stream.SAMPLES, (SAMPLE_BLOCK, latent_size)) for block in range(-(-count // SAMPLE_BLOCK))
+        normals(seed, level * LEVEL_BLOCKS + block, Stream.SAMPLES, (SAMPLE_BLOCK, latent_size))
+        for block in range(-(-count // SAMPLE_BLOCK))
     ]
     return np.concatenate(blocks)[:count]

@@ -15,7 +15,6 @@ from gan_shared.data import Dataset
 from gan_shared.data.arrays import checked_shape, fitted
 from gan_shared.data.batches import check_batch_size
 from gan_shared.data.source import check_labels
-from gan_shared.draws import sample_latents
 from gan_shared.errors import unexpected
 from gan_shared.sample import check_classes, check_request, told
 from gan_shared.validation import typed
@@ -62,11 +61,25 @@ def configure(
     given = {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
     # Through JSON's types, so that a wrong type is told now and what was trained can be saved.
     config = typed(Config(**{**names, **both, **never, **given, "data": MEMORY}).to_json())
+    check_unpictured(config)
     if config.channels is None:
         raise unexpected("channels", None, "1 (grey) or 3 (RGB)")
     if config.conditional and config.classes is None:
         raise unexpected("classes", None, "their number, as conditional is True")
     return config
+
+
+def check_unpictured(config: Config) -> None:
+    """Refuse a generator that is told of pictures: it is trained and sampled on the command line.
+
+    Raises:
+        UserError: naming it.
+    """
+    if config.levels or config.condition != "none":
+        found = f"levels {' '.join(map(str, config.levels))}" if config.levels else f"generator {config.generator}"
+        raise unexpected(
+            "GAN", found, "a generator that is told nothing of pictures; the command line trains the others"
+        )
 
 
 def check_generator(backend: Backend, state: State) -> None:
@@ -131,12 +144,12 @@ def dataset(images: np.ndarray, labels: np.ndarray | None, config: Config) -> Da
 def inputs(config: Config, num_images: int, seed: int, labels: np.ndarray | None) -> Inputs:
     """Return what ``num_images`` samples are made from; the classes in turn where no labels are given."""
     check_request(num_images, seed)
-    latents = sample_latents(seed, num_images, config.latent_size)
+    (made,) = told([config], seed, num_images, check_classes(config, ()))
     if labels is None:
-        return told(latents, check_classes(config, ()))
+        return made
     numbers, _ = check_labels("labels", np.asarray(labels), num_images)
     check_classes(config, tuple(int(number) for number in np.unique(numbers)))
-    return Inputs(latents, numbers)
+    return made._replace(labels=numbers)
 
 
 class Progress:

@@ -5,7 +5,7 @@ from math import ceil, sqrt
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from gan_shared.atomic import replacing
 
@@ -34,6 +34,34 @@ def grid(images: np.ndarray, columns: int | None = None, gap: int = 2) -> np.nda
         left = gap + (i % columns) * (width + gap)
         sheet[top : top + height, left : left + width] = image
     return sheet
+
+
+def beside(pictures: np.ndarray, made: np.ndarray) -> np.ndarray:
+    """Put each picture beside what was made of it.
+
+    Args:
+        pictures: uint8 (N, kH, kW, C); averaged to the size of the others.
+        made: uint8 (N, H, W, C).
+
+    Returns:
+        uint8 (2 N, H, W, C): picture, made, picture, made...
+    """
+    count, height, width, channels = made.shape
+    factor = pictures.shape[1] // height
+    blocks = pictures.reshape(count, height, factor, width, factor, channels).mean((2, 4))
+    return np.stack([np.rint(blocks).astype(np.uint8), made], 1).reshape(2 * count, height, width, channels)
+
+
+def captioned(sheet: np.ndarray, text: str) -> np.ndarray:
+    """Write a line of text above one uint8 picture (H, W, C), which becomes wider where the line is longer."""
+    left, top, right, bottom = ImageDraw.Draw(Image.new("L", (1, 1))).textbbox((GAP_VALUE // 32, 2), text)
+    height, width, channels = sheet.shape
+    strip = Image.new("L", (max(width, int(right + left)), int(bottom + top)), GAP_VALUE)
+    ImageDraw.Draw(strip).text((left, 2), text, fill=0)
+    result = np.full((height + strip.height, strip.width, channels), GAP_VALUE, np.uint8)
+    result[: strip.height] = np.asarray(strip)[:, :, None]
+    result[strip.height :, :width] = sheet
+    return result
 
 
 def to_pillow(image: np.ndarray) -> Image.Image:

@@ -145,6 +145,26 @@ PRESETS: dict[str, Config] = {
         batch_size=64,
         steps=1500,
     ),
+    # Dosovitskiy and Brox 2016 (arXiv:1602.02644): an adversarial, a pixel and a feature loss. The layer, the decoder
+    # and the weights are this project's: the paper sums squared differences, these are means. The pictures are the
+    # user's to name with --data, and VGG16's weights with --vgg-weights.
+    "vgg16": Config(
+        preset="vgg16",
+        data="photographs",
+        resolution=224,
+        channels=3,
+        generator="vgg16",
+        vgg_layer="relu4_3",
+        latent_size=0,
+        pixel_weight=50.0,
+        feature_weight=1.0,
+        fresh_latents=False,
+        batch_size=8,
+        steps=50_000,
+    ),
+    # Denton et al. 2015 (arXiv:1506.05751): a GAN for the lowest level and one for the detail of each further one, each
+    # a run of its own: --resolution names it. Sizes are this project's. No published number.
+    "pyramid": Config(preset="pyramid", levels=(8, 16, 32), resolution=8),
 }
 
 

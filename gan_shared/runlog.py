@@ -24,12 +24,13 @@ from gan_shared import checkpoint
 from gan_shared.atomic import replacing
 from gan_shared.config import Config
 from gan_shared.errors import UserError, unexpected
-from gan_shared.pictures import grid, save_png
+from gan_shared.pictures import save_png
 from gan_shared.schedules import images_seen
 
 # Held by the process that trains there.
 LOCK = ".lock"
-# What is logged of a step's scalars (backend.py); the one left out is a check, not a curve.
+# What is logged of a step's scalars (backend.py), with ``reconstruction`` where there is any; the one left out is a
+# check, not a curve.
 SCALARS = ("discriminator_loss", "generator_loss", "penalty", "real_logit", "fake_logit", "augment_probability")
 # Seconds between two redraws of the progress bar: a file that takes the output wants few lines.
 REDRAW_SEC, REDRAW_IN_FILE_SEC = 0.2, 30.0
@@ -63,7 +64,7 @@ class Log(Protocol):
         """Hear what ``step`` reported; reading it waits for the device."""
 
     def grid(self, step: int, make: Callable[[], np.ndarray]) -> None:
-        """Hear that ``make`` returns what the generator makes after ``step`` steps, uint8 (N, H, W, C)."""
+        """Hear that ``make`` returns a sheet of what the generator makes after ``step`` steps, uint8 (H, W, C)."""
 
     def save(self, export: Callable[[], Mapping[str, np.ndarray]]) -> None:
         """Hear that ``export`` returns the state by canonical name."""
@@ -130,7 +131,8 @@ class RunLog:
 
         ``images_per_second`` is wall time since the line before: compilation, samples and saving count.
         """
-        numbers = {name: float(values[name]) for name in SCALARS}
+        names = SCALARS + (("reconstruction",) if self.config.condition == "vgg16" else ())
+        numbers = {name: float(values[name]) for name in names}
         now = perf_counter()
         trained = (step - self._logged_step) * self.config.batch_size
         numbers["images_per_second"] = trained / (now - self._logged_at)
@@ -148,10 +150,10 @@ class RunLog:
         )
 
     def grid(self, step: int, make: Callable[[], np.ndarray]) -> None:
-        """Write uint8 images (N, H, W, C) as the sample grid of ``step``."""
+        """Write the sheet of ``step``."""
         name = f"samples/step-{step:07d}.png"
         with self._telling(name):
-            save_png(self.run_dir / name, grid(make()))
+            save_png(self.run_dir / name, make())
 
     def save(self, export: Callable[[], Mapping[str, np.ndarray]]) -> None:
         """Write a checkpoint."""

@@ -1,20 +1,24 @@
 """Checkpoint and seeds to images: grids, single pictures, arrays, interpolations."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from math import ceil, sqrt
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from gan_shared import checkpoint
+from gan_shared import checkpoint, data, pyramid
 from gan_shared.atomic import replacing
 from gan_shared.backend import Backend, Inputs, MakeBackend, State
-from gan_shared.config import Config
+from gan_shared.config import RANDOM, Config
+from gan_shared.data import Dataset
 from gan_shared.draws import sample_labels, sample_latents
 from gan_shared.errors import unexpected
 from gan_shared.interrupt import deferred
-from gan_shared.pictures import grid, save_gif, save_png
+from gan_shared.pictures import beside, captioned, grid, save_gif, save_png
 from gan_shared.validation import validate
+from gan_shared.vgg16 import RANDOM_NOTE
 
 # Images made at a time, the last batch filled up: one shape, so one compilation.
 BATCH = 64
@@ -23,6 +27,18 @@ GIF_IMAGES, GIF_FRAMES_PER_LATENT = 16, 16
 # Ten times ImageNet: whoever asks for more has mistyped.
 MAX_IMAGES = 10**7
 SUFFIXES = (".png", ".npz", ".gif")
+
+
+class Maker(NamedTuple):
+    """A trained generator: one, or one for each level of a pyramid.
+
+    Attributes:
+        backend: what computes it.
+        state: its values.
+    """
+
+    backend: Backend
+    state: State
 
 
 def sample(
@@ -35,40 +51,93 @@ def sample(
     classes: tuple[int, ...] = (),
     ema: bool = True,
     device: str = "auto",
+    images: str | None = None,
+    resolution: int | None = None,
+    vgg_weights: str | None = None,
 ) -> None:
     """Write images that a trained generator makes.
 
     Args:
         make_backend: the Backend class of gan_torch or gan_jax; either reads the other's checkpoints.
-        source: a run folder (its newest checkpoint) or a checkpoint folder.
-        out: ``.png`` for a grid, ``.npz`` for the arrays ``images``, ``latents`` and, of a conditional generator,
-            ``labels``, ``.gif`` for a walk between latents of ``num_images`` frames, or a new folder for single PNGs.
+        source: a run folder (its newest checkpoint), a checkpoint folder, or the folder of a pyramid, whose levels are
+            composed.
+        out: ``.png`` for a grid, ``.npz`` for the arrays ``images``, ``latents`` (of a pyramid's lowest level) and, of
+            a conditional generator, ``labels``, ``.gif`` for a walk between latents of ``num_images`` frames, or a new
+            folder for single PNGs. Of a generator that is told of pictures: each picture beside what was made of it,
+            as ``pictures`` in an ``.npz``, and no ``.gif``.
         num_images: how many.
         seed: image i follows from the seed, i and the classes alone.
         classes: of a conditional generator, taken in turn; all of them when there are none.
         ema: whether the averaged generator makes them.
         device: where to compute, whatever the run was trained on.
+        images: the pictures that the generator is told of, where it is told of any: what ``data.load`` takes.
+        resolution: the level of a pyramid to stop at.
+        vgg_weights: file of VGG16's weights, where it is not where it was in training.
 
     Raises:
         UserError: the source, the number or the output cannot be used.
     """
     check_request(num_images, seed)
     check_output(out)
-    loaded = checkpoint.load_newest(source)
-    config = replace(loaded.config, device=device)
-    validate(config)
-    with deferred(), checkpoint.offering(loaded.path):
-        backend = make_backend(config)
-        state = backend.restore(loaded.tensors)
-    chosen = check_classes(config, classes)
+    found = find(source, resolution)
+    changed = {"device": device} | ({} if vgg_weights is None else {"vgg_weights": vgg_weights})
+    configs = [replace(loaded.config, **changed) for loaded in found]
+    pictures = load_pictures(configs[0], images, out, num_images)
+    chosen, makers = check_classes(configs[0], classes), []
+    for loaded, config in zip(found, configs, strict=True):
+        validate(config)
+        with deferred(), checkpoint.offering(loaded.path):
+            backend = make_backend(config)
+            makers.append(Maker(backend, backend.restore(loaded.tensors)))
     if out.suffix.lower() == ".gif":
+        first, *above = told(configs, seed, GIF_IMAGES, chosen)
         frames = [
-            grid(np.concatenate(list(make_images(backend, state, told(latents, chosen), ema))))
-            for latents in walk(seed, num_images, config.latent_size)
+            grid(np.concatenate(list(make_images(makers, [first._replace(latents=latents), *above], ema))))
+            for latents in walk(seed, num_images, configs[0].latent_size)
         ]
         return save_gif(out, frames)
-    inputs = told(sample_latents(seed, num_images, config.latent_size), chosen)
-    write(out, make_images(backend, state, inputs, ema), inputs)
+    count = num_images if pictures is None else len(pictures.images)
+    first, *above = told(configs, seed, count, chosen)
+    if pictures is not None:
+        first = first._replace(images=pictures.images)
+        if configs[0].conditional and not classes and pictures.labels is not None:
+            first = first._replace(labels=pictures.labels)
+    write(out, make_images(makers, [first, *above], ema), first, configs[-1])
+
+
+def find(source: Path, resolution: int | None) -> list[checkpoint.Checkpoint]:
+    """Return the checkpoint that ``source`` means, or those of a pyramid's levels up to ``resolution``.
+
+    Raises:
+        UserError: there is none, or a level is missing or does not belong, or ``resolution`` is asked of a single run.
+    """
+    if pyramid.is_pyramid(source):
+        return pyramid.load(source, resolution)
+    if resolution is not None:
+        raise unexpected("resolution", resolution, f"none, as {source} is no folder of a pyramid")
+    return [checkpoint.load_newest(source)]
+
+
+def load_pictures(config: Config, images: str | None, out: Path, num_images: int) -> Dataset | None:
+    """Return the pictures that a generator is told of, at most ``num_images``; None where it is told of none.
+
+    Raises:
+        UserError: pictures are missing, or given to a generator that is told of none, or cannot be read.
+    """
+    if config.condition == "none":
+        if images is not None:
+            raise unexpected("images", images, "none, as the generator is told nothing of pictures")
+        return None
+    if images is None:
+        raise unexpected("images", None, "a folder of pictures, or what else --data takes, as the generator reads them")
+    if out.suffix.lower() == ".gif":
+        raise unexpected("out", ".gif", "another kind of file, as the generator is told of pictures")
+    found = data.load(images, config.resolution, config.channels)
+    count = min(num_images, len(found.images))
+    pictures, labels = found.spread(count)
+    if labels is not None and config.conditional and labels.max() >= config.class_count:
+        raise unexpected("images", f"{len(found.classes)} classes", f"at most {config.class_count}, as the run has")
+    return found._replace(images=pictures, labels=labels, stacked=1)
 
 
 def check_request(num_images: int, seed: int) -> None:
@@ -97,9 +166,15 @@ def check_classes(config: Config, classes: tuple[int, ...]) -> tuple[int, ...]:
     return classes or tuple(known)
 
 
-def told(latents: np.ndarray, classes: tuple[int, ...]) -> Inputs:
-    """Join latents (N, Z) with ``classes`` in turn, where there are any."""
-    return Inputs(latents, sample_labels(len(latents), classes) if classes else None)
+def told(configs: Sequence[Config], seed: int, count: int, classes: tuple[int, ...]) -> list[Inputs]:
+    """Return what ``count`` images are made from by each of a pyramid's generators, or by a single one.
+
+    Each has latents of its own, and all have ``classes`` in turn, where there are any.
+    """
+    labels = sample_labels(count, classes) if classes else None
+    return [
+        Inputs(sample_latents(seed, count, config.latent_size, level), labels) for level, config in enumerate(configs)
+    ]
 
 
 def check_output(out: Path) -> None:
@@ -117,25 +192,59 @@ def check_output(out: Path) -> None:
         raise unexpected("out", f"{out}, which is not empty", "a new or empty folder for single pictures")
 
 
-def make_images(backend: Backend, state: State, inputs: Inputs, ema: bool) -> Iterator[np.ndarray]:
-    """Yield uint8 (up to BATCH, H, W, C) for inputs, in order."""
-    count = len(inputs.latents)
+def make_images(makers: Sequence[Maker], inputs: Sequence[Inputs], ema: bool) -> Iterator[np.ndarray]:
+    """Yield uint8 (up to BATCH, H, W, C) in order: each generator adds to what the one before it made.
+
+    Args:
+        makers: one generator, or those of a pyramid's levels, the lowest first.
+        inputs: of each; the pictures, where there are any, those of the first.
+        ema: whether the averaged generators make them.
+    """
+    count = len(inputs[0].latents)
     for first in range(0, count, BATCH):
         rows = np.arange(first, first + BATCH) % count  # the last batch is filled up from the first images
-        labels = None if inputs.labels is None else inputs.labels[rows]
-        yield backend.sample(state, Inputs(inputs.latents[rows], labels), ema)[: count - first]
+        made = None
+        for (backend, state), own in zip(makers, inputs, strict=True):
+            now = Inputs(own.latents[rows], *(value if value is None else value[rows] for value in own[1:]))
+            made = backend.sample(state, now if made is None else now._replace(images=made), ema)
+        assert made is not None, "nothing makes images"
+        yield made[: count - first]
 
 
-def write(out: Path, batches: Iterator[np.ndarray], inputs: Inputs) -> None:
-    """Write images as the kind of output that ``out`` names; single pictures are never held at once."""
+def make_sheet(backend: Backend, state: State, inputs: Inputs) -> np.ndarray:
+    """Return a picture, uint8 (H, W, C), of what the averaged generator makes of inputs."""
+    return sheet(backend.config, backend.sample(state, inputs), inputs.images)
+
+
+def sheet(config: Config, made: np.ndarray, pictures: np.ndarray | None) -> np.ndarray:
+    """Arrange images uint8 (N, H, W, C) in one picture, beside the pictures (N, H', W', C) that they were made from."""
+    columns = 2 * ceil(sqrt(len(made) / 2))
+    result = grid(made) if pictures is None else grid(beside(pictures, made), columns)
+    return captioned(result, RANDOM_NOTE) if config.vgg_sha256 == RANDOM else result
+
+
+def write(out: Path, batches: Iterator[np.ndarray], inputs: Inputs, config: Config) -> None:
+    """Write images as the kind of output that ``out`` names; single pictures are never held at once.
+
+    Args:
+        out: see ``sample``.
+        batches: uint8 (up to BATCH, H, W, C).
+        inputs: what they are made from.
+        config: of the run that made them.
+    """
     if out.suffix.lower() == ".png":
-        save_png(out, grid(np.concatenate(list(batches))))
+        save_png(out, sheet(config, np.concatenate(list(batches)), inputs.images))
     elif out.suffix.lower() == ".npz":
         with replacing(out) as temporary, temporary.open("wb") as file:
-            arrays = {name: value for name, value in inputs._asdict().items() if value is not None}
+            named = {"latents": inputs.latents, "labels": inputs.labels, "pictures": inputs.images}
+            arrays = {name: value for name, value in named.items() if value is not None}
             np.savez_compressed(file, images=np.concatenate(list(batches)), **arrays)
     else:
-        write_singles(out, (image for batch in batches for image in batch), max(4, len(str(len(inputs.latents) - 1))))
+        singles = (image for batch in batches for image in batch)
+        if inputs.images is not None:
+            pairs = zip(inputs.images, singles, strict=True)
+            singles = (grid(beside(picture[None], made[None]), columns=2) for picture, made in pairs)
+        write_singles(out, singles, max(4, len(str(len(inputs.latents) - 1))))
 
 
 def write_singles(folder: Path, images: Iterator[np.ndarray], digits: int) -> None:

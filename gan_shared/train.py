@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gan_shared import checkpoint, data
+from gan_shared import checkpoint, data, pyramid
 from gan_shared.backend import Backend, Inputs, MakeBackend, State, StepValues
 from gan_shared.config import Config
 from gan_shared.data import Dataset
@@ -16,11 +16,15 @@ from gan_shared.draws import draw, sample_labels, sample_latents
 from gan_shared.errors import UserError
 from gan_shared.interrupt import Interrupt, deferred
 from gan_shared.runlog import Log, RunLog, check_unused
+from gan_shared.sample import make_sheet
 from gan_shared.schedules import call_length, due, knobs
 from gan_shared.validation import check_continuation, fitted
+from gan_shared.vgg16 import identified
 
 # Images in a sample grid: eight rows of eight.
 GRID_SIZE = 64
+# Pixels beyond which a grid of pictures and what is made of them shows eight of them instead of 32.
+LARGE_PICTURE = 64
 
 
 class Outcome(NamedTuple):
@@ -53,14 +57,16 @@ def train(make_backend: MakeBackend, config: Config, run_dir: Path, resume: bool
     """
     if not resume:
         check_unused(run_dir)
-    dataset = data.load(config.data, config.resolution, config.channels)
-    config = fitted(config, dataset.channels, len(dataset.classes))
+    dataset = data.load(config.data, config.data_resolution, config.channels)
+    config = identified(fitted(config, dataset.channels, len(dataset.classes)))
     check_batch_size(dataset, config)
     with deferred():
         backend = make_backend(config)
         state, start = begin(backend, config, run_dir, resume, dataset.fingerprint)
     written_by = {"backend": backend.name, **backend.versions()}
     source = {"name": dataset.name, "fingerprint": dataset.fingerprint}
+    if config.levels:
+        pyramid.enrol(run_dir, config, source)
     with RunLog(run_dir, config, start if resume else None, written_by, source) as runlog:
         _, done = play(backend, config, state, dataset, start, runlog)
     return Outcome(run_dir, done, done < config.steps, checkpoint.folders(run_dir)[-1])
@@ -72,7 +78,7 @@ def play(backend: Backend, config: Config, state: State, dataset: Dataset, start
     Returns:
         The state and the number of steps that it has done.
     """
-    fixed = grid_inputs(config)
+    fixed = grid_inputs(config, dataset)
     if config.data_on == "device":
         backend.hold(dataset.images)
     done = start
@@ -90,7 +96,7 @@ def play(backend: Backend, config: Config, state: State, dataset: Dataset, start
             if save or due(done, config.log_every):
                 log.scalars(done, scalars)
             if show:
-                log.grid(done, partial(backend.sample, state, fixed))
+                log.grid(done, partial(make_sheet, backend, state, fixed))
             if save:
                 log.save(partial(backend.export, state))
             if last:
@@ -129,10 +135,19 @@ def first_state(backend: Backend, config: Config) -> State:
         raise UserError(f"init_from: {error}") from error
 
 
-def grid_inputs(config: Config) -> Inputs:
-    """Return what a run's sample grids are made from: always the same, the classes in turn."""
-    classes = sample_labels(GRID_SIZE, tuple(range(config.class_count))) if config.conditional else None
-    return Inputs(sample_latents(config.seed, GRID_SIZE, config.latent_size), classes)
+def grid_inputs(config: Config, dataset: Dataset) -> Inputs:
+    """Return what a run's sample grids are made from, always the same.
+
+    The classes in turn, or pictures from the whole set and their classes where the generator is told of pictures.
+    """
+    if config.condition == "none":
+        classes = sample_labels(GRID_SIZE, tuple(range(config.class_count))) if config.conditional else None
+        return Inputs(sample_latents(config.seed, GRID_SIZE, config.latent_size), classes)
+    count = GRID_SIZE // 2 if config.resolution <= LARGE_PICTURE else GRID_SIZE // 8
+    pictures, labels = dataset.spread(count)
+    return Inputs(
+        sample_latents(config.seed, count, config.latent_size), labels if config.conditional else None, pictures
+    )
 
 
 def check_finite(scalars: Mapping[str, Any], log: Log) -> None:

@@ -5,17 +5,20 @@
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from itertools import pairwise
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from gan_shared.architecture import VGG_RESOLUTION
 from gan_shared.config import (
     ACTIVATIONS,
     AUGMENTATIONS,
     COMPILED_OPTIMIZERS,
     CUSTOM,
     DEVICES,
+    DISCRIMINATORS,
+    GENERATORS,
     LOSSES,
-    NETWORKS,
     NORMS,
     OPTIMIZERS,
     OUTPUTS,
@@ -25,6 +28,7 @@ from gan_shared.config import (
     PRECISIONS,
     RESOLUTIONS,
     SIGNED_LOSSES,
+    VGG_LAYERS,
     Config,
     Schedule,
     ends,
@@ -40,6 +44,8 @@ MAY_CHANGE = frozenset(
         "data_on",
         "steps_per_call",
         "compile",
+        "recompute",
+        "vgg_weights",
         "log_every",
         "sample_every",
         "save_every",
@@ -113,11 +119,12 @@ def validate(config: Config) -> None:
         UserError: naming field, found, expected and, where they can be listed, the choices.
     """
     for field, choices in (
-        ("generator", (*NETWORKS, CUSTOM)),
-        ("discriminator", (*NETWORKS, CUSTOM)),
+        ("generator", (*GENERATORS, CUSTOM)),
+        ("discriminator", (*DISCRIMINATORS, CUSTOM)),
         ("generator_activation", (None, *ACTIVATIONS)),
         ("discriminator_activation", (None, *ACTIVATIONS)),
         ("discriminator_norm", (None, *NORMS)),
+        ("vgg_layer", (None, *VGG_LAYERS)),
         ("output_activation", OUTPUTS),
         ("loss", LOSSES),
         ("freeze", ("none", "generator", "discriminator")),
@@ -134,7 +141,10 @@ def validate(config: Config) -> None:
         names = getattr(config, field)
         if len(set(names)) < len(names) or not set(names) <= set(choices):
             raise unexpected(field, " ".join(names), "known names, each once", choices)
-    for network in dict.fromkeys((config.generator, config.discriminator)):
+    _check_levels(config)
+    # A level above the lowest is made by a network that knows every size.
+    makers = (config.discriminator,) if config.condition == "level" else (config.generator, config.discriminator)
+    for network in dict.fromkeys(makers):
         if network != CUSTOM:
             _check_resolution(config.resolution, network)
     if config.channels not in (None, 1, 3):
@@ -143,6 +153,7 @@ def validate(config: Config) -> None:
         raise unexpected("classes", config.classes, "a number from 1 to 65536")
     _check_ranges(config)
     _check_pairs(config)
+    _check_vgg(config)
 
 
 def _check_pairs(config: Config) -> None:
@@ -179,6 +190,44 @@ def _check_pairs(config: Config) -> None:
             raise unexpected("burn_in_nimg", 0, f"the images over which {field} goes from {low} to {high}")
 
 
+def _check_levels(config: Config) -> None:
+    """Refuse levels that make no pyramid, and a run that is none of them."""
+    levels = config.levels
+    if not levels:
+        return
+    shown = " ".join(map(str, levels))
+    if len(levels) < 2 or any(high != 2 * low for low, high in pairwise(levels)):
+        raise unexpected("levels", shown, "two sizes or more, each twice the one before")
+    if config.resolution not in levels:
+        raise unexpected("resolution", config.resolution, "one of the pyramid's levels", levels)
+    for network in ("generator", "discriminator"):
+        if getattr(config, network) in (CUSTOM, "vgg16"):
+            raise unexpected(
+                "levels", f"{shown} beside {network} {getattr(config, network)}", "none, or another network"
+            )
+
+
+def _check_vgg(config: Config) -> None:
+    """Refuse what only a generator that reads features needs, and such a generator without it."""
+    if config.condition != "vgg16":
+        for field, absent in (
+            ("vgg_layer", None),
+            ("vgg_weights", None),
+            ("pixel_weight", 0.0),
+            ("feature_weight", 0.0),
+        ):
+            if getattr(config, field) != absent:
+                raise unexpected(field, getattr(config, field), f"{absent}, as generator is not vgg16")
+        if config.recompute:
+            raise unexpected("recompute", True, "False, as generator is not vgg16")
+    elif config.vgg_layer is None:
+        raise unexpected("vgg_layer", None, "the features that generator vgg16 reads", VGG_LAYERS)
+    elif config.vgg_layer == "fc6" and config.resolution != VGG_RESOLUTION:
+        raise unexpected("resolution", config.resolution, f"{VGG_RESOLUTION}, as vgg_layer is fc6")
+    if config.latent_size == 0 and config.condition == "none":
+        raise unexpected("latent_size", 0, "a length above 0, as the generator reads no pictures")
+
+
 def _check_custom(config: Config, network: str) -> None:
     """Refuse options that a module of the user's own would not hear of."""
     if getattr(config, network) != CUSTOM:
@@ -205,7 +254,7 @@ def _check_ranges(config: Config) -> None:
     """Refuse numbers outside of what they mean."""
     for field, low, high in (
         ("resolution", 8, 2**14),
-        ("latent_size", 1, 2**16),
+        ("latent_size", 0, 2**16),
         ("discriminator_updates", 1, 1000),
         ("batch_size", 1, 2**20),
         ("steps", 1, 2**40),
@@ -218,6 +267,8 @@ def _check_ranges(config: Config) -> None:
         ("generator_learning_rate", 0.0, 1e3),
         ("discriminator_learning_rate", 0.0, 1e3),
         ("gamma", 0.0, 1e6),
+        ("pixel_weight", 0.0, 1e6),
+        ("feature_weight", 0.0, 1e6),
         ("weight_decay", 0.0, 1e3),
         ("gradient_clip", 0.0, 1e18),
         ("ema_half_life_nimg", 0.0, 1e18),

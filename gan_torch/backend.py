@@ -14,9 +14,10 @@ from gan_shared.errors import unexpected
 from gan_torch import models
 from gan_torch import state as states
 from gan_torch.compilation import Compiled
+from gan_torch.conditions import CONDITIONS
 from gan_torch.models import Networks
 from gan_torch.state import State
-from gan_torch.step import StepInputs, make_step, pick, to_uint8
+from gan_torch.step import StepInputs, generate, make_step, pick, to_float, to_uint8
 
 
 class Backend:
@@ -58,13 +59,16 @@ class Backend:
 
     def sample(self, state: State, inputs: Inputs, ema: bool = True) -> np.ndarray:
         """Make images in evaluation mode."""
-        network = state.generator_ema if ema else state.generator
+        network, condition = state.generator_ema if ema else state.generator, None
         latents = self._put(inputs.latents).to(self.dtype)
         labels = None if inputs.labels is None else self._put(inputs.labels)
         training = network.training
         network.eval()
         with torch.no_grad():
-            images = models.call(network, latents.to(states.compute_dtype(self.config)), labels).to(self.dtype)
+            if inputs.images is not None:
+                pictures = to_float(self.config, self._put(inputs.images), self.dtype)
+                condition = CONDITIONS[self.config.condition](self.config, state.vgg, pictures)
+            images = generate(self.config, network, latents, labels, condition)
         network.train(training)
         return to_uint8(self.config, images).cpu().numpy()
 

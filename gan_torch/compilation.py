@@ -19,7 +19,7 @@ from gan_torch.step import StepInputs
 
 Step = Callable[[State, StepInputs, Knobs], tuple[State, dict[str, Tensor]]]
 
-NETWORKS = ("generator", "discriminator", "generator_ema")
+NETWORKS = ("generator", "discriminator", "generator_ema", "vgg")
 MOMENTS = ("generator_moments", "discriminator_moments")
 # Tensors of the state that a step replaces; all others it changes in place.
 REPLACED = ("augment_probability", "augment_signs", "step", "first_non_finite_step")
@@ -97,7 +97,7 @@ class _Game(nn.Module):
 
     def __init__(self, step: Step, state: State) -> None:
         super().__init__()
-        self.networks = nn.ModuleDict({name: getattr(state, name) for name in NETWORKS})
+        self.networks = _networks(state)
         self._step, self._state = step, state
 
     def forward(self, others: dict[str, Any], inputs: StepInputs, knobs: Knobs) -> Any:
@@ -105,9 +105,13 @@ class _Game(nn.Module):
         return {name: getattr(state, name) for name in REPLACED}, scalars
 
 
+def _networks(state: State) -> nn.ModuleDict:
+    """Return those networks of a state that there are."""
+    named = {name: getattr(state, name) for name in NETWORKS}
+    return nn.ModuleDict({name: network for name, network in named.items() if network is not None})
+
+
 def _tensors(state: State) -> dict[str, Any]:
     """Return every tensor of a state by name."""
-    networks = nn.ModuleDict({name: getattr(state, name) for name in NETWORKS}).state_dict(
-        prefix="networks.", keep_vars=True
-    )
+    networks = _networks(state).state_dict(prefix="networks.", keep_vars=True)
     return {"networks": networks, **{name: getattr(state, name) for name in (*MOMENTS, *REPLACED)}}

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from gan_shared import checkpoint, library
-from gan_shared.sample import make_images
+from gan_shared.sample import Maker, make_images
 from gan_shared.train import play
 from gan_shared.validation import validate
 from gan_torch import models
@@ -91,7 +91,7 @@ class GAN(nn.Module):
             ema: whether the averaged generator makes them.
         """
         inputs = library.inputs(self.config, num_images, seed, labels)
-        return np.concatenate(list(make_images(self.backend, self.state, inputs, ema)))
+        return np.concatenate(list(make_images([Maker(self.backend, self.state)], [inputs], ema)))
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """Make images (batch, height, width, channel) in the generator's range with the averaged generator."""
@@ -132,6 +132,7 @@ class GAN(nn.Module):
         nn.Module.__init__(gan)
         gan.config, gan.history = replace(loaded.config, device=device), []
         validate(gan.config)
+        library.check_unpictured(gan.config)
         gan.backend = _backend(gan.config, generator or "", discriminator or "")
         gan._hold(gan.backend.restore(loaded.tensors), loaded.step)
         library.check_generator(gan.backend, gan.state)

@@ -311,6 +311,14 @@ def upsample_nearest(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="nearest")
 
 
+def max_pool(x: Tensor) -> Tensor:
+    """Keep the largest of 2x2 pixels of (batch, height, width, channel); an odd last row or column is left out.
+
+    The gradient goes to the first of equals.
+    """
+    return F.max_pool2d(x, 2)
+
+
 def average_pool(x: Tensor) -> Tensor:
     """Average blocks of 2x2 pixels of (batch, height, width, channel); an odd last row or column is left out."""
     return F.avg_pool2d(x, 2)

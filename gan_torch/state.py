@@ -22,6 +22,7 @@ class State(NamedTuple):
         generator: the generator in training.
         discriminator: the discriminator in training.
         generator_ema: decaying average of the generator's parameters and floating buffers.
+        vgg: what tells the generator of pictures, or None; it never changes and no checkpoint holds it.
         generator_moments: what the generator's optimiser remembers.
         discriminator_moments: what the discriminator's optimiser remembers.
         augment_probability: what adaptation has added to the scheduled probability of augmentation.
@@ -33,6 +34,7 @@ class State(NamedTuple):
     generator: nn.Module
     discriminator: nn.Module
     generator_ema: nn.Module
+    vgg: nn.Module | None
     generator_moments: Moments
     discriminator_moments: Moments
     augment_probability: Tensor
@@ -46,7 +48,7 @@ def create(config: Config, networks: Networks, device: torch.device) -> State:
 
     Declared weights are drawn from the seed; those of a user's own module are as the module holds them.
     """
-    drawn = {name: _draw(config, name, network) for name, network in networks._asdict().items()}
+    drawn = {name: _draw(config, name, getattr(networks, name)) for name in checkpoint.TRAINED}
     tensors = {f"{name}/{key}": value for name in drawn for key, value in drawn[name].items()}
     tensors |= {f"generator_ema/{key}": value for key, value in drawn["generator"].items()}
     return _place(config, networks, device, tensors)
@@ -71,7 +73,8 @@ def restore(config: Config, networks: Networks, device: torch.device, tensors: M
     Raises:
         UserError: names, shapes or types differ from what ``config`` needs; every one is listed.
     """
-    expected = export(create(config, networks, torch.device("cpu")))
+    # Without the VGG16, which is no part of what is compared.
+    expected = export(create(config, networks._replace(vgg=None), torch.device("cpu")))
     checkpoint.check_layout(expected, tensors)
     return _place(config, networks, device, tensors)
 
@@ -119,12 +122,20 @@ def _place(config: Config, networks: Networks, device: torch.device, tensors: Ma
         generator=parts["generator"],
         discriminator=parts["discriminator"],
         generator_ema=parts["generator_ema"],
+        vgg=_see(config, networks, device),
         generator_moments=moments["generator"],
         discriminator_moments=moments["discriminator"],
         **floats,
         step=step,
         first_non_finite_step=torch.zeros_like(step),
     )
+
+
+def _see(config: Config, networks: Networks, device: torch.device) -> nn.Module | None:
+    """Bring the VGG16, which all states share, to the device."""
+    if networks.vgg is None:
+        return None
+    return networks.vgg.to(device, dtype(config)).to(memory_format=torch.channels_last)
 
 
 def _moments(config: Config, network: str, module: nn.Module, tensors: Mapping[str, np.ndarray]) -> Moments:

@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gan_shared.config import Config
 from gan_shared.schedules import Knobs
 from gan_shared.validation import check_logits
 from gan_torch import optimizers
 from gan_torch.augment import augment
+from gan_torch.conditions import CONDITIONS, lowered
 from gan_torch.losses import LOSSES, PENALTIES
 from gan_torch.models import call
 from gan_torch.state import State, compute_dtype
@@ -44,11 +45,13 @@ class Examples(NamedTuple):
         images: (batch, height, width, channel), before augmentation.
         labels: (batch,), or None.
         augment: uniform numbers (batch, number) that augment the images.
+        condition: what a generator is told of them, where it is told of pictures.
     """
 
     images: Tensor
     labels: Tensor | None
     augment: Tensor
+    condition: Tensor | None = None
 
 
 class DiscriminatorScalars(NamedTuple):
@@ -81,26 +84,27 @@ def make_step(config: Config) -> Callable[[State, StepInputs, Knobs], tuple[Stat
     def step(state: State, inputs: StepInputs, knobs: Knobs) -> tuple[State, dict[str, Tensor]]:
         finite = torch.ones((), dtype=torch.bool, device=inputs.images.device)
         for update in range(updates):
-            reals = _reals(config, inputs, update)
+            reals = _reals(config, state, inputs, update)
             # Where the generator's update reuses the last fakes, their graph is kept for it.
             with torch.set_grad_enabled(update == updates - 1 and not config.fresh_latents):
-                fakes = _fakes(config, state, inputs, update, reals.labels)
+                fakes = _fakes(config, state, inputs, update, reals)
             settled = fakes._replace(images=fakes.images.detach())
             mixtures = _mixtures(inputs, update, reals, settled)
             state, reported = update_discriminator(config, state, reals, settled, mixtures, knobs)
             finite &= (reported.loss + reported.penalty).isfinite()
-        reals = _reals(config, inputs, -1)
+        reals = _reals(config, state, inputs, -1)
         if config.fresh_latents:
-            fakes = _fakes(config, state, inputs, -1, reals.labels)
+            fakes = _fakes(config, state, inputs, -1, reals)
         fakes = fakes._replace(augment=inputs.augment[-1, 1])
-        state, generator_loss = update_generator(config, state, reals, fakes, knobs)
-        finite &= generator_loss.isfinite()
+        state, generator_loss, price = update_generator(config, state, reals, fakes, knobs)
+        finite &= (generator_loss + price).isfinite()
         probability = augment_probability(state, knobs)
         state = adapt_augment(config, update_average(state, knobs), reported.real_sign)
         state = count_step(state, finite)
         return state, {
             "discriminator_loss": reported.loss,
             "generator_loss": generator_loss,
+            "reconstruction": price,
             "penalty": reported.penalty,
             "real_logit": reported.real_logit,
             "fake_logit": reported.fake_logit,
@@ -131,15 +135,41 @@ def update_discriminator(
 
 def update_generator(
     config: Config, state: State, reals: Examples, fakes: Examples, knobs: Knobs
-) -> tuple[State, Tensor]:
-    """Judge fakes, and reals before where the loss sees them, and move the generator down its loss."""
+) -> tuple[State, Tensor, Tensor]:
+    """Judge fakes, and reals before where the loss sees them, and move the generator down its loss.
+
+    Returns:
+        The state, the adversarial loss and the price of what the fakes miss of the pictures they are made from.
+    """
     loss, real = LOSSES[config.loss], None
     if loss.paired:
         with torch.no_grad():
             real, _ = judge(config, state, reals, knobs)
     fake, _ = judge(config, state, fakes, knobs)
     value = loss.generator(real, fake).mean()
-    return _descend(config, state, "generator", value, knobs), value.detach()
+    price = reconstruction(config, state, reals, fakes, value)
+    return _descend(config, state, "generator", value + price, knobs), value.detach(), price.detach()
+
+
+def reconstruction(config: Config, state: State, reals: Examples, fakes: Examples, like: Tensor) -> Tensor:
+    """Return the weighted mean squared differences of fakes to the pictures they are made from, 0 where none counts.
+
+    Those of the pixels and of VGG16's features, after Dosovitskiy and Brox (2016), section 2, but means, not sums.
+
+    Args:
+        config: the run.
+        state: whose VGG16 looks.
+        reals: the pictures and what the generator was told of them.
+        fakes: what it made of that.
+        like: the loss, whose type the result has.
+    """
+    prices = []
+    if config.pixel_weight:
+        prices.append(config.pixel_weight * (fakes.images - reals.images).square().mean())
+    if config.feature_weight:
+        seen = CONDITIONS[config.condition](config, state.vgg, fakes.images)
+        prices.append(config.feature_weight * (seen - reals.condition).square().mean())
+    return sum(prices, start=torch.zeros_like(like))
 
 
 def judge(
@@ -150,7 +180,7 @@ def judge(
     That is each logit's gradient at its own image, where no batch statistics tie the images together. It is taken
     before augmentation, which lies inside the differentiated path (Huang et al. 2024), and can be differentiated again.
     """
-    images, labels, uniforms = examples
+    images, labels, uniforms, _ = examples
     if with_gradient:
         images = images.detach().requires_grad_()
     augmented = augment(config.augment, images, uniforms, augment_probability(state, knobs))
@@ -207,6 +237,15 @@ def count_step(state: State, finite: Tensor) -> State:
     return state._replace(step=step, first_non_finite_step=first)
 
 
+def generate(
+    config: Config, network: nn.Module, latents: Tensor, labels: Tensor | None, condition: Tensor | None
+) -> Tensor:
+    """Make images (batch, height, width, channel), in the type of the latents, in the type that networks compute in."""
+    computed = compute_dtype(config)
+    told = None if condition is None else condition.to(computed)
+    return call(network, latents.to(computed), labels, told).to(latents.dtype)
+
+
 def pick(held: Tensor, indices: Tensor) -> Tensor:
     """Read uint8 images (row, batch, height, width, channel) from those held on the device.
 
@@ -230,17 +269,18 @@ def to_uint8(config: Config, images: Tensor) -> Tensor:
     return ((images - low) * (255 / (1 - low))).round().clamp(0, 255).to(torch.uint8).movedim(1, -1)
 
 
-def _reals(config: Config, inputs: StepInputs, row: int) -> Examples:
-    """Return the real examples of one row."""
+def _reals(config: Config, state: State, inputs: StepInputs, row: int) -> Examples:
+    """Return the real examples of one row, at the size of this run, and what a generator is told of them."""
     labels = None if inputs.labels is None else inputs.labels[row]
-    return Examples(to_float(config, inputs.images[row], inputs.latents.dtype), labels, inputs.augment[row, 0])
+    pictures = to_float(config, inputs.images[row], inputs.latents.dtype)
+    condition = CONDITIONS[config.condition](config, state.vgg, pictures)
+    return Examples(lowered(pictures, config.resolution), labels, inputs.augment[row, 0], condition)
 
 
-def _fakes(config: Config, state: State, inputs: StepInputs, row: int, labels: Tensor | None) -> Examples:
-    """Make the fake examples of one row; the generator's statistics advance."""
-    latents = inputs.latents[row]
-    images = call(state.generator, latents.to(compute_dtype(config)), labels).to(latents.dtype)
-    return Examples(images, labels, inputs.augment[row, 1])
+def _fakes(config: Config, state: State, inputs: StepInputs, row: int, reals: Examples) -> Examples:
+    """Make the fake examples of one row, with the reals' labels and conditions; the generator's statistics advance."""
+    images = generate(config, state.generator, inputs.latents[row], reals.labels, reals.condition)
+    return Examples(images, reals.labels, inputs.augment[row, 1])
 
 
 def _mixtures(inputs: StepInputs, update: int, reals: Examples, fakes: Examples) -> Examples:

@@ -55,6 +55,9 @@ PRESET_CONFIGS = {
     "r3gan-ffhq-64": reduced("r3gan-ffhq-64", 1 / 96, batch_size=1),
     "r3gan-ffhq-256": reduced("r3gan-ffhq-256", 1 / 96, batch_size=1),
     "r3gan-tiny": reduced("r3gan-tiny", 0.25),
+    "vgg16": reduced("vgg16", 0.0625, resolution=32, vgg_weights="random", latent_size=4),
+    # The middle one of three levels: its images are made of those of the highest, as its condition is.
+    "pyramid": reduced("pyramid", 0.125, resolution=16),
 }
 # What no preset has: other sizes, orders of the game, optimisers, conditioning and adaptation.
 OTHER_CONFIGS = {
@@ -93,6 +96,34 @@ OTHER_CONFIGS = {
         augment_adapt_nimg=500,
     ),
     "frozen-generator": replace(SMALL, freeze="generator", output_activation="none"),
+    "vgg16-grey": reduced(
+        "vgg16",
+        0.0625,
+        resolution=32,
+        vgg_weights="random",
+        vgg_layer="relu3_3",
+        channels=1,
+        conditional=True,
+        classes=10,
+        latent_size=0,
+        loss="relativistic",
+        fresh_latents=True,
+        output_activation="sigmoid",
+        discriminator_updates=2,
+        recompute=True,
+    ),
+    "pyramid-lowest": reduced("pyramid", 0.125, resolution=8),
+    "pyramid-highest": reduced(
+        "pyramid",
+        0.125,
+        resolution=32,
+        conditional=True,
+        classes=10,
+        latent_size=0,
+        discriminator_updates=2,
+        augment=("flip", "cutout"),
+        augment_probability=0.5,
+    ),
 }
 CONFIGS = PRESET_CONFIGS | OTHER_CONFIGS
 # At 256 pixels a step takes seconds in float64; one such step is in test_step.py. At 64 it would be r3gan-ffhq-64's.
@@ -118,12 +149,12 @@ def real_batch(config: Config, step: int) -> Batch:
     count = config.real_rows * config.batch_size
     places = np.arange(step * count, (step + 1) * count) * 613 % 5000  # sorted by class: stride over them
     chosen, labels = digits()[places], places // 500
-    size = config.resolution
+    size = config.data_resolution
     padded = np.zeros((count, max(size, 28), max(size, 28)), np.uint8)
     padded[:, :28, :28] = chosen
     shape = (config.real_rows, config.batch_size)
     cut = padded[:, :size, :size, None].repeat(config.image_shape[2], axis=3)
-    return Batch(np.ascontiguousarray(cut.reshape(*shape, *config.image_shape)), labels.reshape(shape))
+    return Batch(np.ascontiguousarray(cut.reshape(*shape, *cut.shape[1:])), labels.reshape(shape))
 
 
 def run(backend: Any, state: Any, first: int, steps: int) -> tuple[Any, list[dict[str, float]]]:

@@ -21,13 +21,18 @@ import gan_torch.optimizers
 import gan_torch.state
 import gan_torch.step
 from gan_jax.network import Network
-from gan_shared.config import AUGMENTATIONS
+from gan_shared.checkpoint import TRAINED
+from gan_shared.config import AUGMENTATIONS, RANDOM
 from gan_shared.presets import PRESETS
 from gan_shared.schedules import knobs
 
 
 def full_size(preset):
     config = replace(PRESETS[preset], channels=3, device="cpu")
+    if config.condition == "vgg16":
+        config = replace(config, vgg_weights=RANDOM)
+    if config.levels:
+        config = replace(config, resolution=config.levels[-1])  # the lowest is a dcgan like any other
     return replace(config, classes=10) if config.conditional else config
 
 
@@ -70,14 +75,24 @@ def play_on_meta(config):
             name: None if shape is None else torch.empty(shape, dtype=kinds.get(name, torch.float32))
             for name, shape in shapes(config).items()
         }
-        players, average = gan_torch.models.networks(config), gan_torch.models.generator(config)
+        players = gan_torch.models.Networks(gan_torch.models.generator(config), gan_torch.models.discriminator(config))
+        average, vgg = gan_torch.models.generator(config), gan_torch.models.load_vgg(config)
         moments = {
-            name: gan_torch.optimizers.find(config, name).init(dict(player.named_parameters()))
-            for name, player in players._asdict().items()
+            name: gan_torch.optimizers.find(config, name).init(dict(getattr(players, name).named_parameters()))
+            for name in TRAINED
         }
         number, count = torch.zeros(()), torch.zeros((), dtype=torch.int64)
     state = gan_torch.state.State(
-        *players, average, moments["generator"], moments["discriminator"], number, number, count, count
+        generator=players.generator,
+        discriminator=players.discriminator,
+        generator_ema=average,
+        vgg=None if vgg is None else vgg.to("meta"),
+        generator_moments=moments["generator"],
+        discriminator_moments=moments["discriminator"],
+        augment_probability=number,
+        augment_signs=number,
+        step=count,
+        first_non_finite_step=count,
     )
     with OnMeta():
         step = gan_torch.step.make_step(config)
@@ -134,6 +149,7 @@ def test_the_jax_step_lowers_for_a_gpu(preset):
         generator=players["generator"],
         discriminator=players["discriminator"],
         generator_ema=players["generator"],
+        vgg=jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), networks.vgg),
         generator_moments=moments["generator"],
         discriminator_moments=moments["discriminator"],
         augment_probability=number,

@@ -98,7 +98,7 @@ def test_the_manifest_tells_what_the_folder_is(saved):
     manifest = json.loads((saved / "manifest.json").read_text(encoding="utf-8"))
     hashes = manifest.pop("sha256")
     assert manifest == {
-        "format_version": 3,
+        "format_version": 4,
         "step": 2,
         "images_seen": 16,
         "seed": 5,
@@ -117,7 +117,8 @@ def test_every_network_has_its_own_configuration(saved):
         if network == "discriminator":
             assert found == {"role": "discriminator", **both, "norm": None}
         else:
-            assert found == {"role": "generator", **both}
+            told = {"levels": [], "vgg_layer": None, "vgg_sha256": None}
+            assert found == {"role": "generator", **both, **told}
 
 
 def norm(prefix: str, channels: int) -> dict[str, tuple[int, ...]]:
@@ -261,10 +262,10 @@ def test_a_manifest_that_is_not_text_is_refused(saved):
     assert refusal(saved).startswith(f"{saved / 'manifest.json'}: found no valid JSON")
 
 
-@pytest.mark.parametrize("version", [0, 2, 4, "3", None])
+@pytest.mark.parametrize("version", [0, 3, 5, "4", None])
 def test_another_format_version_is_refused(saved, version):
     edit_manifest(saved, format_version=version)
-    assert f"found format version {version}, expected 3" in refusal(saved)
+    assert f"found format version {version}, expected 4" in refusal(saved)
 
 
 @pytest.mark.parametrize(

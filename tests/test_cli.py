@@ -120,7 +120,14 @@ OTHERS: dict[str, object] = {
     "precision": "bfloat16",
     "device": "cpu",
     "data_on": "device",
+    "levels": (32, 64),
+    "vgg_layer": "relu5_3",
+    "vgg_weights": "random",
+    "vgg_sha256": "0f",
+    "pixel_weight": 2.0,
+    "feature_weight": 3.0,
 }
+VGG: dict[str, object] = {"generator": "vgg16", "vgg_layer": "relu4_3"}
 # Fields -> the fields that give them a meaning.
 COMPANIONS: dict[str, dict[str, object]] = {
     "classes": {"conditional": True},
@@ -129,6 +136,8 @@ COMPANIONS: dict[str, dict[str, object]] = {
     "augment": {"augment_probability": 0.5},
     "augment_probability": {"augment": ("flip",)},
     "augment_target": {"augment": ("flip",)},
+    "vgg_layer": {"generator": "vgg16"},
+    **dict.fromkeys(("vgg_weights", "vgg_sha256", "pixel_weight", "feature_weight", "recompute"), VGG),
 }
 
 

@@ -8,7 +8,18 @@ from dataclasses import fields, replace
 
 import pytest
 
-from gan_shared.config import AUGMENTATIONS, CUSTOM, LOSSES, NETWORKS, PENALTIES, RESOLUTIONS, Config, Schedule, ends
+from gan_shared.config import (
+    AUGMENTATIONS,
+    CUSTOM,
+    DISCRIMINATORS,
+    GENERATORS,
+    LOSSES,
+    PENALTIES,
+    RESOLUTIONS,
+    Config,
+    Schedule,
+    ends,
+)
 from gan_shared.errors import UserError
 from gan_shared.presets import PRESETS, find
 from gan_shared.validation import MAY_CHANGE, check_continuation, fitted, from_json, validate
@@ -48,6 +59,7 @@ RANGES = [
     ("burn_in_nimg", 0, -1, 2**60, 2**60 + 1),
     ("augment_adapt_nimg", 1, 0, 2**60, 2**60 + 1),
     ("gamma", 0.0, -1e-300, 1e6, 1e6 + 1),
+    *((field, 0.0, -1e-300, 1e6, 1e6 + 1) for field in ("pixel_weight", "feature_weight")),
     ("weight_decay", 0.0, -1e-300, 1e3, 1e3 + 1),
     *((field, 0.0, -1e-300, 1e18, 1.1e18) for field in ("gradient_clip", "ema_half_life_nimg")),
     *((field, 0.0, -1e-300, 1.0, 1.0 + 2**-52) for field in ("augment_probability", "augment_target")),
@@ -57,7 +69,10 @@ RANGES = [
     ("width", 1e-300, 0.0, 64.0, 64.1),
 ]
 # Fields -> the changes that give them a meaning, so that only the range of one is tested.
+VGG = {"generator": "vgg16", "vgg_layer": "relu4_3", "vgg_weights": "random"}
 COMPANIONS = {
+    "pixel_weight": VGG,
+    "feature_weight": VGG,
     "gamma": {"penalties": ("r1",)},
     "augment_probability": {"augment": ("flip",)},
     "augment_target": {"augment": ("flip",)},
@@ -81,6 +96,16 @@ PAIRS = [
     ({"generator": CUSTOM, "precision": "bfloat16"}, "precision", "generator"),
     ({"generator": CUSTOM, "generator_activation": "relu"}, "generator_activation", "generator is"),
     ({"discriminator": CUSTOM, "discriminator_norm": "none"}, "discriminator_norm", "discriminator is"),
+    ({"generator": "vgg16"}, "vgg_layer", "generator vgg16"),
+    ({**VGG, "vgg_layer": "fc6"}, "resolution", "vgg_layer is fc6"),
+    ({"vgg_layer": "relu4_3"}, "vgg_layer", "generator is not vgg16"),
+    ({"vgg_weights": "random"}, "vgg_weights", "generator is not vgg16"),
+    ({"pixel_weight": 1.0}, "pixel_weight", "generator is not vgg16"),
+    ({"feature_weight": 1.0}, "feature_weight", "generator is not vgg16"),
+    ({"recompute": True}, "recompute", "generator is not vgg16"),
+    ({"levels": (32, 64), "generator": CUSTOM}, "levels", "generator custom"),
+    ({"levels": (32, 64), **VGG}, "levels", "generator vgg16"),
+    ({"levels": (16, 32), "resolution": 64}, "resolution", "pyramid's levels"),
 ]
 # What stands beside each other.
 ACCEPTED = [
@@ -97,10 +122,13 @@ ACCEPTED = [
     {"discriminator": "resnet", "generator": "r3gan", "discriminator_norm": "batch"},
     {"ema_half_life_nimg": (5.0, 5.0)},
     {"generator": CUSTOM, "resolution": 48, "discriminator": CUSTOM},
+    {**VGG, "latent_size": 0, "recompute": True, "pixel_weight": 1.0},
+    {**VGG, "vgg_layer": "fc6", "resolution": 224},
+    {"levels": (32, 64), "latent_size": 0, "resolution": 64, "generator": "r3gan-tiny"},
 ]
 # Field -> the names that it takes, in the order in which they are listed.
 CHOICES = {
-    "generator": "dcgan, resnet, inception, r3gan, r3gan-tiny",
+    "generator": "dcgan, resnet, inception, r3gan, r3gan-tiny, vgg16",
     "discriminator": "dcgan, resnet, inception, r3gan, r3gan-tiny",
     "generator_activation": "relu, leaky_relu, sigmoid, tanh, silu, gelu",
     "discriminator_activation": "relu, leaky_relu, sigmoid, tanh, silu, gelu",
@@ -113,6 +141,7 @@ CHOICES = {
     "precision": "float32, tf32, bfloat16, float64",
     "device": "auto, cpu, gpu",
     "data_on": "host, device",
+    "vgg_layer": "relu3_3, relu4_1, relu4_2, relu4_3, relu5_1, relu5_2, relu5_3, fc6",
 }
 # Field -> JSON values that are not of its type.
 WRONG: dict[str, list[object]] = {
@@ -195,7 +224,8 @@ def test_options_that_go_together_are_taken(changes):
 @pytest.mark.parametrize("field", CHOICES)
 def test_every_listed_name_is_taken_and_no_other(field):
     for choice in CHOICES[field].split(", "):
-        validate(replace(Config(), **{field: choice}))
+        beside = {**VGG, "resolution": 224} if "vgg16" in choice or field == "vgg_layer" else {}
+        validate(replace(Config(), **beside | {field: choice}))
     for other in ("unet", "", "Adam"):
         message = refusal(replace(Config(), **{field: other}))
         assert message == f"{field}: found {other!r}, expected a known name; choices: {CHOICES[field]}"
@@ -211,15 +241,15 @@ def test_penalties_and_augmentations_may_all_be_named():
         (48, "nearest: 32 or 64"),
         (30, "nearest: 28 or 32"),
         (20, "nearest: 16 or 28"),
-        (8, "nearest: 16)"),
-        (0, "nearest: 16)"),
+        (12, "nearest: 8 or 16"),
+        (0, "nearest: 8)"),
         (512, "nearest: 256)"),
     ],
 )
 def test_a_resolution_that_cannot_be_made_names_the_nearest_ones(resolution, nearest):
     message = refusal(Config(resolution=resolution))
     assert message.startswith(f"resolution: found {resolution}") and nearest in message
-    assert message.endswith("choices: 16, 28, 32, 64, 128, 256")
+    assert message.endswith("choices: 8, 16, 28, 32, 64, 128, 224, 256")
 
 
 @pytest.mark.parametrize("resolution", [16, 28, 32, 64, 128, 256])
@@ -230,10 +260,13 @@ def test_the_resolutions_and_colours_that_the_issue_asks_for_are_valid(resolutio
     assert resolution in RESOLUTIONS["dcgan"]
 
 
-@pytest.mark.parametrize("side", SIDES)
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    ("side", "network"),
+    [("generator", name) for name in GENERATORS] + [("discriminator", name) for name in DISCRIMINATORS],
+)
 def test_both_networks_are_held_to_the_sizes_that_they_make(network, side):
-    beside = {"generator": CUSTOM, "discriminator": CUSTOM, side: network}
+    beside: dict = {"generator": CUSTOM, "discriminator": CUSTOM, side: network}
+    beside |= {"vgg_layer": "relu4_3"} if network == "vgg16" else {}
     for resolution in RESOLUTIONS[network]:
         validate(Config(resolution=resolution, **beside))
     message = refusal(Config(resolution=40, **beside))
@@ -270,7 +303,7 @@ def test_every_field_has_a_help_sentence():
 
 def test_what_may_change_are_fields_and_none_that_defines_the_mathematics():
     assert set(NAMES) > MAY_CHANGE
-    where = {"data", "device", "data_on", "steps_per_call", "compile"}
+    where = {"data", "device", "data_on", "steps_per_call", "compile", "recompute", "vgg_weights"}
     assert {"steps", "log_every", "sample_every", "save_every", "keep_checkpoints"} | where == MAY_CHANGE
 
 
@@ -340,7 +373,7 @@ def test_a_stored_value_that_cannot_work_is_refused():
 
 def other_value(field: str) -> object:
     """A value of the right type that differs from the default."""
-    listed = {"channels": 3, "classes": 7, "penalties": ("r1",), "augment": ("flip",)}
+    listed = {"channels": 3, "classes": 7, "penalties": ("r1",), "augment": ("flip",), "levels": (16, 32)}
     value = getattr(Config(), field)
     if field in listed:
         return listed[field]

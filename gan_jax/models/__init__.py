@@ -1,14 +1,19 @@
 """Networks by name."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from gan_jax.models import dcgan, inception, r3gan, resnet
+from gan_jax import interop
+from gan_jax.models import dcgan, inception, pyramid, r3gan, resnet, vgg
 from gan_jax.network import Network, told_arguments
-from gan_shared.config import NETWORKS, Config
+from gan_shared import vgg16
+from gan_shared.architecture import vgg_plan
+from gan_shared.config import Config
 from gan_shared.errors import unexpected
 
 GENERATORS = {
@@ -17,6 +22,7 @@ GENERATORS = {
     "inception": inception.Generator,
     "r3gan": r3gan.Generator,
     "r3gan-tiny": partial(r3gan.Generator, plan="r3gan-tiny"),
+    "vgg16": vgg.Generator,
 }
 DISCRIMINATORS = {
     "dcgan": dcgan.Discriminator,
@@ -28,34 +34,42 @@ DISCRIMINATORS = {
 
 
 class Networks(NamedTuple):
-    """The two players, without a run's values.
+    """The two players, without a run's values, and who tells the generator of pictures.
 
     Attributes:
-        generator: (latents (batch, latent)[, labels (batch,)]) -> images (batch, height, width, channel).
+        generator: (latents (batch, latent)[, labels (batch,)][, condition]) -> images (batch, height, width, channel).
         discriminator: (images (batch, height, width, channel)[, labels (batch,)]) -> logits (batch,).
+        vgg: images from 0 to 1 -> features, with its values; None where the generator reads none.
     """
 
     generator: nn.Module
     discriminator: nn.Module
+    vgg: Network | None = None
 
 
 def networks(config: Config) -> Networks:
     """Build the networks that ``config`` names.
 
     Raises:
-        UserError: it names a module of the user's own, or one that cannot be built at this width.
+        UserError: it names a module of the user's own, or one that cannot be built at this width, or the weights of
+            its VGG16 cannot be read.
     """
-    return Networks(generator(config), discriminator(config))
+    return Networks(generator(config), discriminator(config), load_vgg(config))
 
 
 def generator(config: Config) -> nn.Module:
     """Build the generator that ``config`` names, without values."""
     if config.generator not in GENERATORS:
-        raise unexpected("generator", repr(config.generator), "a network with a name, or its module given", NETWORKS)
+        raise unexpected("generator", repr(config.generator), "a network with a name, or its module given", GENERATORS)
     height, _, channels = config.image_shape
-    own = {"classes": config.class_count, "output": config.output_activation}
+    own: dict[str, Any] = {"classes": config.class_count}
     if config.generator_activation is not None:
         own["activation"] = config.generator_activation
+    if config.condition == "level":
+        return pyramid.Generator(height, channels, config.latent_size, config.width, **own)
+    own["output"] = config.output_activation
+    if config.vgg_layer is not None:
+        own |= {"layer": config.vgg_layer, "features": vgg_plan(config.vgg_layer, config.vgg_width).features}
     return GENERATORS[config.generator](height, channels, config.latent_size, config.width, **own)
 
 
@@ -63,7 +77,7 @@ def discriminator(config: Config) -> nn.Module:
     """Build the discriminator that ``config`` names, without values."""
     if config.discriminator not in DISCRIMINATORS:
         raise unexpected(
-            "discriminator", repr(config.discriminator), "a network with a name, or its module given", NETWORKS
+            "discriminator", repr(config.discriminator), "a network with a name, or its module given", DISCRIMINATORS
         )
     height, _, channels = config.image_shape
     own: dict[str, object] = {"classes": config.class_count}
@@ -74,9 +88,25 @@ def discriminator(config: Config) -> nn.Module:
     return DISCRIMINATORS[config.discriminator](height, channels, config.width, **own)
 
 
-def call(network: Network, x: Array, labels: Array | None = None, train: bool = True) -> tuple[Array, Network]:
-    """Apply a network to latents or images, telling it labels (batch,) only where there are some."""
-    told = told_arguments(network.module, labels, train)
+def load_vgg(config: Config) -> Network | None:
+    """Build the VGG16 that tells the generator of ``config`` of pictures and fill it; None where it reads no features.
+
+    Raises:
+        UserError: its weights cannot be read.
+    """
+    if config.vgg_layer is None:
+        return None
+    module = vgg.Vgg16(config.vgg_layer, config.vgg_width, config.recompute)
+    images = jnp.zeros((1, *config.image_shape), jnp.float32)
+    shapes = nn.meta.unbox(jax.eval_shape(module.init, jax.random.key(0), images))
+    return Network(module, interop.from_torch(vgg16.load(config), shapes["params"]), {})
+
+
+def call(
+    network: Network, x: Array, labels: Array | None = None, condition: Array | None = None, train: bool = True
+) -> tuple[Array, Network]:
+    """Apply a network to latents or images; it is told labels (batch,) and a condition only where there are some."""
+    told = told_arguments(network.module, labels, condition, train)
     variables = {"params": network.parameters, **network.buffers}
     y, advanced = network.module.apply(variables, x, **told, mutable=list(network.buffers) if train else [])
     return y, network.replace(buffers={**network.buffers, **advanced})

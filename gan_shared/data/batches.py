@@ -16,7 +16,7 @@ import numpy as np
 
 from gan_shared.backend import Batch
 from gan_shared.config import Config
-from gan_shared.data.dataset import Dataset
+from gan_shared.data.dataset import Dataset, stack_labels
 from gan_shared.draws import Stream, generator
 from gan_shared.errors import unexpected
 
@@ -88,8 +88,7 @@ def batch_at(dataset: Dataset, config: Config, step: int, rows: slice = slice(No
         labels = None if dataset.labels is None else dataset.labels[indices]
     else:
         indices = stack_indices(config, step, count, stacked)[:, rows]
-        # Member s of an image is its channel s and digit s of its class.
-        labels = None if dataset.labels is None else dataset.labels[indices] @ 10 ** np.arange(stacked)[::-1]
+        labels = None if dataset.labels is None else stack_labels(dataset.labels[indices])
     return Batch(indices if config.data_on == "device" else _pick(dataset.images, indices), labels)
 
 

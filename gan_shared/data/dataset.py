@@ -33,6 +33,18 @@ class Dataset(NamedTuple):
         """Channels of the images that are trained on."""
         return self.images.shape[3] * self.stacked
 
+    def spread(self, count: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return ``count`` images from the whole of the set, uint8 (count, H, W, C), and their labels (count,)."""
+        places = np.linspace(0, len(self.images) - 1, count).astype(np.int64)
+        members = np.stack([np.roll(places, member) for member in range(self.stacked)], 1)
+        images = np.concatenate([self.images[column] for column in members.T], -1)
+        return images, None if self.labels is None else stack_labels(self.labels[members])
+
+
+def stack_labels(labels: np.ndarray) -> np.ndarray:
+    """Return the labels (...) of images whose channels have ``labels`` (..., S): member s is digit s of the class."""
+    return labels @ 10 ** np.arange(labels.shape[-1])[::-1]
+
 
 def stack_digits(digits: Dataset, name: str) -> Dataset:
     """Return the set of all triples of grey digits as red, green and blue (Metz et al. 2017, arXiv:1611.02163).

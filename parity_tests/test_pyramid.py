@@ -1,0 +1,91 @@
+"""Pyramids: analysis and synthesis, and levels of one pyramid trained in different backends."""
+
+from dataclasses import replace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+import gan_jax.conditions
+import gan_jax.sample
+import gan_jax.train
+import gan_torch.conditions
+import gan_torch.sample
+import gan_torch.train
+from parity_tests import pair
+from parity_tests.pair import BACKENDS, CONFIGS
+
+MAINS = {"torch": gan_torch.train.main, "jax": gan_jax.train.main}
+SAMPLES = {"torch": gan_torch.sample.main, "jax": gan_jax.sample.main}
+LEVELS = (8, 16, 32)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_analysis_then_synthesis_is_the_image(backend):
+    """A real image, taken apart into its lowest level and the details above, and put together again."""
+    package = {"torch": gan_torch.conditions, "jax": gan_jax.conditions}[backend]
+    digits = pair.real_batch(replace(CONFIGS["pyramid"], batch_size=64), 0).images[0] / 127.5 - 1
+    image: Any = jnp.asarray(digits) if backend == "jax" else torch.from_numpy(digits).permute(0, 3, 1, 2)
+    image = image * (1 + 1e-3 * image)  # no longer multiples of 1 / 255
+    images = [package.lowered(image, size) for size in LEVELS]
+    below = [package.level(replace(CONFIGS["pyramid"], resolution=size), None, image) for size in LEVELS[1:]]
+    details = [whole - low for whole, low in zip(images[1:], below, strict=True)]
+    assert min(float(abs(detail).max()) for detail in details) > 0.1
+    made = images[0]
+    for size, detail in zip(LEVELS[1:], details, strict=True):
+        # What the level below made, enlarged: the path that sampling takes.
+        made = package.level(replace(CONFIGS["pyramid"], resolution=size), None, made) + detail
+    pair.assert_close(made, images[-1], 1e-15, "the image")
+
+
+@pytest.fixture(scope="module")
+def pyramids(tmp_path_factory):
+    """Two pyramids whose levels are trained in one backend and in the other; the middle one changes it halfway."""
+    size = ["pyramid", "--width", "0.125", "--batch-size", "8", "--device", "cpu", "--precision", "float64"]
+    size += ["--latent-size", "8", "--log-every", "4", "--ema-half-life-nimg", "10"]
+    size += ["--generator-learning-rate", "0.01"]  # contrast within six steps
+    folders = {}
+    for name, (lowest, first, second, highest) in {
+        "a": ("torch", "jax", "torch", "jax"),
+        "b": ("jax", "torch", "jax", "torch"),
+    }.items():
+        folder = folders[name] = tmp_path_factory.mktemp(name)
+
+        def train(backend, level, steps, *more, folder=folder):
+            argv = [*more, "--run-dir", str(folder / f"level-{level}"), "--steps", str(steps)]
+            assert MAINS[backend](argv) == 0
+
+        train(highest, 32, 6, *size, "--resolution", "32")
+        train(first, 16, 3, *size, "--resolution", "16")
+        train(lowest, 8, 6, *size, "--resolution", "8")
+        train(second, 16, 6, "--resume")
+    return folders
+
+
+def images(backend, folder, out, *more):
+    assert SAMPLES[backend]([str(folder), "--num-images", "6", "--device", "cpu", "--out", str(out), *more]) == 0
+    with np.load(out) as archive:
+        return archive["images"].astype(int)
+
+
+def test_mixed_pyramids_make_the_same_images(pyramids, tmp_path):
+    """Whoever trained which level, and whoever draws: float64 all the way, so every pixel, but for ties in rounding."""
+    made = [
+        images(backend, folder, tmp_path / f"{name}-{backend}.npz")
+        for name, folder in pyramids.items()
+        for backend in BACKENDS
+    ]
+    assert made[0].shape == (6, 32, 32, 1) and made[0].std() > 5
+    for other in made[1:]:
+        assert np.array_equal(other, made[0])
+
+
+def test_each_level_adds_to_the_one_below(pyramids, tmp_path):
+    """Stopped at a level the sample is that level's; the next one begins with it."""
+    low, high = (images("torch", pyramids["a"], tmp_path / f"{n}.npz", "--resolution", n) for n in ("8", "16"))
+    assert low.shape[1] == 8 and high.shape[1] == 16
+    again = high.reshape(6, 8, 2, 8, 2, 1).mean((2, 4))
+    # Six steps have taught the detail little: what was below still shows.
+    assert np.corrcoef(again.ravel(), low.ravel())[0, 1] > 0.5

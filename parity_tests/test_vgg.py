@@ -1,0 +1,199 @@
+"""VGG16 of both backends against torchvision's own module, on photographs; recomputed activations; reconstructions."""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+from sklearn.datasets import load_sample_images
+from torchvision.models import VGG16_Weights, vgg16
+
+import gan_jax.models
+import gan_jax.models.vgg
+import gan_torch.models
+import gan_torch.models.vgg
+from gan_jax import interop
+from gan_shared.architecture import VGG_CONVOLUTIONS
+from gan_shared.backend import Inputs
+from gan_shared.config import VGG_LAYERS
+from gan_shared.draws import sample_latents
+from parity_tests import pair
+from parity_tests.pair import BACKENDS, CONFIGS, assert_close, assert_states_close, run
+
+# Sums of up to 25,088 products, each rounded once, with two digits to spare.
+TOLERANCE = 1e-12
+
+
+def photographs(size):
+    """Two photographs, cut at random places, uint8 (2, size, size, 3)."""
+    generator, cut = np.random.default_rng(0), []
+    for picture in load_sample_images().images:
+        top, left = (generator.integers(side - size + 1) for side in picture.shape[:2])
+        cut.append(picture[top : top + size, left : left + size])
+    return np.stack(cut)
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    """torchvision's module, with biases that tell, and the weights in a file as scripts/vgg_weights.py writes it."""
+    torch.manual_seed(0)
+    module = vgg16(weights=None)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if name.endswith("bias"):
+                parameter.uniform_(-0.1, 0.1)
+    return module.eval()
+
+
+@pytest.fixture(scope="module")
+def file(theirs, tmp_path_factory):
+    path = tmp_path_factory.mktemp("vgg") / "vgg16.safetensors"
+    save_file({name: value.numpy() for name, value in theirs.state_dict().items()}, path)
+    return path
+
+
+def both(layer, file):
+    """Both backends' VGG16 up to ``layer``, filled from ``file`` and computing in float64."""
+    # Only the layers that a run may choose are read through a run's configuration; the others are built by hand.
+    config = replace(CONFIGS["vgg16"], vgg_layer="fc6", resolution=224, vgg_weights=str(file), width=1.0)
+    if layer in VGG_LAYERS:
+        config = replace(config, vgg_layer=layer)
+    ours: Any = gan_torch.models.load_vgg(config)
+    if layer not in VGG_LAYERS:
+        values = ours.state_dict()
+        ours = gan_torch.models.vgg.Vgg16(layer)
+        ours.load_state_dict({name: values[name] for name in ours.state_dict()})
+    other = gan_jax.models.vgg.Vgg16(layer)
+    like = jax.eval_shape(other.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float64), gan_jax.models.nn.meta.unbox(like))
+    values = {name: value.numpy() for name, value in ours.state_dict().items()}
+    return ours.double(), other, {"params": interop.from_torch(values, like["params"])}
+
+
+@pytest.mark.parametrize("layer", [*VGG_CONVOLUTIONS, "fc6"])
+def test_features_are_those_of_torchvision_layer_by_layer(theirs, file, layer):
+    """On real photographs, from bytes on, with torchvision's own preprocessing."""
+    pictures = photographs(224 if layer == "fc6" else 64)[: 1 if layer == "fc6" else 2]
+    size = pictures.shape[1]
+    prepare = VGG16_Weights.IMAGENET1K_V1.transforms(crop_size=size, resize_size=size)
+    ours, other, variables = both(layer, file)
+    # torchvision's own preprocessing ends in float32: its constants are applied in float64 here, and compared below.
+    bytes_ = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    seen = bytes_.double() / 255
+    mean, deviation = (
+        torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (prepare.mean, prepare.std)
+    )
+    x = (seen - mean) / deviation
+    assert_close(gan_torch.models.vgg.normalize(seen), x, 1e-15, "normalize")
+    assert_close(x.float(), prepare(bytes_), 1e-6, "torchvision's transform")  # float32 arithmetic in two orders
+    with torch.no_grad():
+        double = theirs.double()
+        if layer == "fc6":
+            expected = double.classifier[:2](double.features(x).flatten(1))
+        else:
+            expected = double.features[: VGG_CONVOLUTIONS[layer][0] + 2](x)
+        found = ours(seen)
+    also = np.asarray(other.apply(variables, pictures / np.float64(255)))
+    assert float(expected.max()) > 0
+    assert_close(found, expected, TOLERANCE, f"torch {layer}")
+    if layer != "fc6":
+        also = also.transpose(0, 3, 1, 2)
+    assert_close(also, expected, TOLERANCE, f"jax {layer}")
+
+
+@pytest.mark.parametrize("layer", VGG_LAYERS)
+def test_one_step_from_every_layer(layer):
+    """Every tensor of a step whose generator reads that layer; test_step.py has the whole of two of them."""
+    resolution = 224 if layer == "fc6" else 32
+    config = replace(CONFIGS["vgg16"], vgg_layer=layer, resolution=resolution, width=1 / 32, batch_size=2)
+    begin = pair.backend("torch", config).export(pair.backend("torch", config).init())
+    exported = []
+    for name in BACKENDS:
+        twin = pair.backend(name, config)
+        state, (line,) = run(twin, twin.restore(begin), 0, 1)
+        exported.append((twin.export(state), line))
+    (theirs, line), (ours, also) = exported
+    assert_states_close(ours, theirs, pair.ONE_STEP, config)
+    assert line["reconstruction"] > 0
+    assert_close(also["reconstruction"], line["reconstruction"], pair.ONE_STEP, "reconstruction")
+
+
+def test_no_checkpoint_carries_the_weights_of_the_vgg():
+    twin = pair.backend("torch", CONFIGS["vgg16"])
+    names = twin.export(twin.init())
+    assert not [name for name in names if "features" in name or "vgg" in name]
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_recomputed_activations_change_nothing(name):
+    """Bit for bit in torch; XLA may order its sums anew."""
+    exported = []
+    for recompute in (False, True):
+        twin = pair.backend(name, replace(CONFIGS["vgg16"], recompute=recompute))
+        state, _ = run(twin, twin.init(), 0, 2)
+        exported.append(twin.export(state))
+    kept, again = exported
+    assert_states_close(again, kept, 0.0 if name == "torch" else pair.ONE_STEP, CONFIGS["vgg16"])
+
+
+def test_torch_computes_the_blocks_again(monkeypatch):
+    calls: list[Any] = []
+    block: Any = gan_torch.models.vgg.Vgg16._block
+
+    def counted(self, x, places, halve):
+        calls.append(places)
+        return block(self, x, places, halve)
+
+    monkeypatch.setattr(gan_torch.models.vgg.Vgg16, "_block", counted)
+    counts = []
+    for recompute in (False, True):
+        calls.clear()
+        twin = pair.backend("torch", replace(CONFIGS["vgg16"], recompute=recompute, seed=1))
+        run(twin, twin.init(), 0, 1)
+        counts.append(len(calls))
+    blocks = len(gan_torch.models.vgg.vgg_plan("relu4_3").blocks)
+    # Reals are seen twice and without gradients; only what is seen of the fakes is computed again.
+    assert counts == [3 * blocks, 4 * blocks]
+
+
+def test_jax_computes_the_blocks_again():
+    texts = []
+    for recompute in (False, True):
+        config = replace(CONFIGS["vgg16"], recompute=recompute)
+        network: Any = gan_jax.models.load_vgg(config)
+
+        def total(images, network=network):
+            return gan_jax.models.call(network, images)[0].sum()
+
+        texts.append(str(jax.make_jaxpr(jax.grad(total))(jnp.zeros((1, 32, 32, 3)))))
+    assert ["checkpoint" in text or "remat" in text for text in texts] == [False, True]
+
+
+@pytest.mark.parametrize("name", ["vgg16", "vgg16-grey"])
+def test_reconstructions_are_the_same_within_a_grey_level(name):
+    """float32, from one state."""
+    config = replace(CONFIGS[name], precision="float32")
+    twins = [pair.backend(backend, config) for backend in BACKENDS]
+    tensors = twins[0].export(twins[0].init())
+    tensors["generator_ema/image.weight"] *= 500  # contrast, without which all that is made is grey
+    pictures = photographs(32)[..., : config.channels]
+    labels = np.arange(2) if config.conditional else None
+    inputs = Inputs(sample_latents(0, 2, config.latent_size), labels, np.ascontiguousarray(pictures))
+    ours, others = (twin.sample(twin.restore(tensors), inputs).astype(int) for twin in twins)
+    assert ours.std() > 5 and np.abs(ours - others).max() <= 1
+
+
+def test_the_reconstruction_error_is_the_mean_squared_difference():
+    """Against NumPy: pixels alone, of a generator whose last layer is zero, so that it makes grey."""
+    config = replace(CONFIGS["vgg16"], pixel_weight=3.0, feature_weight=0.0)
+    for backend in BACKENDS:
+        twin = pair.backend(backend, config)
+        tensors = twin.export(twin.init())
+        tensors["generator/image.weight"] = np.zeros_like(tensors["generator/image.weight"])
+        _, (line,) = run(twin, twin.restore(tensors), 0, 1)
+        pixels = pair.real_batch(config, 0).images / 127.5 - 1
+        assert_close(line["reconstruction"], 3 * np.square(pixels).mean(), 1e-14, backend)

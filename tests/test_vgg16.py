@@ -1,0 +1,253 @@
+"""The vgg16 preset as a user has it: weights from a file or random, reconstructions, and what is refused."""
+
+import importlib
+import json
+import os
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+from sklearn.datasets import load_sample_images
+from torchvision.models import VGG16_Weights
+
+import gan_jax.sample
+import gan_jax.train
+import gan_torch.sample
+import gan_torch.train
+from gan_shared import checkpoint, pictures, runlog, vgg16
+from gan_shared.architecture import vgg_decoder_plan, vgg_plan
+from gan_shared.errors import UserError
+from gan_shared.presets import PRESETS
+from gan_torch import GAN
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+TRAIN = {"torch": gan_torch.train.main, "jax": gan_jax.train.main}
+SAMPLE = {"torch": gan_torch.sample.main, "jax": gan_jax.sample.main}
+SIZE = ["vgg16", "--resolution", "32", "--width", "0.0625", "--batch-size", "2", "--device", "cpu", "--steps", "2"]
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory) -> Path:
+    """Crops of photographs as JPEG files."""
+    folder, generator = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
+    for number in range(6):
+        picture = load_sample_images().images[number % 2]
+        top, left = (generator.integers(side - 96) for side in picture.shape[:2])
+        Image.fromarray(picture[top : top + 96, left : left + 96]).save(folder / f"{number}.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    """A file of the layout of the published weights, up to relu3_3, which is all that this test reads of it."""
+    generator, file = np.random.default_rng(0), tmp_path_factory.mktemp("weights") / "vgg16.safetensors"
+    wanted = vgg16.shapes("relu3_3")
+    save_file({name: generator.normal(0, 0.05, shape).astype(np.float32) for name, shape in wanted.items()}, str(file))
+    return file
+
+
+@pytest.fixture(scope="module")
+def run(photographs, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "random"
+    argv = [*SIZE, "--data", str(photographs), "--vgg-weights", "random", "--run-dir", str(folder)]
+    assert gan_torch.train.main(argv) == 0
+    return folder
+
+
+@pytest.fixture
+def script(monkeypatch) -> Any:
+    monkeypatch.syspath_prepend(SCRIPTS)
+    sys.modules.pop("vgg_weights", None)
+    return importlib.import_module("vgg_weights")
+
+
+def refused(capsys, status: int) -> str:
+    err = capsys.readouterr().err
+    assert status == 2 and err.startswith("error: ") and err.count("\n") == 1, err
+    return err
+
+
+def test_random_weights_are_told_in_the_manifest_and_on_the_sheets(run):
+    manifest = json.loads((next(iter(checkpoint.folders(run))) / "manifest.json").read_text())
+    assert manifest["config"]["vgg_sha256"] == "random"
+    with Image.open(run / "samples/step-0000002.png") as sheet:
+        pixels = np.asarray(sheet)
+    images = 4 * 34 + 2
+    assert pixels.shape[0] > images and len(np.unique(pixels[: pixels.shape[0] - images])) > 10, "no line of text"
+
+
+def test_the_reconstruction_error_is_logged(run):
+    assert all(line["reconstruction"] > 0 for line in runlog.read_scalars(run))
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+@pytest.mark.parametrize("suffix", [".png", ".npz", ""])
+def test_samples_show_each_picture_beside_its_reconstruction(run, photographs, tmp_path, name, suffix):
+    out = tmp_path / f"pairs{suffix}"
+    argv = [str(run), "--images", str(photographs), "--num-images", "3", "--out", str(out), "--device", "cpu"]
+    assert SAMPLE[name](argv) == 0
+    if suffix == ".npz":
+        with np.load(out) as archive:
+            assert archive["images"].shape == archive["pictures"].shape == (3, 32, 32, 3)
+            assert archive["latents"].shape == (3, 0)
+    elif suffix == ".png":
+        with Image.open(out) as sheet:
+            assert sheet.width >= 34 * 4 + 2 and sheet.height > 34 * 2 + 2
+    else:
+        for number in range(3):
+            with Image.open(out / f"{number:04}.png") as picture:
+                assert picture.size == (34 * 2 + 2, 34 + 2)
+
+
+def test_pictures_without_images_are_asked_for(run, tmp_path, capsys):
+    status = gan_torch.sample.main([str(run), "--out", str(tmp_path / "s.png")])
+    assert "images: found None, expected a folder of pictures" in refused(capsys, status)
+
+
+@pytest.mark.parametrize("name", TRAIN)
+def test_a_run_with_a_file_of_weights_remembers_its_hash_alone(photographs, weights, tmp_path, capsys, name):
+    folder = tmp_path / "run"
+    argv = [*SIZE, "--data", str(photographs), "--vgg-layer", "relu3_3", "--batch-size", "1", "--run-dir", str(folder)]
+    assert TRAIN[name]([*argv, "--vgg-weights", str(weights)]) == 0
+    saved = checkpoint.load_newest(folder)
+    assert saved.config.vgg_sha256 == vgg16._sha256(weights)
+    held = sum(path.stat().st_size for path in saved.path.rglob("*"))
+    assert held < weights.stat().st_size, "a copy of the weights was saved"
+    # Moved elsewhere, the file is named anew; another one is refused.
+    moved = tmp_path / "moved.safetensors"
+    moved.write_bytes(weights.read_bytes())
+    resume = ["--resume", "--run-dir", str(folder), "--steps", "3", "--vgg-weights"]
+    assert TRAIN[name]([*resume, str(moved)]) == 0
+    tensors = load_file(moved)
+    save_file({**tensors, "features.0.bias": tensors["features.0.bias"] + 1}, str(moved))
+    capsys.readouterr()
+    assert "vgg_weights: found" in refused(capsys, TRAIN[name]([*resume, str(moved)]))
+    err = refused(capsys, TRAIN[name]([*resume, "random"]))
+    assert "vgg_weights: found random with sha256 random, expected sha256" in err
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([], "vgg_weights: found none, expected the file that python scripts/vgg_weights.py writes, or random"),
+        (["--vgg-weights", "nowhere"], "vgg_weights: found no file nowhere"),
+        (["--vgg-weights", "random", "--vgg-layer", "relu2_1"], "vgg_layer: found 'relu2_1'"),
+        (["--vgg-weights", "random", "--vgg-layer", "fc6"], "resolution: found 32, expected 224, as vgg_layer is fc6"),
+        (["--vgg-weights", "random", "--generator", "dcgan"], "as generator is not vgg16"),
+        (["--vgg-weights", "random", "--resolution", "40"], "resolution: found 40"),
+        (["--vgg-weights", "random", "--discriminator", "vgg16"], "discriminator: found 'vgg16'"),
+        (["--vgg-weights", "random", "--levels", "16", "32"], "levels: found 16 32 beside generator vgg16"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(photographs, tmp_path, capsys, argv, said):
+    folder = tmp_path / "run"
+    status = gan_torch.train.main([*SIZE, "--data", str(photographs), "--run-dir", str(folder), *argv])
+    assert said in refused(capsys, status)
+    assert not folder.exists()
+
+
+def test_files_that_are_no_vgg16_are_refused(weights, photographs, tmp_path, capsys):
+    tensors = load_file(weights)
+    name = "features.0.weight"
+    broken = {
+        "text.safetensors": None,
+        "missing.safetensors": {key: value for key, value in tensors.items() if key != name},
+        "shape.safetensors": tensors | {name: tensors[name][:, :1].copy()},
+        "type.safetensors": tensors | {name: tensors[name].astype(np.float64)},
+        "nan.safetensors": tensors | {name: tensors[name] * np.float32("nan")},
+    }
+    said = ["which cannot be read", f"no {name} in", f"{name} of float32 (64, 1, 3, 3)", "float64", "not finite"]
+    for (file, values), words in zip(broken.items(), said, strict=True):
+        path = tmp_path / file
+        if values is None:
+            path.write_text("these are no weights")
+        else:
+            save_file(values, str(path))
+        argv = [*SIZE, "--data", str(photographs), "--vgg-layer", "relu3_3", "--run-dir", str(tmp_path / "run")]
+        assert words in refused(capsys, gan_torch.train.main([*argv, "--vgg-weights", str(path)]))
+
+
+def test_published_sizes():
+    """torchvision's vgg16 has 138,357,544 parameters, of which its two last layers have 20,878,312."""
+    count = sum(int(np.prod(shape)) for shape in vgg16.shapes("fc6").values())
+    assert count == 138_357_544 - (4096 * 4096 + 4096) - (4096 * 1000 + 1000)
+    assert vgg_plan("relu4_3").features == 512 and vgg_plan("fc6").hidden == (25088, 4096)
+    assert vgg_decoder_plan("relu4_3", 224, 1.0) == (28, (256, 128, 64))
+    assert vgg_decoder_plan("fc6", 224, 1.0) == (7, (512, 512, 256, 128, 64))
+    assert PRESETS["vgg16"].vgg_width == 1.0
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch pwned",)
+
+
+def test_the_script_takes_a_state_dict_and_nothing_else(script, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(vgg16, "shapes", lambda layer, width=1.0: {"features.0.bias": (64,)})
+    torch.save({"features.0.bias": torch.ones(64), "classifier.6.bias": torch.ones(3)}, "good.pth")
+    assert script.main(["--state-dict", "good.pth", "--out", "out/vgg.safetensors"]) == 0
+    assert "--vgg-weights out/vgg.safetensors" in capsys.readouterr().out
+    assert list(load_file("out/vgg.safetensors")) == ["features.0.bias"]
+    Path("evil.pth").write_bytes(pickle.dumps(Evil()))
+    torch.save({"features.0.bias": torch.ones(3)}, "other.pth")
+    torch.save([1, 2], "list.pth")
+    for file, said in (
+        ("evil.pth", "cannot be read"),
+        ("nowhere.pth", "cannot be read"),
+        ("other.pth", "features.0.bias of float32 (3,), expected float32 (64,)"),
+        ("list.pth", "holds something else"),
+    ):
+        assert said in refused(capsys, script.main(["--state-dict", file, "--out", "no.safetensors"]))
+    assert not Path("pwned").exists() and not Path("no.safetensors").exists()
+
+
+def test_the_script_fetches_through_torchvision_and_says_where_it_could_not(script, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(vgg16, "shapes", lambda layer, width=1.0: {"features.0.bias": (64,)})
+    asked = []
+
+    def fetched(self, **options):
+        asked.append((self, options))
+        return {"features.0.bias": torch.ones(64)}
+
+    monkeypatch.setattr(VGG16_Weights, "get_state_dict", fetched)
+    assert script.main(["--out", str(tmp_path / "vgg.safetensors")]) == 0
+    assert asked == [(VGG16_Weights.IMAGENET1K_V1, {"progress": True, "check_hash": True})]
+
+    def offline(self, **options):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(VGG16_Weights, "get_state_dict", offline)
+    err = refused(capsys, script.main(["--out", str(tmp_path / "none.safetensors")]))
+    assert "no route to host" in err and "--state-dict FILE" in err
+
+
+def test_the_library_face_leaves_pictures_to_the_command_line(run):
+    with pytest.raises(UserError, match="GAN: found generator vgg16"):
+        GAN.load(run)
+    with pytest.raises(UserError, match="GAN: found levels 8 16"):
+        GAN(levels=(8, 16), resolution=16)
+
+
+def test_a_caption_stands_above_and_leaves_the_sheet_as_it_is():
+    for width in (20, 600):
+        sheet = np.random.default_rng(0).integers(256, size=(30, width, 3), dtype=np.uint8)
+        told = pictures.captioned(sheet, "these are words")
+        np.testing.assert_array_equal(told[-30:, :width], sheet)
+        assert told[:-30].min() < 100 and told.shape[1] >= width
+
+
+def test_pairs_average_a_larger_picture():
+    large = np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1)
+    made = np.full((1, 2, 2, 1), 9, np.uint8)
+    pair = pictures.beside(large, made)
+    assert pair[0].ravel().tolist() == [2, 4, 10, 12]  # 2.5 and 10.5 to even
+    np.testing.assert_array_equal(pair[1], made[0])
