@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import gan_jax.layers as jax_layers
 import gan_torch.layers as torch_layers
-from gan_jax.convolution import convolve_grouped
+from gan_jax.convolution import AT_ONCE, convolve_grouped
 from gan_shared.initial import ZEROS
 from parity_tests.pair import assert_close
 
@@ -34,6 +34,8 @@ shapes = st.fixed_dictionaries(
 # DCGAN's own: on a CPU a form with several taps in each phase, which few drawn sizes have.
 DCGAN = {"kernel_size": 4, "stride": 2, "padding": 1, "height": 6, "width": 4}
 DCGAN |= {"in_channels": 3, "out_channels": 2, "batch": 2, "seed": 1}
+# More images than the weight gradient's form on a CPU takes at once, and no multiple of them.
+MANY = DCGAN | {"batch": 2 * AT_ONCE + 3}
 drawn = settings(max_examples=30, deadline=None, derandomize=True)
 
 
@@ -76,6 +78,7 @@ def compare(torch_function, jax_layer, x_nchw, w_torch):
 @given(shapes)
 @example(DCGAN)
 @example(DCGAN | {"in_channels": 5})
+@example(MANY | {"in_channels": 5})
 def test_convolution(drawn):
     k, s, p = drawn["kernel_size"], drawn["stride"], drawn["padding"]
     assume(min(drawn["height"], drawn["width"]) + 2 * p >= k)
@@ -94,6 +97,7 @@ def test_convolution(drawn):
 @given(shapes, st.integers(0, 2))
 @example(DCGAN, 0)
 @example(DCGAN, 1)
+@example(MANY | {"out_channels": 5}, 0)
 def test_transposed_convolution(drawn, output_padding):
     k, s, p = drawn["kernel_size"], drawn["stride"], drawn["padding"]
     assume(output_padding < s)
