@@ -63,6 +63,7 @@ class Settings:
     data: str | None = None
     """A name or a path as ``--data`` takes it; noise in memory when not given."""
     data_on: str = "host"
+    recompute: bool = False
 
     def to_line(self) -> str:
         """Return the settings as one line of JSON."""
@@ -124,6 +125,7 @@ def configuration(settings: Settings) -> Config:
         "device": settings.device,
         "steps_per_call": settings.steps_per_call,
         "data_on": settings.data_on,
+        "recompute": settings.recompute,
         "steps": ENDLESS,
         "compile": settings.backend == "torch-compile",
     }

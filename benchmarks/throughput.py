@@ -53,6 +53,9 @@ class Options:
     steps_per_call: int = 1
     """Steps that our backends are handed at once."""
 
+    recompute: bool = False
+    """Whether VGG16's activations are computed twice instead of kept; vgg16 alone."""
+
     out: Path | None = None
     """JSON file; benchmarks/results/DEVICE-throughput.json when not given."""
 
@@ -81,6 +84,7 @@ def run(options: Options) -> None:
                 width=options.width,
                 device=options.device,
                 steps_per_call=options.steps_per_call,
+                recompute=options.recompute,
             )
             for backend in backends
         ]

@@ -4,6 +4,7 @@ from jax import Array
 
 from gan_jax.layers import average_pool, upsample_nearest
 from gan_jax.models import call
+from gan_jax.models.vgg import normalize
 from gan_jax.network import Network
 from gan_jax.state import compute_dtype
 from gan_shared.config import Config
@@ -17,8 +18,9 @@ def features(config: Config, vgg: Network | None, images: Array) -> Array:
     """Return what VGG16 sees in images (batch, height, width, channel), in their type."""
     assert vgg is not None, "a run whose generator reads features has a VGG16"
     low = config.lowest_pixel
-    seen, _ = call(vgg, ((images - low) / (1 - low)).astype(compute_dtype(config)))
-    return seen.astype(images.dtype)
+    seen = normalize((images - low) / (1 - low))
+    found, _ = call(vgg, seen.astype(compute_dtype(config)))
+    return found.astype(images.dtype)
 
 
 def level(config: Config, vgg: Network | None, images: Array) -> Array:

@@ -12,6 +12,7 @@ Axes: images (batch, height, width, channel), kernels (height, width, channel of
 smaller side).
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -21,8 +22,9 @@ from jax import Array, lax
 AXES = ("NHWC", "HWIO", "NHWC")
 # Images have at most so many channels: too few for XLA's weight gradient on a CPU.
 FEW_CHANNELS = 4
-# Images at a time in a weight gradient on a CPU: of 256 at once, 32x32, XLA's form took three times as long for each.
-AT_ONCE = 16
+# Of more images than so many the weight gradient is taken in parts on a CPU: of 256 at once, 32x32, XLA's form took
+# three times as long for each. Parts are of so many, of more where they would be too numerous to compile.
+MANY_IMAGES, PART, MOST_PARTS = 64, 32, 16
 
 
 def convolve(x: Array, kernel: Array, stride: int, padding: int) -> Array:
@@ -100,13 +102,24 @@ def weight_gradient(larger: Array, smaller: Array, kernel_size: int, stride: int
         (gradient,) = transpose(smaller)
         return gradient
 
-    def in_parts(larger: Array, smaller: Array) -> Array:
-        starts = range(0, larger.shape[0], AT_ONCE)
-        return sum(library(*(images[i : i + AT_ONCE] for images in (larger, smaller))) for i in starts)
-
-    few = partial(_weight_gradient_by_patches, kernel_size=kernel_size, stride=stride, padding=padding)
-    on_cpu = few if larger.shape[3] <= FEW_CHANNELS else in_parts
+    if larger.shape[3] <= FEW_CHANNELS:
+        on_cpu = partial(_weight_gradient_by_patches, kernel_size=kernel_size, stride=stride, padding=padding)
+    elif larger.shape[0] > MANY_IMAGES:
+        on_cpu = partial(_in_parts, library)
+    else:
+        return library(larger, smaller)
     return lax.platform_dependent(larger, smaller, cpu=on_cpu, default=library)
+
+
+def _in_parts(whole: Callable[[Array, Array], Array], larger: Array, smaller: Array) -> Array:
+    """Compute W of some images at a time and add up."""
+    batch = larger.shape[0]
+    size = max(PART, -(-batch // MOST_PARTS))
+    parts = [whole(larger[i : i + size], smaller[i : i + size]) for i in range(0, batch, size)]
+    # In float32 at least: XLA's own form rounds to bfloat16 once.
+    exact = jnp.promote_types(larger.dtype, jnp.float32)
+    total: Array = sum(part.astype(exact) for part in parts[1:]) + parts[0].astype(exact)
+    return total.astype(larger.dtype)
 
 
 def _transpose_by_phases(x: Array, kernel: Array, stride: int, padding: int, output_padding: tuple[int, int]) -> Array:

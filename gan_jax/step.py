@@ -98,7 +98,8 @@ def make_step(config: Config) -> Callable[[State, StepInputs, Knobs], tuple[Stat
             mixtures = _mixtures(inputs, update, reals, fakes.examples)
             state, reported = update_discriminator(config, state, reals, fakes.examples, mixtures, knobs)
             finite &= jnp.isfinite(reported.loss + reported.penalty)
-        reals = _reals(config, state, inputs, -1)
+        if config.real_rows > updates:
+            reals = _reals(config, state, inputs, -1)
         if config.fresh_latents:
             state, fakes = _fakes(config, state, inputs, -1, reals)
         fakes = fakes._replace(examples=fakes.examples._replace(augment=inputs.augment[-1, 1]))

@@ -174,7 +174,14 @@ def network_config(config: Config, network: str) -> dict[str, Any]:
     told = GENERATOR_FIELDS if role == "generator" else ()
     sizes = {field: config.to_json()[field] for field in (*NETWORK_FIELDS, *told)}
     own = {field: getattr(config, f"{role}_{field}") for field in ROLE_FIELDS[role]}
-    return {"role": role, "network": getattr(config, role), **sizes, **own, "output": config.output_activation}
+    level = role == "generator" and config.condition == "level"
+    return {
+        "role": role,
+        "network": "pyramid" if level else getattr(config, role),
+        **sizes,
+        **own,
+        "output": config.output_activation,
+    }
 
 
 def folders(run_dir: Path) -> list[Path]:

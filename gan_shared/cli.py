@@ -112,7 +112,8 @@ def parse_train(argv: Sequence[str] | None = None) -> tuple[Config, Path, bool, 
         options = _parse_train(presets.find(options.config.preset), argv)
         validate(options.config)
         return options.config, _run_dir(options), False, options.profile
-    run_dir = _run_dir(options)
+    # The folder that this preset's run is in when none is named.
+    run_dir = _run_dir(_parse_train(presets.find(options.config.preset), argv))
     file = run_dir / "config.json"
     if not file.is_file():
         raise UserError(f"{run_dir}: found no run to resume, expected a folder with config.json")

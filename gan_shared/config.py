@@ -83,7 +83,8 @@ class Config:
     """Number of classes of a conditional run; follows the data when not given."""
 
     generator: str = "dcgan"
-    """Network that makes images: dcgan, resnet, inception, r3gan, r3gan-tiny, or vgg16 (from a picture's features)."""
+    """Network that makes images: dcgan, resnet, inception, r3gan, r3gan-tiny, or vgg16 (from a picture's features).
+    Of a pyramid, the network of the lowest level."""
 
     discriminator: str = "dcgan"
     """Network that judges images: dcgan, resnet, inception, r3gan or r3gan-tiny."""
@@ -123,7 +124,8 @@ class Config:
     """Normalisation of the discriminator: none, batch or spectral; the network's own when not given."""
 
     output_activation: str = "tanh"
-    """End of the generator: tanh, sigmoid (pixels are then 0 to 1 instead of -1 to 1) or none."""
+    """End of the generator: tanh, sigmoid (pixels are then 0 to 1 instead of -1 to 1) or none; of a pyramid, of the
+    lowest level."""
 
     loss: str = "bce"
     """Adversarial loss: bce (non-saturating), minimax, mse, mse-bce (mse on reals, bce on fakes), hinge, wasserstein or

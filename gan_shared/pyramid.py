@@ -5,6 +5,7 @@ runs/pyramid-mnist-5k/level-8/         an ordinary run, in either backend; likew
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from gan_shared.errors import UserError, unexpected
 MANIFEST = "pyramid.json"
 FORMAT_VERSION = 1
 # What one level hands to the next: all must mean the same by it.
+ELSE = "another pyramid takes another parent folder"
 SHARED = ("levels", "channels", "conditional", "classes", "output_activation")
 
 
@@ -36,12 +38,15 @@ def enrol(run_dir: Path, config: Config, data: Mapping[str, str]) -> None:
     Raises:
         UserError: the folder holds another pyramid, or this level in another run.
     """
-    folder = run_dir.absolute().parent
+    run_dir = Path(os.path.abspath(run_dir))
+    folder = run_dir.parent
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{MANIFEST}.lock"):
         manifest = {"format_version": FORMAT_VERSION, **_shared(config), "data": dict(data), "runs": {}}
-        if (folder / MANIFEST).exists():
-            manifest = _read(folder)
+        before = _read(folder) if (folder / MANIFEST).exists() else manifest
+        begun = {size: name for size, name in before["runs"].items() if (folder / name).is_dir()}
+        if begun:  # what has been removed binds nobody
+            manifest = before | {"runs": begun}
             _check(manifest, config, data, f"this run, in {folder / MANIFEST}")
         other = manifest["runs"].setdefault(str(config.resolution), run_dir.name)
         if other != run_dir.name and (folder / other / "config.json").is_file():
@@ -51,6 +56,7 @@ def enrol(run_dir: Path, config: Config, data: Mapping[str, str]) -> None:
         manifest["runs"][str(config.resolution)] = run_dir.name
         with replacing(folder / MANIFEST) as temporary:
             temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        run_dir.mkdir(exist_ok=True)
 
 
 def is_pyramid(path: Path) -> bool:
@@ -95,9 +101,9 @@ def _check(manifest: Mapping[str, Any], config: Config, data: Mapping[str, str],
     """Refuse a run that does not belong to a pyramid."""
     for field, value in _shared(config).items():
         if value != manifest[field]:
-            raise unexpected(f"{what}: {field}", value, f"{manifest[field]}, as in the pyramid's other levels")
+            raise unexpected(f"{what}: {field}", value, f"{manifest[field]}, as in the pyramid's other levels; {ELSE}")
     if data["fingerprint"] != manifest["data"]["fingerprint"]:
-        names = f"other images ({data['name']})", f"those of the pyramid ({manifest['data']['name']})"
+        names = f"other images ({data['name']})", f"those of the pyramid ({manifest['data']['name']}); {ELSE}"
         raise unexpected(f"{what}: data", *names)
 
 

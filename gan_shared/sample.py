@@ -20,8 +20,13 @@ from gan_shared.pictures import beside, captioned, grid, save_gif, save_png
 from gan_shared.validation import validate
 from gan_shared.vgg16 import RANDOM_NOTE
 
-# Images made at a time, the last batch filled up: one shape, so one compilation.
-BATCH = 64
+# Images in a sample grid: eight rows of eight.
+GRID_SIZE = 64
+# Pixels beyond which a grid of pictures and what is made of them shows eight of them instead of 32.
+LARGE_PICTURE = 64
+# Images made at a time, fewer where they would have more pixels than this together; the last batch is filled up: one
+# shape, so one compilation.
+BATCH, BATCH_PIXELS = 64, 64 * 64**2
 # An animation shows this many images side by side, and takes this many frames from one latent to the next.
 GIF_IMAGES, GIF_FRAMES_PER_LATENT = 16, 16
 # Ten times ImageNet: whoever asks for more has mistyped.
@@ -66,8 +71,8 @@ def sample(
             folder for single PNGs. Of a generator that is told of pictures: each picture beside what was made of it,
             as ``pictures`` in an ``.npz``, and no ``.gif``.
         num_images: how many.
-        seed: image i follows from the seed, i and the classes alone.
-        classes: of a conditional generator, taken in turn; all of them when there are none.
+        seed: image i follows from the seed, i, the classes and its picture alone.
+        classes: of a conditional generator, taken in turn; when there are none, those of the pictures, or all.
         ema: whether the averaged generator makes them.
         device: where to compute, whatever the run was trained on.
         images: the pictures that the generator is told of, where it is told of any: what ``data.load`` takes.
@@ -82,7 +87,7 @@ def sample(
     found = find(source, resolution)
     changed = {"device": device} | ({} if vgg_weights is None else {"vgg_weights": vgg_weights})
     configs = [replace(loaded.config, **changed) for loaded in found]
-    pictures = load_pictures(configs[0], images, out, num_images)
+    pictures = load_pictures(configs[0], images, out, num_images, classes)
     chosen, makers = check_classes(configs[0], classes), []
     for loaded, config in zip(found, configs, strict=True):
         validate(config)
@@ -118,7 +123,9 @@ def find(source: Path, resolution: int | None) -> list[checkpoint.Checkpoint]:
     return [checkpoint.load_newest(source)]
 
 
-def load_pictures(config: Config, images: str | None, out: Path, num_images: int) -> Dataset | None:
+def load_pictures(
+    config: Config, images: str | None, out: Path, num_images: int, classes: tuple[int, ...]
+) -> Dataset | None:
     """Return the pictures that a generator is told of, at most ``num_images``; None where it is told of none.
 
     Raises:
@@ -132,11 +139,11 @@ def load_pictures(config: Config, images: str | None, out: Path, num_images: int
         raise unexpected("images", None, "a folder of pictures, or what else --data takes, as the generator reads them")
     if out.suffix.lower() == ".gif":
         raise unexpected("out", ".gif", "another kind of file, as the generator is told of pictures")
-    found = data.load(images, config.resolution, config.channels)
-    count = min(num_images, len(found.images))
-    pictures, labels = found.spread(count)
-    if labels is not None and config.conditional and labels.max() >= config.class_count:
-        raise unexpected("images", f"{len(found.classes)} classes", f"at most {config.class_count}, as the run has")
+    found = data.load(images, config.data_resolution, config.channels)
+    if config.conditional and not classes and found.labels is not None and len(found.classes) != config.class_count:
+        expected = f"the {config.class_count} of the run, or --classes for what they show"
+        raise unexpected("images", f"{len(found.classes)} classes", expected)
+    pictures, labels = found.spread(min(num_images, len(found.images)))
     return found._replace(images=pictures, labels=labels, stacked=1)
 
 
@@ -200,15 +207,31 @@ def make_images(makers: Sequence[Maker], inputs: Sequence[Inputs], ema: bool) ->
         inputs: of each; the pictures, where there are any, those of the first.
         ema: whether the averaged generators make them.
     """
-    count = len(inputs[0].latents)
-    for first in range(0, count, BATCH):
-        rows = np.arange(first, first + BATCH) % count  # the last batch is filled up from the first images
+    count, size = len(inputs[0].latents), makers[-1].backend.config.resolution
+    batch = max(1, min(BATCH, BATCH_PIXELS // size**2))
+    for first in range(0, count, batch):
+        rows = np.arange(first, first + batch) % count  # the last batch is filled up from the first images
         made = None
         for (backend, state), own in zip(makers, inputs, strict=True):
             now = Inputs(own.latents[rows], *(value if value is None else value[rows] for value in own[1:]))
             made = backend.sample(state, now if made is None else now._replace(images=made), ema)
         assert made is not None, "nothing makes images"
         yield made[: count - first]
+
+
+def grid_inputs(config: Config, dataset: Dataset) -> Inputs:
+    """Return what a run's sample grids are made from, always the same.
+
+    The classes in turn, or pictures from the whole set and their classes where the generator is told of pictures.
+    """
+    if config.condition == "none":
+        classes = sample_labels(GRID_SIZE, tuple(range(config.class_count))) if config.conditional else None
+        return Inputs(sample_latents(config.seed, GRID_SIZE, config.latent_size), classes)
+    count = GRID_SIZE // 2 if config.resolution <= LARGE_PICTURE else GRID_SIZE // 8
+    pictures, labels = dataset.spread(count)
+    return Inputs(
+        sample_latents(config.seed, count, config.latent_size), labels if config.conditional else None, pictures
+    )
 
 
 def make_sheet(backend: Backend, state: State, inputs: Inputs) -> np.ndarray:

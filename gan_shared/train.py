@@ -8,23 +8,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gan_shared import checkpoint, data, pyramid
-from gan_shared.backend import Backend, Inputs, MakeBackend, State, StepValues
+from gan_shared.backend import Backend, MakeBackend, State, StepValues
 from gan_shared.config import Config
 from gan_shared.data import Dataset
 from gan_shared.data.batches import batches, check_batch_size
-from gan_shared.draws import draw, sample_labels, sample_latents
+from gan_shared.draws import draw
 from gan_shared.errors import UserError
 from gan_shared.interrupt import Interrupt, deferred
 from gan_shared.runlog import Log, RunLog, check_unused
-from gan_shared.sample import make_sheet
+from gan_shared.sample import grid_inputs, make_sheet
 from gan_shared.schedules import call_length, due, knobs
-from gan_shared.validation import check_continuation, fitted
+from gan_shared.validation import check_continuation, check_features, fitted
 from gan_shared.vgg16 import identified
-
-# Images in a sample grid: eight rows of eight.
-GRID_SIZE = 64
-# Pixels beyond which a grid of pictures and what is made of them shows eight of them instead of 32.
-LARGE_PICTURE = 64
 
 
 class Outcome(NamedTuple):
@@ -57,8 +52,9 @@ def train(make_backend: MakeBackend, config: Config, run_dir: Path, resume: bool
     """
     if not resume:
         check_unused(run_dir)
+    config = identified(config)
     dataset = data.load(config.data, config.data_resolution, config.channels)
-    config = identified(fitted(config, dataset.channels, len(dataset.classes)))
+    config = fitted(config, dataset.channels, len(dataset.classes))
     check_batch_size(dataset, config)
     with deferred():
         backend = make_backend(config)
@@ -130,24 +126,10 @@ def first_state(backend: Backend, config: Config) -> State:
         return state
     try:
         other = checkpoint.load_newest(Path(config.init_from))
+        check_features(other.config, config)
         return backend.restore(checkpoint.with_networks(backend.export(state), other.tensors))
     except UserError as error:
         raise UserError(f"init_from: {error}") from error
-
-
-def grid_inputs(config: Config, dataset: Dataset) -> Inputs:
-    """Return what a run's sample grids are made from, always the same.
-
-    The classes in turn, or pictures from the whole set and their classes where the generator is told of pictures.
-    """
-    if config.condition == "none":
-        classes = sample_labels(GRID_SIZE, tuple(range(config.class_count))) if config.conditional else None
-        return Inputs(sample_latents(config.seed, GRID_SIZE, config.latent_size), classes)
-    count = GRID_SIZE // 2 if config.resolution <= LARGE_PICTURE else GRID_SIZE // 8
-    pictures, labels = dataset.spread(count)
-    return Inputs(
-        sample_latents(config.seed, count, config.latent_size), labels if config.conditional else None, pictures
-    )
 
 
 def check_finite(scalars: Mapping[str, Any], log: Log) -> None:

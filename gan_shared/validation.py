@@ -142,11 +142,11 @@ def validate(config: Config) -> None:
         if len(set(names)) < len(names) or not set(names) <= set(choices):
             raise unexpected(field, " ".join(names), "known names, each once", choices)
     _check_levels(config)
-    # A level above the lowest is made by a network that knows every size.
-    makers = (config.discriminator,) if config.condition == "level" else (config.generator, config.discriminator)
-    for network in dict.fromkeys(makers):
+    # Every level of a pyramid is judged; those above the lowest are made by a network that knows every size.
+    sizes = config.levels or (config.resolution,)
+    for size, network in ((sizes[0], config.generator), *((size, config.discriminator) for size in sizes)):
         if network != CUSTOM:
-            _check_resolution(config.resolution, network)
+            _check_resolution(size, network)
     if config.channels not in (None, 1, 3):
         raise unexpected("channels", config.channels, "1 (grey) or 3 (RGB)")
     if config.classes is not None and not 1 <= config.classes <= 65536:
@@ -210,16 +210,10 @@ def _check_levels(config: Config) -> None:
 def _check_vgg(config: Config) -> None:
     """Refuse what only a generator that reads features needs, and such a generator without it."""
     if config.condition != "vgg16":
-        for field, absent in (
-            ("vgg_layer", None),
-            ("vgg_weights", None),
-            ("pixel_weight", 0.0),
-            ("feature_weight", 0.0),
-        ):
-            if getattr(config, field) != absent:
-                raise unexpected(field, getattr(config, field), f"{absent}, as generator is not vgg16")
-        if config.recompute:
-            raise unexpected("recompute", True, "False, as generator is not vgg16")
+        absent: dict[str, object] = {"vgg_layer": None, "vgg_weights": None, "vgg_sha256": None, "recompute": False}
+        for field, value in (absent | {"pixel_weight": 0.0, "feature_weight": 0.0}).items():
+            if getattr(config, field) != value:
+                raise unexpected(field, getattr(config, field), f"{value}, as generator is not vgg16")
     elif config.vgg_layer is None:
         raise unexpected("vgg_layer", None, "the features that generator vgg16 reads", VGG_LAYERS)
     elif config.vgg_layer == "fc6" and config.resolution != VGG_RESOLUTION:
@@ -320,6 +314,18 @@ def check_continuation(saved: Config, wanted: Config, source: object) -> None:
             f"{source}: resumed with a changed configuration: {', '.join(different)}; "
             f"only {', '.join(sorted(MAY_CHANGE))} may change"
         )
+
+
+def check_features(saved: Config, wanted: Config) -> None:
+    """Refuse to begin with a generator that has learned to read other features; their shapes may be the same.
+
+    Raises:
+        UserError: naming the first difference.
+    """
+    for field in ("vgg_layer", "vgg_sha256"):
+        found, expected = getattr(saved, field), getattr(wanted, field)
+        if found != expected:
+            raise unexpected(field, f"{found} there", f"{expected}, as in this run")
 
 
 def fitted(config: Config, channels: int, classes: int) -> Config:

@@ -63,10 +63,10 @@ def load(config: Config) -> dict[str, np.ndarray]:
         UserError: there is no such file, or not the run's own, or it holds something else.
     """
     assert config.vgg_layer is not None, "a run without a VGG16 has no weights of one"
+    identified(config)
     wanted = shapes(config.vgg_layer, config.vgg_width)
     if config.vgg_weights == RANDOM:
         return {name: _draw(config.seed, name, shape) for name, shape in wanted.items()}
-    identified(config)
     path = _file(config)
     try:
         with safe_open(path, framework="numpy") as file:

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from gan_shared.config import Config
 from gan_torch.layers import average_pool, upsample_nearest
+from gan_torch.models.vgg import normalize
 from gan_torch.state import compute_dtype
 
 
@@ -15,7 +16,8 @@ def features(config: Config, vgg: nn.Module | None, images: Tensor) -> Tensor:
     """Return what VGG16 sees in images (batch, height, width, channel), in their type."""
     assert vgg is not None, "a run whose generator reads features has a VGG16"
     low = config.lowest_pixel
-    return vgg(((images - low) / (1 - low)).to(compute_dtype(config))).to(images.dtype)
+    seen = normalize((images - low) / (1 - low))
+    return vgg(seen.to(compute_dtype(config))).to(images.dtype)
 
 
 def level(config: Config, vgg: nn.Module | None, images: Tensor) -> Tensor:

@@ -92,7 +92,8 @@ def make_step(config: Config) -> Callable[[State, StepInputs, Knobs], tuple[Stat
             mixtures = _mixtures(inputs, update, reals, settled)
             state, reported = update_discriminator(config, state, reals, settled, mixtures, knobs)
             finite &= (reported.loss + reported.penalty).isfinite()
-        reals = _reals(config, state, inputs, -1)
+        if config.real_rows > updates:
+            reals = _reals(config, state, inputs, -1)
         if config.fresh_latents:
             fakes = _fakes(config, state, inputs, -1, reals)
         fakes = fakes._replace(augment=inputs.augment[-1, 1])

@@ -17,7 +17,7 @@ from parity_tests import pair
 from parity_tests.pair import CONFIGS, PRESET_CONFIGS, SHORTENED, assert_states_close, real_batch
 
 # And what no preset has: classes with spectral normalisation and decoupled weight decay, adaptive augmentation.
-GRAPHS = [*PRESET_CONFIGS, "sngan-conditional", "adaptive"]
+GRAPHS = [*PRESET_CONFIGS, "sngan-conditional", "adaptive", "vgg16-grey"]
 # Sums in another order.
 TOLERANCE = 1e-11
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import gan_jax.layers as jax_layers
 import gan_torch.layers as torch_layers
-from gan_jax.convolution import AT_ONCE, convolve_grouped
+from gan_jax.convolution import MANY_IMAGES, convolve_grouped
 from gan_shared.initial import ZEROS
 from parity_tests.pair import assert_close
 
@@ -35,7 +35,7 @@ shapes = st.fixed_dictionaries(
 DCGAN = {"kernel_size": 4, "stride": 2, "padding": 1, "height": 6, "width": 4}
 DCGAN |= {"in_channels": 3, "out_channels": 2, "batch": 2, "seed": 1}
 # More images than the weight gradient's form on a CPU takes at once, and no multiple of them.
-MANY = DCGAN | {"batch": 2 * AT_ONCE + 3}
+MANY = DCGAN | {"batch": MANY_IMAGES + 3}
 drawn = settings(max_examples=30, deadline=None, derandomize=True)
 
 

@@ -27,15 +27,24 @@ def test_analysis_then_synthesis_is_the_image(backend):
     """A real image, taken apart into its lowest level and the details above, and put together again."""
     package = {"torch": gan_torch.conditions, "jax": gan_jax.conditions}[backend]
     digits = pair.real_batch(replace(CONFIGS["pyramid"], batch_size=64), 0).images[0] / 127.5 - 1
+    digits = digits * (1 + 1e-3 * digits)  # no longer multiples of 1 / 255
     image: Any = jnp.asarray(digits) if backend == "jax" else torch.from_numpy(digits).permute(0, 3, 1, 2)
-    image = image * (1 + 1e-3 * image)  # no longer multiples of 1 / 255
+
+    def nhwc(found):
+        return np.asarray(found) if backend == "jax" else found.permute(0, 2, 3, 1).numpy()
+
     images = [package.lowered(image, size) for size in LEVELS]
     below = [package.level(replace(CONFIGS["pyramid"], resolution=size), None, image) for size in LEVELS[1:]]
+    for size, found in zip((32, 16, 8), reversed(images), strict=True):
+        blocks = digits.reshape(64, size, 32 // size, size, 32 // size, 1)
+        pair.assert_close(nhwc(found), blocks.mean((2, 4)), 1e-14, f"level {size}")
+    for low, found in zip(images, below, strict=False):
+        pair.assert_close(nhwc(found), nhwc(low).repeat(2, 1).repeat(2, 2), 0.0, "enlarged")
     details = [whole - low for whole, low in zip(images[1:], below, strict=True)]
     assert min(float(abs(detail).max()) for detail in details) > 0.1
     made = images[0]
     for size, detail in zip(LEVELS[1:], details, strict=True):
-        # What the level below made, enlarged: the path that sampling takes.
+        # What the level below made, enlarged; sampling rounds it to bytes between.
         made = package.level(replace(CONFIGS["pyramid"], resolution=size), None, made) + detail
     pair.assert_close(made, images[-1], 1e-15, "the image")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import environment
 
-NEEDED = ("gan_shared", "torch", "torchvision")
+NEEDED = ("gan_shared", "torch")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,7 +22,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--state-dict", type=Path, help="torchvision's vgg16-397923af.pth, where it is there already")
     parser.add_argument("--out", type=Path, help="file to write (default: vgg16.safetensors in the cache folder)")
     arguments = parser.parse_args(argv)
-    if not all(find_spec(name) for name in NEEDED) and not environment.inside():
+    needed = NEEDED if arguments.state_dict else (*NEEDED, "torchvision")
+    if not all(find_spec(name) for name in needed):
         python = environment.ensure("torch", "vgg")
         return environment.run([str(python), __file__, *(sys.argv[1:] if argv is None else argv)])
     from gan_shared.errors import UserError

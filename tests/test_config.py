@@ -100,6 +100,7 @@ PAIRS = [
     ({**VGG, "vgg_layer": "fc6"}, "resolution", "vgg_layer is fc6"),
     ({"vgg_layer": "relu4_3"}, "vgg_layer", "generator is not vgg16"),
     ({"vgg_weights": "random"}, "vgg_weights", "generator is not vgg16"),
+    ({"vgg_sha256": "random"}, "vgg_sha256", "generator is not vgg16"),
     ({"pixel_weight": 1.0}, "pixel_weight", "generator is not vgg16"),
     ({"feature_weight": 1.0}, "feature_weight", "generator is not vgg16"),
     ({"recompute": True}, "recompute", "generator is not vgg16"),

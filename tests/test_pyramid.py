@@ -92,7 +92,8 @@ def test_a_level_alone_adds_detail_to_pictures(whole, digits, tmp_path):
     out = tmp_path / "pairs.npz"
     assert draw(whole / "level-16", out, "--images", str(digits)) == 0
     with np.load(out) as archive:
-        assert archive["images"].shape == archive["pictures"].shape == (5, 16, 16, 1)
+        assert archive["images"].shape == (5, 16, 16, 1)
+        assert archive["pictures"].shape == (5, 32, 32, 1), "at the size that training averages them from"
     assert draw(whole / "level-16", tmp_path / "pairs.png", "--images", str(digits)) == 0
     with Image.open(tmp_path / "pairs.png") as sheet:
         assert sheet.size == (18 * 4 + 2, 18 * 3 + 2)  # five pictures, each beside what was made of it
@@ -156,6 +157,47 @@ def test_a_level_that_means_something_else_is_named(copy, digits, capsys, option
 def test_a_level_may_not_be_in_two_runs(copy, digits, capsys):
     err = refused(capsys, train(copy / "again", 16, digits))
     assert "level-16, where level 16 is" in err
+
+
+def test_a_pyramid_whose_runs_are_gone_binds_nobody(copy, digits, tmp_path):
+    other = tmp_path / "other.npy"
+    np.save(other, 255 - np.load(digits))
+    for level in (8, 16, 32):
+        shutil.rmtree(copy / f"level-{level}")
+    assert train(copy / "level-16", 16, other) == 0
+    assert json.loads((copy / "pyramid.json").read_text())["runs"] == {"16": "level-16"}
+
+
+def test_a_level_is_resumed_where_it_would_have_begun_and_from_inside(digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    argv = [*SIZE, "--data", str(digits), "--resolution", "16"]
+    assert gan_torch.train.main(argv) == 0
+    assert gan_torch.train.main([*argv, "--resume", "--steps", "3"]) == 0
+    monkeypatch.chdir(tmp_path / "runs/pyramid-digits/level-16")
+    assert gan_torch.train.main(["--resume", "--run-dir", ".", "--steps", "4"]) == 0
+    assert json.loads(Path("../pyramid.json").read_text())["runs"] == {"16": "level-16"}
+
+
+def test_levels_of_a_stacked_set(tmp_path):
+    argv = [
+        *SIZE,
+        "--data",
+        "stacked-mnist",
+        "--resolution",
+        "16",
+        "--conditional",
+        "--run-dir",
+        str(tmp_path / "level-16"),
+    ]
+    assert gan_torch.train.main(argv) == 0
+    with Image.open(tmp_path / "level-16/samples/step-0000002.png") as sheet:
+        assert sheet.mode == "RGB"
+
+
+def test_every_level_is_checked_before_the_first_is_trained(tmp_path, capsys):
+    levels = ["--levels", "64", "128", "256", "512", "--resolution", "64"]
+    status = gan_torch.train.main(["pyramid", "--run-dir", str(tmp_path / "run"), *levels])
+    assert "resolution: found 512, expected a size that dcgan makes" in refused(capsys, status)
 
 
 def test_a_level_goes_on_in_the_other_backend(copy, tmp_path):

@@ -39,7 +39,7 @@ class Networks(NamedTuple):
     Attributes:
         generator: (latents (batch, latent)[, labels (batch,)][, condition]) -> images (batch, height, width, channel).
         discriminator: (images (batch, height, width, channel)[, labels (batch,)]) -> logits (batch,).
-        vgg: images from 0 to 1 -> features, with its values; None where the generator reads none.
+        vgg: normalised images -> features, with its values; None where the generator reads none.
     """
 
     generator: nn.Module
@@ -97,7 +97,7 @@ def load_vgg(config: Config) -> Network | None:
     if config.vgg_layer is None:
         return None
     module = vgg.Vgg16(config.vgg_layer, config.vgg_width, config.recompute)
-    images = jnp.zeros((1, *config.image_shape), jnp.float32)
+    images = jnp.zeros((1, config.resolution, config.resolution, len(vgg16.MEAN)), jnp.float32)
     shapes = nn.meta.unbox(jax.eval_shape(module.init, jax.random.key(0), images))
     return Network(module, interop.from_torch(vgg16.load(config), shapes["params"]), {})
 

@@ -34,12 +34,12 @@ class Vgg16(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array) -> Array:
-        """Map images (batch, height, width, colour) from 0 to 1 to features.
+        """Map images (batch, height, width, colour) that are normalised to features.
 
         Returns:
             (batch, height', width', channel), or (batch, feature) for fc6, which reads images of 224 pixels.
         """
-        plan, x = vgg_plan(self.layer, self.width), normalize(images)
+        plan, x = vgg_plan(self.layer, self.width), images
         for i, block in enumerate(plan.blocks):
             apply = partial(_block, block=block, halve=i > 0)
             x = (nn.remat(apply) if self.recompute else apply)(self, x)

@@ -35,7 +35,7 @@ class Networks(NamedTuple):
     Attributes:
         generator: (latents (batch, latent)[, labels (batch,)][, condition]) -> images (batch, height, width, channel).
         discriminator: (images (batch, height, width, channel)[, labels (batch,)]) -> logits (batch,).
-        vgg: images from 0 to 1 -> features, with its values; None where the generator reads none.
+        vgg: normalised images -> features, with its values; None where the generator reads none.
     """
 
     generator: nn.Module

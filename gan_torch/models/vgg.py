@@ -43,16 +43,16 @@ class Vgg16(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map images (batch, height, width, colour) from 0 to 1 to features.
+        """Map images (batch, height, width, colour) that are normalised to features.
 
         Returns:
             (batch, height', width', channel), or (batch, feature) for fc6, which reads images of 224 pixels.
         """
-        x = normalize(images)
+        x = images
         for i, block in enumerate(self.plan.blocks):
             places = [place for place, _, _ in block]
             if self.recompute:
-                x = checkpoint(self._block, x, places, i > 0, use_reentrant=False)
+                x = checkpoint(self._block, x, places, i > 0, use_reentrant=False, preserve_rng_state=False)
             else:
                 x = self._block(x, places, i > 0)
         if not self.plan.hidden:
