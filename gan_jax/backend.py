@@ -12,6 +12,7 @@ from jax import Array, lax
 
 from gan_jax import models
 from gan_jax import state as states
+from gan_jax import trace as tracing
 from gan_jax.conditions import CONDITIONS
 from gan_jax.models import Networks
 from gan_jax.network import Network
@@ -69,6 +70,14 @@ class Backend:
             for call in calls:
                 state, scalars = self._call(state, *jax.device_put(call, self.device), self._images)
         return state, scalars
+
+    def trace(self, state: State, value: StepValues) -> dict[str, np.ndarray]:
+        """Play one step, not compiled, and return every value that it met."""
+        inputs, knobs = jax.device_put(self._inputs(value), self.device)
+        if self._images is not None:
+            inputs = inputs._replace(images=pick(self._images, inputs.images))
+        with self._precision():
+            return tracing.trace(make_step(self.config), state, inputs, knobs)
 
     def sample(self, state: State, inputs: Inputs, ema: bool = True) -> np.ndarray:
         """Make images in evaluation mode."""

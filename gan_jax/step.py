@@ -14,6 +14,7 @@ from gan_jax.losses import LOSSES, PENALTIES
 from gan_jax.models import call
 from gan_jax.network import Network
 from gan_jax.state import State, compute_dtype
+from gan_jax.trace import note
 from gan_shared.config import Config
 from gan_shared.schedules import Knobs
 from gan_shared.validation import check_logits
@@ -327,6 +328,7 @@ def _mixtures(inputs: StepInputs, update: int, reals: Examples, fakes: Examples)
 def _descend(config: Config, state: State, network: str, gradients: Any, knobs: Knobs) -> State:
     """Move a network against its gradients by its optimiser."""
     before: Network = getattr(state, network)
+    note("gradient", network, gradients)
     parameters, moments = optimizers.find(config, network).update(
         before.parameters,
         gradients,
@@ -334,6 +336,7 @@ def _descend(config: Config, state: State, network: str, gradients: Any, knobs: 
         getattr(knobs, f"{network}_learning_rate"),
         getattr(knobs, f"{network}_beta2_complement"),
     )
+    note("update", network, parameters)
     return state._replace(**{network: _with(before, parameters), f"{network}_moments": moments})
 
 

@@ -104,6 +104,15 @@ class Backend(Protocol):
         """
         ...
 
+    def trace(self, state: State, value: StepValues) -> dict[str, np.ndarray]:
+        """Play one step, not compiled, and return every value that it met by name, in execution order.
+
+        Returns:
+            Activations, losses, gradients, updates and buffers, by the names that ``trace.py`` of each backend lists.
+            The state must not be used again.
+        """
+        ...
+
     def sample(self, state: State, inputs: Inputs, ema: bool = True) -> np.ndarray:
         """Make images in evaluation mode.
 

@@ -13,6 +13,7 @@ from gan_shared.config import Config
 from gan_shared.errors import unexpected
 from gan_torch import models
 from gan_torch import state as states
+from gan_torch import trace as tracing
 from gan_torch.compilation import Compiled
 from gan_torch.conditions import CONDITIONS
 from gan_torch.models import Networks
@@ -56,6 +57,10 @@ class Backend:
         for value in values:
             state, scalars = self._step(state, self._inputs(value), value.knobs)
         return state, scalars
+
+    def trace(self, state: State, value: StepValues) -> dict[str, np.ndarray]:
+        """Play one step, not compiled, and return every value that it met."""
+        return tracing.trace(make_step(self.config), state, self._inputs(value), value.knobs)
 
     def sample(self, state: State, inputs: Inputs, ema: bool = True) -> np.ndarray:
         """Make images in evaluation mode."""

@@ -15,6 +15,7 @@ from gan_torch.conditions import CONDITIONS, lowered
 from gan_torch.losses import LOSSES, PENALTIES
 from gan_torch.models import call
 from gan_torch.state import State, compute_dtype
+from gan_torch.trace import note
 
 # Steps between two moves of the adaptive probability (Karras et al. 2020, arXiv:2006.06676, section 3.2).
 ADAPT_EVERY = 4
@@ -296,12 +297,15 @@ def _descend(config: Config, state: State, network: str, loss: Tensor, knobs: Kn
     parameters: Mapping[str, Tensor] = {name: parameter for name, parameter in named if parameter.requires_grad}
     if config.freeze == network or not parameters:
         return state  # gradients that nobody uses are not computed
-    gradients = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
+    found = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
+    gradients = dict(zip(parameters, found, strict=True))
+    note("gradient", network, gradients)
     _, moments = optimizers.find(config, network).update(
         parameters,
-        dict(zip(parameters, gradients, strict=True)),
+        gradients,
         getattr(state, f"{network}_moments"),
         getattr(knobs, f"{network}_learning_rate"),
         getattr(knobs, f"{network}_beta2_complement"),
     )
+    note("update", network, parameters)
     return state._replace(**{f"{network}_moments": moments})

@@ -1,0 +1,140 @@
+"""Every value of one step by name, in execution order: for whoever looks for the first that differs.
+
+    forward/NETWORK.N/MODULE           what a module made in the N-th forward of its network; "" is the network itself
+    backward/NETWORK.N.K/MODULE        the K-th gradient that came back to it
+    gradient/NETWORK.U/PARAMETER       gradient of the network's U-th update
+    update/NETWORK.U/PARAMETER         what that update added
+    scalar/NAME                        what the step reports
+    state/NAME                         everything that the step leaves, by canonical name
+
+Activations are NHWC and parameters have torch's layouts, in both backends.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax import Array
+
+from gan_jax import interop
+from gan_jax import state as states
+from gan_shared.checkpoint import TRAINED
+
+# Who hears of a network's gradients and of its updated parameters; nobody outside of a trace.
+_listener: ContextVar[Callable[[str, str, Any], None] | None] = ContextVar("listener", default=None)
+
+
+def note(kind: str, network: str, tensors: Any) -> None:
+    """Tell a trace, where one is taken, of a network's ``gradient``, or of its parameters after an ``update``."""
+    listener = _listener.get()
+    if listener is not None:
+        listener(kind, network, tensors)
+
+
+def trace(step: Callable[..., Any], state: states.State, inputs: Any, knobs: Any) -> dict[str, np.ndarray]:
+    """Play ``step`` once, not compiled, and return what it met.
+
+    Args:
+        step: (state, inputs, knobs) -> (state, scalars).
+        state: the state to begin with; it must not be used again.
+        inputs: of the step.
+        knobs: of the step.
+    """
+    seen: dict[str, np.ndarray] = {}
+    before = {network: named_parameters(state, network) for network in TRAINED}
+    updates: Counter[str] = Counter()
+
+    def listen(kind: str, network: str, tensors: Any) -> None:
+        named = to_numpy(tensors)
+        if kind == "update":
+            named, before[network] = {name: named[name] - before[network][name] for name in named}, named
+        seen.update({f"{kind}/{network}.{updates[network]}/{name}": value for name, value in named.items()})
+        updates[network] += kind == "update"
+
+    players = {name: getattr(state, name) for name in (*TRAINED, "vgg")}
+    token = _listener.set(listen)
+    try:
+        with watched({name: player.module for name, player in players.items() if player is not None}, seen):
+            state, scalars = step(state, inputs, knobs)
+    finally:
+        _listener.reset(token)
+    seen |= {f"scalar/{name}": np.asarray(value) for name, value in scalars.items()}
+    return seen | {f"state/{name}": value for name, value in states.export(state).items()}
+
+
+@contextmanager
+def watched(networks: Mapping[str, nn.Module], seen: dict[str, np.ndarray]) -> Iterator[None]:
+    """Record what the modules of networks make, and the gradients that come back to it, while the block runs.
+
+    Args:
+        networks: by name.
+        seen: where values are put, by the names of this module's docstring.
+    """
+    forwards: Counter[str] = Counter()
+    names = {type(module): name for name, module in networks.items()}
+    current = ""
+
+    def intercept(call: Any, arguments: Any, options: Any, context: Any) -> Any:
+        nonlocal current
+        module, path = context.module, ".".join(context.module.path)
+        if not path and type(module) in names:
+            current = names[type(module)]
+            forwards.update([current])
+        network, output = current, call(*arguments, **options)
+        if context.method_name != "__call__" or not isinstance(output, Array):
+            return output
+        key, passes = f"{network}.{forwards[network] - 1}", Counter()
+
+        def ahead(value: Any) -> None:
+            seen[f"forward/{key}/{path}"] = to_nhwc(value)
+
+        def back(gradient: Any) -> None:
+            seen[f"backward/{key}.{passes['back']}/{path}"] = to_nhwc(gradient)
+            passes["back"] += 1
+
+        return _tap(ahead, back, output)
+
+    with nn.intercept_methods(intercept):
+        yield
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _tap(ahead: Callable[[Any], None], back: Callable[[Any], None], value: Array) -> Array:
+    """Return ``value``, told to ``ahead``; its gradient is told to ``back``."""
+    jax.debug.callback(ahead, value)
+    return value
+
+
+def _tap_fwd(ahead, back, value):
+    # Tapped again, for the derivative of a derivative.
+    return _tap(ahead, back, value), None
+
+
+def _tap_bwd(ahead, back, saved, gradient):
+    del ahead, saved
+    jax.debug.callback(back, gradient)
+    return (gradient,)
+
+
+_tap.defvjp(_tap_fwd, _tap_bwd)
+
+
+def named_parameters(state: states.State, network: str) -> dict[str, np.ndarray]:
+    """Copy the parameters of a network of a state, by torch's names."""
+    return to_numpy(getattr(state, network).parameters)
+
+
+def to_numpy(tensors: Any) -> dict[str, np.ndarray]:
+    """Copy named tensors to NumPy, by torch's names and in its layouts."""
+    return interop.to_torch(tensors)
+
+
+def to_nhwc(value: Any) -> np.ndarray:
+    """Copy an activation or its gradient to NumPy; (batch, height, width, channel) where it is a map."""
+    return np.array(value)

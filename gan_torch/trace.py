@@ -1,0 +1,117 @@
+"""Every value of one step by name, in execution order: for whoever looks for the first that differs.
+
+    forward/NETWORK.N/MODULE           what a module made in the N-th forward of its network; "" is the network itself
+    backward/NETWORK.N.K/MODULE        the K-th gradient that came back to it
+    gradient/NETWORK.U/PARAMETER       gradient of the network's U-th update
+    update/NETWORK.U/PARAMETER         what that update added
+    scalar/NAME                        what the step reports
+    state/NAME                         everything that the step leaves, by canonical name
+
+Activations are NHWC and parameters have torch's layouts, in both backends.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from gan_shared.checkpoint import TRAINED
+from gan_torch import state as states
+
+# Who hears of a network's gradients and of its updated parameters; nobody outside of a trace.
+_listener: ContextVar[Callable[[str, str, Any], None] | None] = ContextVar("listener", default=None)
+
+
+def note(kind: str, network: str, tensors: Any) -> None:
+    """Tell a trace, where one is taken, of a network's ``gradient``, or of its parameters after an ``update``."""
+    listener = _listener.get()
+    if listener is not None:
+        listener(kind, network, tensors)
+
+
+def trace(step: Callable[..., Any], state: states.State, inputs: Any, knobs: Any) -> dict[str, np.ndarray]:
+    """Play ``step`` once, not compiled, and return what it met.
+
+    Args:
+        step: (state, inputs, knobs) -> (state, scalars).
+        state: the state to begin with; it must not be used again.
+        inputs: of the step.
+        knobs: of the step.
+    """
+    seen: dict[str, np.ndarray] = {}
+    before = {network: named_parameters(state, network) for network in TRAINED}
+    updates: Counter[str] = Counter()
+
+    def listen(kind: str, network: str, tensors: Any) -> None:
+        named = to_numpy(tensors)
+        if kind == "update":
+            named, before[network] = {name: named[name] - before[network][name] for name in named}, named
+        seen.update({f"{kind}/{network}.{updates[network]}/{name}": value for name, value in named.items()})
+        updates[network] += kind == "update"
+
+    players = {name: getattr(state, name) for name in (*TRAINED, "vgg")}
+    token = _listener.set(listen)
+    try:
+        with watched({name: player for name, player in players.items() if player is not None}, seen):
+            state, scalars = step(state, inputs, knobs)
+    finally:
+        _listener.reset(token)
+    seen |= {f"scalar/{name}": np.asarray(value) for name, value in to_numpy(scalars).items()}
+    return seen | {f"state/{name}": value for name, value in states.export(state).items()}
+
+
+@contextmanager
+def watched(networks: Mapping[str, nn.Module], seen: dict[str, np.ndarray]) -> Iterator[None]:
+    """Record what the modules of networks make, and the gradients that come back to it, while the block runs.
+
+    Args:
+        networks: by name.
+        seen: where values are put, by the names of this module's docstring.
+    """
+    forwards: Counter[str] = Counter()
+    handles: list[Any] = []
+
+    def hear(network: str, path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if not isinstance(output, Tensor):
+                return
+            key, passes = f"{network}.{forwards[network] - 1}", Counter()
+            seen[f"forward/{key}/{path}"] = to_nhwc(output)
+
+            def back(gradient: Tensor) -> None:
+                seen[f"backward/{key}.{passes['back']}/{path}"] = to_nhwc(gradient)
+                passes["back"] += 1
+
+            if output.requires_grad:
+                output.register_hook(back)
+
+        return hook
+
+    for name, network in networks.items():
+        handles.append(network.register_forward_pre_hook(lambda *_, name=name: forwards.update([name])))
+        handles += [module.register_forward_hook(hear(name, path)) for path, module in network.named_modules()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def named_parameters(state: states.State, network: str) -> dict[str, np.ndarray]:
+    """Copy the parameters of a network of a state, by torch's names."""
+    return to_numpy(dict(getattr(state, network).named_parameters()))
+
+
+def to_numpy(tensors: Any) -> dict[str, np.ndarray]:
+    """Copy named tensors to NumPy, by torch's names and in its layouts."""
+    return {name: value.detach().cpu().numpy().copy() for name, value in tensors.items()}
+
+
+def to_nhwc(value: Any) -> np.ndarray:
+    """Copy an activation or its gradient to NumPy; (batch, height, width, channel) where it is a map."""
+    array = value.detach().cpu().numpy().copy()
+    return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array

@@ -1,0 +1,282 @@
+"""Name the first value in which two implementations differ: ``python -m parity_tests.locate --help``.
+
+    python -m parity_tests.locate dcgan                   # one step of a preset in both backends, in float64
+    python -m parity_tests.locate runs/a runs/b           # the newest checkpoints of two runs, or two checkpoints
+
+As a library for one's own port, see ``locate`` and ``examples/locate_a_port.py``. Values are compared in the order in
+which torch met them: what a module made, what the step reports, the gradients that came back, those of the parameters,
+updates, and what is left. Each is held to rounding on its own scale; the first that is further off is where to look.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+import tyro
+from flax import linen
+from torch import nn
+from tyro.conf import Positional
+
+import gan_jax.trace
+import gan_torch.models
+import gan_torch.trace
+from benchmarks.command import guarded
+from gan_jax import interop
+from gan_shared import checkpoint
+from gan_shared.backend import StepValues
+from gan_shared.config import Config
+from gan_shared.draws import draw
+from gan_shared.errors import UserError, unexpected
+from gan_shared.schedules import knobs
+from parity_tests.traps import Trap, likely
+
+# Rounding of a few thousand float64 operations, of a value's own largest number.
+FLOOR = 1e-11
+# And of the largest number of all values of a kind in one network: a gradient that is truly 0 holds rounding alone.
+NOTHING = 1e-13
+# Names that are listed of what only one side has.
+SHOWN = 5
+
+
+class Difference(NamedTuple):
+    """The first value that differs.
+
+    Attributes:
+        key: its name in a trace.
+        error: the largest difference; infinite where the shapes differ or a number is none.
+        scale: the largest number of torch's.
+        ratio: how many times as far off as rounding explains.
+        kind: class of the module in torch; empty where the value is of no module.
+        position: how many values before it agree.
+        traps: what it may come of, likeliest first.
+        unmatched: names that only one of the two has.
+    """
+
+    key: str
+    error: float
+    scale: float
+    ratio: float
+    kind: str
+    position: int
+    traps: tuple[Trap, ...]
+    unmatched: tuple[str, ...]
+
+
+def compare(
+    theirs: Mapping[str, np.ndarray], ours: Mapping[str, np.ndarray], kinds: Mapping[str, str]
+) -> Difference | None:
+    """Return the first value of torch's trace that the other one has not within rounding, or None.
+
+    Args:
+        theirs: torch's trace, in execution order.
+        ours: the other one.
+        kinds: class of each module, by ``network/path``.
+
+    Raises:
+        UserError: they have no name in common.
+    """
+    common = [key for key in theirs if key in ours]
+    unmatched = tuple(key for key in (*theirs, *ours) if key not in theirs or key not in ours)
+    if not common:
+        raise unexpected("modules", ", ".join(unmatched[: 2 * SHOWN]), "at least one name that both have")
+    largest: dict[str, float] = {}
+    for key in common:
+        largest[_group(key)] = max(largest.get(_group(key), 0.0), float(np.abs(theirs[key]).max(initial=0.0)))
+    for position, key in enumerate(common):
+        expected, found = theirs[key], ours[key]
+        scale = float(np.abs(expected).max(initial=0.0))
+        floor = FLOOR * scale + NOTHING * largest[_group(key)]
+        same = expected.shape == found.shape and np.isfinite(found).all()
+        error = float(np.abs(found - expected).max(initial=0.0)) if same else float("inf")
+        if not error <= floor:
+            kind = kinds.get(_module(key), "")
+            ratio = error / floor if floor else float("inf")
+            traps = tuple(likely(_kind(key), kind, _module(key).partition("/")[0]))
+            return Difference(key, error, scale, ratio, kind, position, traps, unmatched)
+    return None
+
+
+def report(found: Difference | None, what: str) -> str:
+    """Return a text that can be pasted into an issue."""
+    versions = f"torch {torch.__version__}, jax {jax.__version__}, numpy {np.__version__}"
+    if found is None:
+        return f"{what}: no value differs beyond rounding ({versions})"
+    network, _, path = _module(found.key).partition("/")
+    lines = [
+        f"{what}: the first value that differs is {found.key}",
+        f"  difference   {found.error:.3g} of numbers up to {found.scale:.3g}: {found.ratio:.3g} times rounding",
+        f"  in torch     {network}.{path or '(the network itself)'}" + (f" ({found.kind})" if found.kind else ""),
+        f"  in Flax      {network}/{path or '(the network itself)'}",
+        f"  before it    {found.position} values agree",
+    ]
+    lines += [f"  likely       {trap.name}: {trap.naive}; instead: {trap.fix}" for trap in found.traps[:SHOWN]]
+    if found.unmatched:
+        more = f" and {len(found.unmatched) - SHOWN} more" if len(found.unmatched) > SHOWN else ""
+        lines.append(f"  on one side  {', '.join(found.unmatched[:SHOWN])}{more}")
+    return "\n".join([*lines, f"  versions     {versions}"])
+
+
+def locate(
+    torch_module: nn.Module,
+    flax_module: linen.Module,
+    inputs: np.ndarray,
+    variables: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Difference | None:
+    """Compare a port of one's own: forward passes, then gradients of a weighted sum of the output, in float64.
+
+    Modules are paired by their paths. Both are run in the mode they are in; ``options`` are given to the Flax module
+    (``train=True``, say), whose changed collections are compared with torch's buffers.
+
+    Args:
+        torch_module: the original, with its values.
+        flax_module: the port.
+        inputs: (batch, height, width, channel), or (batch, feature).
+        variables: of the port; torch's own values, by this project's names and layouts, where not given.
+
+    Returns:
+        The first difference, or None.
+
+    Raises:
+        UserError: the port has a tensor that torch's state lacks, or they share no module's name.
+    """
+    original = torch_module.double()
+    x = torch.from_numpy(np.ascontiguousarray(inputs.transpose(0, 3, 1, 2) if inputs.ndim == 4 else inputs)).double()
+    theirs: dict[str, np.ndarray] = {}
+    begun = {name: value.detach().numpy().copy() for name, value in original.state_dict().items()}
+    x.requires_grad_()
+    with gan_torch.trace.watched({"module": original}, theirs):
+        made = original(x)
+        weights = np.random.default_rng(0).standard_normal(made.shape)
+        parameters = dict(original.named_parameters())
+        gradients = torch.autograd.grad((made * torch.from_numpy(weights)).sum(), list(parameters.values()))
+    theirs |= {f"gradient/module.0/{name}": value.numpy() for name, value in zip(parameters, gradients, strict=True)}
+    theirs |= {f"state/module/{name}": value.numpy() for name, value in original.named_buffers()}
+
+    with jax.enable_x64(True):
+        value = jnp.asarray(inputs, jnp.float64)
+        own: Any = ported(flax_module, value, begun, options) if variables is None else variables
+        weighted = weights.transpose(0, 2, 3, 1) if weights.ndim == 4 else weights
+        rest = {name: tree for name, tree in own.items() if name != "params"}
+        ours: dict[str, np.ndarray] = {}
+
+        def total(params: Any) -> Any:
+            y, left = flax_module.apply({"params": params, **rest}, value, mutable=list(rest), **options)
+            return (y * weighted).sum() if y.shape == weighted.shape else y.sum(), left
+
+        with gan_jax.trace.watched({"module": flax_module}, ours):
+            gradient, left = jax.grad(total, has_aux=True)(own["params"])
+        ours |= {f"gradient/module.0/{name}": each for name, each in interop.to_torch(gradient).items()}
+        for tree in left.values():
+            ours |= {f"state/module/{name}": each for name, each in interop.to_torch(tree).items()}
+    kinds = {f"module/{path}": type(each).__name__ for path, each in torch_module.named_modules()}
+    return compare(theirs, ours, kinds)
+
+
+def ported(module: linen.Module, x: Any, tensors: Mapping[str, np.ndarray], options: Mapping[str, Any]) -> Any:
+    """Return torch's tensors as the variables of a Flax module.
+
+    Raises:
+        UserError: one is missing.
+    """
+    shapes = linen.meta.unbox(jax.eval_shape(lambda: module.init(jax.random.key(0), x, **options)))
+    variables = {}
+    for collection, tree in shapes.items():
+        try:
+            filled = interop.from_torch(tensors, tree)
+        except KeyError as error:
+            raise unexpected(str(error.args[0]), "no such tensor in torch's state", "one", tensors) from error
+        variables[collection] = jax.tree.map(
+            lambda leaf: leaf.astype(np.float64) if np.issubdtype(leaf.dtype, np.floating) else leaf, filled
+        )
+    return variables
+
+
+def locate_in_preset(config: Config) -> Difference | None:
+    """Play one step of a configuration in both backends, from one state, and compare the traces."""
+    from parity_tests import pair
+
+    values = StepValues(pair.real_batch(config, 0), draw(config, 0), knobs(config, 0))
+    begin = pair.backend("torch", config).export(pair.backend("torch", config).init())
+    theirs, ours = (
+        twin.trace(twin.restore(begin), values) for twin in (pair.backend(name, config) for name in pair.BACKENDS)
+    )
+    players = gan_torch.models.networks(config)._asdict()
+    kinds = {
+        f"{name}/{path}": type(module).__name__
+        for name, network in players.items()
+        if network is not None
+        for path, module in network.named_modules()
+    }
+    return compare(theirs, ours, kinds)
+
+
+def locate_in_checkpoints(paths: Sequence[Path]) -> Difference | None:
+    """Compare the tensors of two checkpoints.
+
+    Raises:
+        UserError: one cannot be read, or they are of different steps.
+    """
+    first, second = (checkpoint.load_newest(path) for path in paths)
+    if first.step != second.step:
+        raise unexpected("step", f"{first.step} and {second.step}", "two checkpoints of one step")
+    theirs, ours = ({f"state/{name}": value for name, value in each.tensors.items()} for each in (first, second))
+    return compare(theirs, ours, {})
+
+
+def _kind(key: str) -> str:
+    return key.split("/")[0]
+
+
+def _group(key: str) -> str:
+    """What a value shares its scale with: values of its kind in one call of one network."""
+    return "/".join(key.split("/")[:2])
+
+
+def _module(key: str) -> str:
+    """Return ``network/path`` of a value; a parameter's or buffer's last name is not part of the path."""
+    kind, _, rest = key.partition("/")
+    network, _, path = rest.partition("/")
+    if kind in ("gradient", "update", "state"):
+        path = path.rpartition(".")[0]
+    return f"{network.split('.')[0]}/{path}"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Name the first value in which both backends differ, or two runs do."""
+
+    what: Positional[tuple[str, ...]]
+    """A preset of the parity tests' reduced sizes, or two run or checkpoint folders."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status: 1 where something differs."""
+    options = tyro.cli(Options, args=argv)
+    found: list[Difference | None] = []
+
+    def work() -> None:
+        from parity_tests.pair import CONFIGS
+
+        jax.config.update("jax_enable_x64", True)
+        if len(options.what) == 2:
+            found.append(locate_in_checkpoints([Path(path) for path in options.what]))
+        elif len(options.what) == 1 and options.what[0] in CONFIGS:
+            found.append(locate_in_preset(CONFIGS[options.what[0]]))
+        else:
+            raise unexpected("what", " ".join(options.what), "a preset, or two folders", CONFIGS)
+        print(report(found[0], " and ".join(options.what)))
+
+    return guarded(work) or int(found[0] is not None)
+
+
+__all__ = ["Difference", "UserError", "compare", "locate", "report"]
+
+if __name__ == "__main__":
+    sys.exit(main())

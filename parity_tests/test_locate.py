@@ -1,0 +1,107 @@
+"""The locator names the module that is at fault, and nothing where nothing is."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gan_jax.layers
+import gan_jax.losses
+from gan_shared import checkpoint
+from parity_tests import locate, pair
+from parity_tests.pair import SMALL
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def wrong_slope(monkeypatch):
+    monkeypatch.setitem(gan_jax.layers.ACTIVATIONS, "leaky_relu", lambda x: gan_jax.layers.leaky_relu(x, 0.21))
+
+
+def wrong_epsilon(monkeypatch):
+    normalize: Any = gan_jax.layers._normalize
+    monkeypatch.setattr(gan_jax.layers, "_normalize", lambda *values: normalize(*values[:-1], 1e-4))
+
+
+def wrong_momentum(monkeypatch):
+    blend = gan_jax.layers._blend
+    monkeypatch.setattr(gan_jax.layers, "_blend", lambda old, new, momentum: blend(old, new, 1 - momentum))
+
+
+def wrong_loss(monkeypatch):
+    loss = gan_jax.losses.LOSSES["bce"]
+    monkeypatch.setitem(gan_jax.losses.LOSSES, "bce", loss._replace(generator=lambda real, fake: -fake))
+
+
+FAULTS = {
+    wrong_slope: ("forward/discriminator.0/stages.0", ""),
+    wrong_epsilon: ("forward/generator.0/stem.norm", "BatchNorm"),
+    wrong_momentum: ("state/generator/stem.norm.running_mean", "BatchNorm"),
+    wrong_loss: ("backward/discriminator.2.0/", "Discriminator"),
+}
+
+
+@pytest.mark.parametrize("plant", FAULTS, ids=lambda plant: plant.__name__)
+def test_a_fault_in_a_network_or_a_loss_is_named(monkeypatch, plant):
+    plant(monkeypatch)
+    found = locate.locate_in_preset(replace(SMALL, seed=3))
+    key, kind = FAULTS[plant]
+    assert found is not None and found.key.startswith(key), found
+    assert found.ratio > 1e6 and kind in ("", found.kind)
+    text = locate.report(found, "dcgan")
+    assert found.key in text and "times rounding" in text
+
+
+def test_momentum_is_suspected(monkeypatch):
+    wrong_momentum(monkeypatch)
+    found = locate.locate_in_preset(replace(SMALL, seed=3))
+    assert found is not None and "momentum of batch normalisation" in [trap.name for trap in found.traps]
+
+
+def test_nothing_is_named_where_nothing_is_wrong():
+    assert locate.locate_in_preset(SMALL) is None
+    assert "no value differs" in locate.report(None, "dcgan")
+
+
+def test_not_a_number_is_named_whatever_comes_later():
+    good: dict[str, Any] = {"forward/a.0/x": np.ones(3), "forward/a.0/y": np.ones(3)}
+    found = locate.compare(good, good | {"forward/a.0/y": np.array([1.0, np.nan, 1.0])}, {"a/y": "Conv"})
+    assert found is not None and (found.key, found.kind, found.position) == ("forward/a.0/y", "Conv", 1)
+    assert found.error == found.ratio == float("inf")
+
+
+def test_rounding_is_no_difference_and_more_is():
+    value = {"gradient/a.0/w": np.array([1.0, 2.0])}
+    for factor, differs in ((1 + 0.9e-11, False), (1 + 3e-11, True)):
+        assert (locate.compare(value, {"gradient/a.0/w": value["gradient/a.0/w"] * factor}, {}) is not None) == differs
+
+
+def test_the_worked_example_finds_one_mistake_after_the_other():
+    done = subprocess.run([sys.executable, "examples/locate_a_port.py"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    parts = done.stdout.strip().split("\n\n")
+    assert [part.split(" is ")[1].split("\n")[0] for part in parts] == [
+        "forward/module.0/stem",
+        "forward/module.0/head",
+        "state/module/norm.running_var",
+    ]
+    assert "padding of a strided convolution" in parts[0]
+    assert "flattening before a matrix" in parts[1]
+    assert "variance that batch normalisation keeps" in parts[2]
+
+
+def test_checkpoints_of_two_runs(tmp_path, capsys):
+    tensors = pair.backend("torch", SMALL).export(pair.backend("torch", SMALL).init())
+    other = {**tensors, "generator/image.weight": tensors["generator/image.weight"] + 1e-6}
+    for name, state in (("a", tensors), ("b", other)):
+        checkpoint.save(tmp_path / name, SMALL, state, {"backend": "torch"}, {"name": "n", "fingerprint": "f"})
+    both = [str(tmp_path / "a"), str(tmp_path / "b")]
+    assert locate.main(both) == 1
+    assert "state/generator/image.weight" in capsys.readouterr().out
+    assert locate.main([both[0], both[0]]) == 0
+    assert locate.main(["gan9000"]) == 2
+    assert "what: found gan9000, expected a preset, or two folders" in capsys.readouterr().err

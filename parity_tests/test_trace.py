@@ -1,0 +1,97 @@
+"""Traces of one step: the same names in both backends, and behind every name the same numbers."""
+
+import numpy as np
+import pytest
+from torch import nn
+
+import gan_torch.models
+from gan_shared.backend import StepValues
+from gan_shared.draws import draw
+from gan_shared.schedules import knobs
+from parity_tests import pair
+from parity_tests.pair import BACKENDS, CONFIGS, ONE_STEP, SMALL, assert_close, real_batch
+
+# A plain game, gradients of gradients, classes with spectral normalisation and two updates, a VGG16, a level.
+TRACED = ("dcgan", "r3gan-tiny", "conditional-spectral-sigmoid", "mse-two-updates", "vgg16", "pyramid")
+
+
+def traced(name, config):
+    twin = pair.backend(name, config)
+    return twin.trace(twin.init(), StepValues(real_batch(config, 0), draw(config, 0), knobs(config, 0)))
+
+
+def containers(config):
+    """Modules that only torch calls: what is no module in linen."""
+    kinds = (nn.Identity, nn.Sequential)
+    networks = {
+        "generator": gan_torch.models.generator(config),
+        "discriminator": gan_torch.models.discriminator(config),
+    }
+    return {
+        (name, path)
+        for name, network in networks.items()
+        for path, each in network.named_modules()
+        if type(each) in kinds
+    }
+
+
+def module(key):
+    _, call, path = key.split("/", 2)
+    return call.split(".")[0], path
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_every_value_of_a_step_has_one_name_and_is_the_same(name):
+    config = CONFIGS[name]
+    theirs, ours = (traced(backend, config) for backend in BACKENDS)
+    assert set(ours) <= set(theirs)
+    assert {module(key) for key in set(theirs) - set(ours)} <= containers(config)
+    kinds = {key.split("/")[0] for key in ours}
+    assert kinds == {"forward", "backward", "gradient", "update", "scalar", "state"}
+    largest: dict[str, float] = {}
+    for key, value in theirs.items():  # of what is one kind in one network: a gradient that is truly 0 has no scale
+        group = "/".join(key.split("/")[:2])
+        largest[group] = max(largest.get(group, 0.0), float(np.abs(value).max(initial=0.0)))
+    for key, value in ours.items():
+        extra = 1e-13 * largest["/".join(key.split("/")[:2])]
+        if not key.startswith(("update/", "state/")):  # what Adam makes of rounding noise: see pair.amplified
+            assert_close(value, theirs[key], ONE_STEP, key, extra)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_trace_is_of_the_step_that_training_plays(backend):
+    """Forwards, updates and what is left are those of the step; a trace leaves no listener behind."""
+    twin = pair.backend(backend, SMALL)
+    seen = traced(backend, SMALL)
+    state, (line,) = pair.run(twin, twin.init(), 0, 1)
+    left = twin.export(state)
+    for key, value in left.items():
+        assert_close(seen[f"state/{key}"], value, ONE_STEP, key, 1e-13)
+    for key, value in line.items():
+        assert_close(float(seen[f"scalar/{key}"]), value, ONE_STEP, key)
+    begin = twin.export(twin.init())
+    for key in (key for key in seen if key.startswith("update/discriminator.0/")):
+        name = key.removeprefix("update/discriminator.0/")
+        np.testing.assert_array_equal(seen[key], left_after(seen, name) - begin[f"discriminator/{name}"])
+    # The generator makes fakes twice, as its latents are fresh; the discriminator sees reals, fakes, fakes.
+    roots = [key for key in seen if key.startswith("forward/") and key.endswith("/")]
+    assert sorted(roots) == [f"forward/discriminator.{n}/" for n in range(3)] + [
+        f"forward/generator.{n}/" for n in range(2)
+    ]
+    # The first fakes and reals are judged for the discriminator's update: no gradient comes back to the generator.
+    assert not [key for key in seen if key.startswith("backward/generator.0.")]
+    assert [key for key in seen if key.startswith("backward/generator.1.0/")]
+
+
+def left_after(seen, name):
+    return seen[f"state/discriminator/{name}"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_penalty_brings_two_gradients_back(backend):
+    """One at the images, and one of the loss that the penalty is part of."""
+    seen = traced(backend, CONFIGS["r3gan-tiny"])
+    head = "head"
+    for call in ("discriminator.0", "discriminator.1"):
+        assert {f"backward/{call}.0/{head}", f"backward/{call}.1/{head}"} <= set(seen)
+    assert f"backward/discriminator.3.1/{head}" not in seen  # the generator's update has none
