@@ -185,10 +185,14 @@ def network_config(config: Config, network: str) -> dict[str, Any]:
 
 
 def folders(run_dir: Path) -> list[Path]:
-    """List the checkpoint folders of a run, oldest step first."""
-    found = [
-        (int(match[1]), p) for p in (run_dir / "checkpoints").glob("step-*") if (match := FOLDER.fullmatch(p.name))
-    ]
+    """List the checkpoint folders of a run, oldest step first.
+
+    Raises:
+        OSError: they cannot be listed; taken for none, they would be trained anew.
+    """
+    parent = run_dir / "checkpoints"
+    paths = parent.iterdir() if parent.is_dir() else ()
+    found = [(int(match[1]), path) for path in paths if (match := FOLDER.fullmatch(path.name))]
     return [path for _, path in sorted(found)]
 
 

@@ -220,7 +220,9 @@ def _guarded(command: Callable[[], int], stopped: str) -> int:
         _say("error: " + " ".join(str(error).split()), sys.stderr)
         return 2
     except MemoryError as error:
-        _say("error: memory: " + " ".join(f"{error}".split()) + ", expected a smaller model or batch", sys.stderr)
+        _say(
+            "error: memory: " + " ".join(f"{error}".split()) + ", expected a smaller model, batch or number", sys.stderr
+        )
         return 2
     except RuntimeError as error:  # what the frameworks raise when the host or the device has no memory left
         if "memory" not in str(error).lower():

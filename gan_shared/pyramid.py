@@ -54,6 +54,8 @@ def enrol(run_dir: Path, config: Config, data: Mapping[str, str]) -> None:
                 "run_dir", run_dir, f"{folder / other}, where level {config.resolution} is, or another parent"
             )
         manifest["runs"][str(config.resolution)] = run_dir.name
+        if run_dir.exists() and not run_dir.is_dir():
+            raise unexpected("run_dir", f"{run_dir}, which is a file", "a folder")
         with replacing(folder / MANIFEST) as temporary:
             temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         run_dir.mkdir(exist_ok=True)
@@ -82,7 +84,9 @@ def load(folder: Path, resolution: int | None = None) -> list[Checkpoint]:
     for size in levels[: levels.index(resolution or levels[-1]) + 1]:
         name = manifest["runs"].get(str(size))
         if name is None or not checkpoint.folders(folder / name):
-            raise UserError(f"{folder}: level {size}: found no run with a checkpoint, expected one of that resolution")
+            where = f"no checkpoint in {folder / name}" if name else "no run"
+            remedy = f"--resume --run-dir FOLDER enters a run that {MANIFEST} does not know"
+            raise UserError(f"{folder}: level {size}: found {where}, expected a trained one; {remedy}")
         loaded = checkpoint.load_newest(folder / name)
         if loaded.config.resolution != size:
             raise UserError(f"{folder / name}: found resolution {loaded.config.resolution}, expected the level {size}")
@@ -111,12 +115,13 @@ def _read(folder: Path) -> dict[str, Any]:
     """Read a manifest and check what the rest relies on."""
     file = folder / MANIFEST
     manifest = checkpoint.read_json(file)
-    if manifest.get("format_version") != FORMAT_VERSION:
-        raise unexpected(str(file), f"format version {manifest.get('format_version')}", str(FORMAT_VERSION))
+    version = manifest.get("format_version")
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise unexpected(str(file), f"format version {version}", str(FORMAT_VERSION))
     levels, runs, data = (manifest.get(field) for field in ("levels", "runs", "data"))
     sizes = isinstance(levels, list) and len(levels) > 1 and all(type(size) is int for size in levels)
     named = isinstance(runs, dict) and all(isinstance(name, str) and Path(name).name == name for name in runs.values())
-    known = isinstance(data, dict) and {"name", "fingerprint"} <= set(data)
+    known = isinstance(data, dict) and all(isinstance(data.get(field), str) for field in ("name", "fingerprint"))
     if not (sizes and named and known and set(SHARED) <= set(manifest)):
         raise unexpected(str(file), "other contents", "the levels of a pyramid, what they share, their data and runs")
     return manifest

@@ -1,5 +1,6 @@
 """Checkpoint and seeds to images: grids, single pictures, arrays, interpolations."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import ceil, sqrt
@@ -14,7 +15,7 @@ from gan_shared.backend import Backend, Inputs, MakeBackend, State
 from gan_shared.config import RANDOM, Config
 from gan_shared.data import Dataset
 from gan_shared.draws import sample_labels, sample_latents
-from gan_shared.errors import unexpected
+from gan_shared.errors import UserError, unexpected
 from gan_shared.interrupt import deferred
 from gan_shared.pictures import beside, captioned, grid, save_gif, save_png
 from gan_shared.validation import validate
@@ -91,9 +92,10 @@ def sample(
     chosen, makers = check_classes(configs[0], classes), []
     for loaded, config in zip(found, configs, strict=True):
         validate(config)
-        with deferred(), checkpoint.offering(loaded.path):
+        with deferred():
             backend = make_backend(config)
-            makers.append(Maker(backend, backend.restore(loaded.tensors)))
+            with checkpoint.offering(loaded.path):
+                makers.append(Maker(backend, backend.restore(loaded.tensors)))
     if out.suffix.lower() == ".gif":
         first, *above = told(configs, seed, GIF_IMAGES, chosen)
         frames = [
@@ -139,7 +141,10 @@ def load_pictures(
         raise unexpected("images", None, "a folder of pictures, or what else --data takes, as the generator reads them")
     if out.suffix.lower() == ".gif":
         raise unexpected("out", ".gif", "another kind of file, as the generator is told of pictures")
-    found = data.load(images, config.data_resolution, config.channels)
+    try:
+        found = data.load(images, config.data_resolution, config.channels)
+    except UserError as error:  # it calls what it loads data
+        raise UserError(re.sub("^data:", "images:", str(error))) from error
     if config.conditional and not classes and found.labels is not None and len(found.classes) != config.class_count:
         expected = f"the {config.class_count} of the run, or --classes for what they show"
         raise unexpected("images", f"{len(found.classes)} classes", expected)

@@ -26,6 +26,7 @@ from gan_shared.config import (
     PENALTIES,
     PLACES,
     PRECISIONS,
+    RANDOM,
     RESOLUTIONS,
     SIGNED_LOSSES,
     VGG_LAYERS,
@@ -146,7 +147,7 @@ def validate(config: Config) -> None:
     sizes = config.levels or (config.resolution,)
     for size, network in ((sizes[0], config.generator), *((size, config.discriminator) for size in sizes)):
         if network != CUSTOM:
-            _check_resolution(size, network)
+            _check_resolution(size, network, "levels" if config.levels else "resolution")
     if config.channels not in (None, 1, 3):
         raise unexpected("channels", config.channels, "1 (grey) or 3 (RGB)")
     if config.classes is not None and not 1 <= config.classes <= 65536:
@@ -233,7 +234,7 @@ def _check_custom(config: Config, network: str) -> None:
             raise unexpected(field, getattr(config, field), f"none given, as {network} is a module of the user's own")
 
 
-def _check_resolution(resolution: int, network: str) -> None:
+def _check_resolution(resolution: int, network: str, field: str) -> None:
     """Refuse a resolution that ``network`` cannot make and name the valid ones around it."""
     choices = RESOLUTIONS[network]
     if resolution in choices:
@@ -241,7 +242,7 @@ def _check_resolution(resolution: int, network: str) -> None:
     nearest = [max((r for r in choices if r < resolution), default=None)]
     nearest += [min((r for r in choices if r > resolution), default=None)]
     named = " or ".join(str(r) for r in nearest if r is not None)
-    raise unexpected("resolution", resolution, f"a size that {network} makes (nearest: {named})", choices)
+    raise unexpected(field, resolution, f"a size that {network} makes (nearest: {named})", choices)
 
 
 def _check_ranges(config: Config) -> None:
@@ -322,7 +323,9 @@ def check_features(saved: Config, wanted: Config) -> None:
     Raises:
         UserError: naming the first difference.
     """
-    for field in ("vgg_layer", "vgg_sha256"):
+    # Random weights follow from the seed and have the run's own width.
+    drawn = ("seed", "width") if wanted.vgg_sha256 == RANDOM else ()
+    for field in ("vgg_layer", "vgg_sha256", *drawn):
         found, expected = getattr(saved, field), getattr(wanted, field)
         if found != expected:
             raise unexpected(field, f"{found} there", f"{expected}, as in this run")

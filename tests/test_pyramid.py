@@ -111,7 +111,7 @@ def test_the_grid_of_a_level_shows_pictures_beside_what_is_made(whole, digits):
 
 def test_a_level_that_is_missing_is_named(copy, tmp_path, capsys):
     shutil.rmtree(copy / "level-16")
-    assert "level 16: found no run with a checkpoint" in refused(capsys, draw(copy, tmp_path / "s.png"))
+    assert "level 16: found no checkpoint in" in refused(capsys, draw(copy, tmp_path / "s.png"))
     assert draw(copy, tmp_path / "s.png", "--resolution", "8") == 0  # what lies below can still be seen
     manifest = json.loads((copy / "pyramid.json").read_text())
     del manifest["runs"]["8"]
@@ -197,7 +197,21 @@ def test_levels_of_a_stacked_set(tmp_path):
 def test_every_level_is_checked_before_the_first_is_trained(tmp_path, capsys):
     levels = ["--levels", "64", "128", "256", "512", "--resolution", "64"]
     status = gan_torch.train.main(["pyramid", "--run-dir", str(tmp_path / "run"), *levels])
-    assert "resolution: found 512, expected a size that dcgan makes" in refused(capsys, status)
+    assert "levels: found 512, expected a size that dcgan makes" in refused(capsys, status)
+
+
+def test_a_renamed_level_is_looked_for_and_can_be_entered_again(copy, tmp_path, capsys):
+    (copy / "level-16").rename(copy / "middle")
+    err = refused(capsys, draw(copy, tmp_path / "s.png"))
+    assert "no checkpoint in" in err and "level-16" in err and "--resume --run-dir FOLDER" in err
+    assert gan_torch.train.main(["--resume", "--run-dir", str(copy / "middle"), "--steps", "3"]) == 0
+    assert draw(copy, tmp_path / "s.png") == 0
+
+
+def test_a_run_folder_that_is_a_file_leaves_no_manifest(digits, tmp_path, capsys):
+    (tmp_path / "level-16").write_text("a file")
+    assert "which is a file" in refused(capsys, train(tmp_path / "level-16", 16, digits))
+    assert not (tmp_path / "pyramid.json").exists()
 
 
 def test_a_level_goes_on_in_the_other_backend(copy, tmp_path):
@@ -211,6 +225,8 @@ def test_a_level_goes_on_in_the_other_backend(copy, tmp_path):
     ("change", "said"),
     [
         ({"format_version": 9}, "found format version 9"),
+        ({"format_version": True}, "found format version True"),
+        ({"data": {"name": None, "fingerprint": "f"}}, "found other contents"),
         ({"levels": [8]}, "found other contents"),
         ({"runs": {"8": "../../etc"}}, "found other contents"),
         ({"data": None}, "found other contents"),

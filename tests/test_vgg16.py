@@ -126,6 +126,20 @@ def test_networks_of_a_run_that_read_other_features_are_no_beginning(run, photog
     assert gan_torch.train.main(argv) == 0
 
 
+def test_networks_of_a_run_with_other_random_features_are_no_beginning(run, photographs, tmp_path, capsys):
+    argv = [*SIZE, "--data", str(photographs), "--vgg-weights", "random", "--init-from", str(run), "--seed", "5"]
+    status = gan_torch.train.main([*argv, "--run-dir", str(tmp_path / "run")])
+    assert "init_from: seed: found 0 there, expected 5" in refused(capsys, status)
+
+
+def test_a_mistake_of_the_users_condemns_no_checkpoint(run, photographs, tmp_path, capsys):
+    ask = [str(run), "--out", str(tmp_path / "s.png"), "--images", str(photographs)]
+    err = refused(capsys, gan_torch.sample.main([*ask, "--vgg-weights", "/nowhere"]))
+    assert "checkpoint" not in err and err.startswith("error: vgg_weights: found no file /nowhere")
+    err = refused(capsys, gan_torch.sample.main([*ask[:-1], "/nowhere"]))
+    assert err.startswith("error: images: found '/nowhere'")
+
+
 def test_classes_of_pictures_are_those_of_the_run(photographs, tmp_path, capsys):
     folder = tmp_path / "classes"
     for number, path in enumerate(sorted(photographs.iterdir())):

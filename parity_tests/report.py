@@ -1,0 +1,294 @@
+"""How equal the backends are, measured: ``python -m parity_tests.report --help``.
+
+Every preset at the tests' reduced sizes, from one initial state:
+
+- one step in float64: the largest difference of every tensor, as a part of its largest number;
+- one step in float32 from states along the float64 run: how far each backend is from float64, and the worse of the two
+  as a multiple of the other;
+- a run in float64: how far the backends are apart, as a part of the distance travelled, beside two runs of torch alone
+  whose first weight differs in its last bit, and beside a run that changes backend on the way (the braid);
+- a run in float32 likewise, which is predictable only as far as that second curve stays low.
+"""
+
+import json
+import platform
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax
+import jax
+import numpy as np
+import torch
+import tyro
+from tyro.conf import Positional
+
+from benchmarks.command import guarded
+from benchmarks.machine import processor
+from gan_shared.atomic import replacing
+from gan_shared.config import Config
+from gan_shared.errors import unexpected
+from parity_tests import pair
+from parity_tests.pair import ONE_STEP, PRESET_CONFIGS, SHORTENED, TRAJECTORY, distances, run
+
+# Steps after which runs are compared.
+MARKS = (1, 2, 4, 8, 16, 34, 68, 102)
+# A float32 step of one backend may be so many times as far from float64 as the other's.
+WORSE = 3.0
+# Below this part of a tensor's largest number float32 errors are a rounding or two, whose ratio says nothing.
+ROUNDING = 4 * 2.0**-24
+PLAYERS = ("generator/", "discriminator/", "generator_ema/")
+
+Tensors = Mapping[str, np.ndarray]
+
+
+class Study(NamedTuple):
+    """What was measured of one preset.
+
+    Attributes:
+        preset: its name.
+        seconds: how long it took.
+        one_step: tensor -> largest difference of one float64 step, as a part of its largest number.
+        float32: backend -> root mean square of its float32 step's error, per mark.
+        worse: the worse backend's error as a multiple of the other's, per mark.
+        apart: kind of run (float64, ulp64, braid, float32, ulp32) -> per mark, the part of the distance travelled.
+    """
+
+    preset: str
+    seconds: float
+    one_step: dict[str, float]
+    float32: dict[str, list[float]]
+    worse: list[float]
+    apart: dict[str, list[float]]
+
+    def good(self) -> bool:
+        """Whether the claims hold; a number that is none holds nothing."""
+        step = all(error <= ONE_STEP for error in self.one_step.values())
+        run = all(error <= TRAJECTORY for kind in ("float64", "braid") for error in self.apart[kind])
+        return step and run and all(worse <= WORSE for worse in self.worse)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure how equal the backends are."""
+
+    presets: Positional[tuple[str, ...]] = tuple(PRESET_CONFIGS)
+    """Recipes, at the tests' reduced sizes."""
+
+    steps: int = MARKS[-1]
+    """Length of the runs."""
+
+    out: Path = Path("docs/parity")
+    """Folder of the JSON, the page and the plots."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status: 1 where a claim does not hold."""
+    options = tyro.cli(Options, args=argv)
+    studies: list[Study] = []
+
+    def work() -> None:
+        for name in options.presets:
+            if name not in PRESET_CONFIGS:
+                raise unexpected("presets", name, "a known preset", PRESET_CONFIGS)
+        jax.config.update("jax_enable_x64", True)
+        for name in options.presets:
+            studies.append(study(name, replace(PRESET_CONFIGS[name], **SHORTENED.get(name, {})), options.steps))
+            print(" | ".join(line(studies[-1])), flush=True)
+        write(options.out, studies)
+        print(f"wrote {options.out}")
+
+    return guarded(work) or int(not all(each.good() for each in studies))
+
+
+def study(name: str, config: Config, steps: int) -> Study:
+    """Measure one preset."""
+    start, marks = time.perf_counter(), [mark for mark in MARKS if mark <= steps]
+    exact, single = replace(config, precision="float64"), replace(config, precision="float32")
+    begin = pair.backend("torch", exact).export(pair.backend("torch", exact).init())
+    states = {kind: dict(states_of(exact, players, begin, marks)) for kind, players in RUNS.items()}
+    states["ulp64"] = dict(states_of(exact, {0: "torch"}, moved(begin, 2.0**-53), marks))
+    rounded = {key: _as(value, np.float32) for key, value in begin.items()}
+    single_states = {kind: dict(states_of(single, {0: kind}, rounded, marks)) for kind in pair.BACKENDS}
+    single_states["ulp32"] = dict(states_of(single, {0: "torch"}, moved(rounded, 2.0**-24), marks))
+    apart = {
+        kind: [_apart(states[kind][mark], states["torch"][mark], begin) for mark in marks]
+        for kind in ("jax", "ulp64", "braid")
+    }
+    apart["float64"] = apart.pop("jax")
+    for kind, other in (("float32", "jax"), ("ulp32", "ulp32")):
+        apart[kind] = [_apart(single_states[other][mark], single_states["torch"][mark], rounded) for mark in marks]
+    errors = [single_step(exact, single, states["torch"][mark], mark) for mark in marks if mark < steps]
+    return Study(
+        preset=name,
+        seconds=time.perf_counter() - start,
+        one_step=differences(states["jax"][1], states["torch"][1]),
+        float32={backend: [error[backend] for error in errors] for backend in pair.BACKENDS},
+        worse=[ratio(error) for error in errors],
+        apart=apart,
+    )
+
+
+# Kind of run -> first step of each strand -> who plays it.
+RUNS: dict[str, dict[int, str]] = {
+    "torch": {0: "torch"},
+    "jax": {0: "jax"},
+    "braid": {0: "torch", 34: "jax", 68: "torch"},
+}
+
+
+def states_of(
+    config: Config, players: Mapping[int, str], begin: Tensors, marks: Sequence[int]
+) -> Iterator[tuple[int, Tensors]]:
+    """Yield the exported state after each of ``marks`` steps of a run whose strands ``players`` play."""
+    tensors, done = begin, 0
+    ends = sorted({*marks, *(first for first in players if 0 < first < marks[-1])})
+    for end in ends:
+        backend = pair.backend(players[max(first for first in players if first <= done)], config)
+        state, _ = run(backend, backend.restore(tensors), done, end - done)
+        tensors, done = backend.export(state), end
+        if end in marks:
+            yield end, tensors
+
+
+def single_step(exact: Config, single: Config, state: Tensors, step: int) -> dict[str, float]:
+    """Return per backend how far one float32 step is from the float64 one, from one state of a float64 run.
+
+    The root mean square over all numbers of both networks, each tensor's divided by its largest.
+    """
+    # The float32 state, exactly, in both precisions: the step is compared, not the rounding of where it begins.
+    rounded = {key: _as(value, np.float32) for key, value in state.items()}
+    found = {}
+    reference = pair.backend("torch", exact)
+    after, _ = run(reference, reference.restore({k: _as(v, np.float64) for k, v in rounded.items()}), step, 1)
+    expected = reference.export(after)
+    for name in pair.BACKENDS:
+        backend = pair.backend(name, single)
+        after, _ = run(backend, backend.restore(rounded), step, 1)
+        left = backend.export(after)
+        squares = [
+            np.square((left[key] - expected[key]) / max(np.abs(expected[key]).max(), 1e-30)).ravel()
+            for key in expected
+            if key.startswith(PLAYERS) and expected[key].ndim
+        ]
+        found[name] = float(np.sqrt(np.concatenate(squares).mean()))
+    return found
+
+
+def ratio(errors: Mapping[str, float]) -> float:
+    """Return the larger error as a multiple of the smaller one, both no smaller than a rounding or two."""
+    low, high = sorted(errors.values())
+    return max(high, ROUNDING) / max(low, ROUNDING) if np.isfinite([low, high]).all() else float("inf")
+
+
+def differences(ours: Tensors, theirs: Tensors) -> dict[str, float]:
+    """Return per tensor the largest difference as a part of its largest number; moments that are 0 are left out."""
+    result = {}
+    for name, value in theirs.items():
+        scale = float(np.abs(value).max(initial=0.0))
+        if value.shape and scale:
+            result[name] = float(np.abs(ours[name] - value).max()) / scale
+    return result
+
+
+def moved(tensors: Tensors, by: float) -> Tensors:
+    """Return a state whose generator's first weight is larger by this part of itself: a unit in the last place."""
+    name = next(key for key in tensors if key.startswith("generator/") and key.endswith("weight"))
+    value = tensors[name].copy()
+    value.flat[0] *= 1 + 2 * by
+    return {**tensors, name: value}
+
+
+def _as(value: np.ndarray, dtype: Any) -> np.ndarray:
+    return value.astype(dtype) if value.dtype.kind == "f" and value.dtype != np.dtype(dtype) else value
+
+
+def _apart(ours: Tensors, theirs: Tensors, begin: Tensors) -> float:
+    """Return the largest part of the distance travelled, of the networks; moments travel nowhere."""
+    parts = distances(dict(ours), dict(theirs), dict(begin))
+    return max(value for network, value in parts.items() if not network.startswith("optimizer/"))
+
+
+HEADER = ("preset", "one step, float64", "run, float64", "the same, one bit moved", "braid", "float32 step", "seconds")
+
+
+def line(each: Study) -> tuple[str, ...]:
+    """Return the cells of the headline table."""
+    return (
+        each.preset,
+        f"{max(each.one_step.values()):.0e}",
+        f"{each.apart['float64'][-1]:.0e}",
+        f"{each.apart['ulp64'][-1]:.0e}",
+        f"{each.apart['braid'][-1]:.0e}",
+        f"{max(each.worse, default=float('nan')):.2f} times",
+        f"{each.seconds:.0f}",
+    )
+
+
+def write(folder: Path, studies: Sequence[Study]) -> None:
+    """Write JSON, page and plots."""
+    versions = {"torch": torch.__version__, "jax": jax.__version__, "flax": flax.__version__, "numpy": np.__version__}
+    about = {"date": str(date.today()), "machine": processor(), "python": platform.python_version(), **versions}
+    marks = list(MARKS[: max((len(each.apart["float64"]) for each in studies), default=0)])
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "parity.json") as temporary:
+        content = {"about": about, "marks": marks, "studies": [each._asdict() for each in studies]}
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    rows = [HEADER, tuple("---" for _ in HEADER), *map(line, studies)]
+    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    tensors = "\n".join(worst(each) for each in studies)
+    said = ", ".join(f"{name} {value}" for name, value in about.items())
+    text = (
+        f"# Parity\n\nWritten by `python -m parity_tests.report` ({said}); presets at the tests' reduced sizes. "
+        f"*Run*: {marks[-1] if marks else 0} steps, the part of the distance travelled by which the backends differ; "
+        "*one bit moved*: two runs of torch alone, the last bit of one weight changed at the start; *braid*: backends "
+        "change every 34 steps; *float32 step*: the worse backend's error to float64 as a multiple of the other's, at "
+        f"its worst along the run.\n\n{table}\n\n![error over steps](parity.png)\n\n## The three worst tensors of one "
+        f"float64 step\n\n| preset | tensor | difference, of its largest number |\n| --- | --- | --- |\n{tensors}\n"
+    )
+    with replacing(folder / "parity.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    draw(folder / "parity.png", studies)
+
+
+def worst(each: Study) -> str:
+    """Return table lines of the three tensors that differ most."""
+    top = sorted(each.one_step.items(), key=lambda item: -item[1])[:3]
+    return "\n".join(f"| {each.preset} | {name} | {value:.1e} |" for name, value in top)
+
+
+def draw(path: Path, studies: Sequence[Study]) -> None:
+    """Plot the error over steps of every preset, float64 below and float32 above."""
+    from matplotlib.figure import Figure
+
+    columns = min(4, max(1, len(studies)))
+    rows = -(-len(studies) // columns)
+    figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
+    styles = {
+        "float64": ("tab:blue", "-", "float64, JAX to torch"),
+        "ulp64": ("tab:blue", ":", "float64, torch to itself, one bit moved"),
+        "braid": ("tab:green", "--", "float64, braid to torch"),
+        "float32": ("tab:red", "-", "float32, JAX to torch"),
+        "ulp32": ("tab:red", ":", "float32, torch to itself, one bit moved"),
+    }
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for axes, each in zip(grid.flat, studies, strict=False):
+        for kind, (color, style, label) in styles.items():
+            values = np.maximum(each.apart[kind], 1e-18)
+            axes.loglog(MARKS[: len(values)], values, color=color, linestyle=style, label=label)
+        axes.set_title(each.preset, fontsize=9)
+    for axes in list(grid.flat)[len(studies) :]:
+        axes.set_visible(False)
+    figure.supxlabel("steps")
+    figure.supylabel("apart, of the distance travelled")
+    figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=80)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
