@@ -64,7 +64,8 @@ def trace(step: Callable[..., Any], state: states.State, inputs: Any, knobs: Any
             state, scalars = step(state, inputs, knobs)
     finally:
         _listener.reset(token)
-    seen |= {f"scalar/{name}": np.asarray(value) for name, value in scalars.items()}
+    seen |= {f"scalar/{name}": np.array(value) for name, value in scalars.items()}
+    seen["scalar/first_non_finite_step"] = seen["scalar/first_non_finite_step"].astype(np.int64)  # as torch counts
     return seen | {f"state/{name}": value for name, value in states.export(state).items()}
 
 

@@ -224,7 +224,7 @@ class Config:
     """Whether PyTorch compiles its step (torch.compile); JAX always does."""
 
     recompute: bool = False
-    """Whether VGG16's activations are computed again where gradients need them instead of kept, to save memory."""
+    """Whether VGG16 looks at one image at a time, and again where gradients are needed, to save memory."""
 
     log_every: int = 20
     """Steps between two lines of scalars."""

@@ -112,7 +112,7 @@ def study(name: str, config: Config, steps: int) -> Study:
     begin = pair.backend("torch", exact).export(pair.backend("torch", exact).init())
     states = {kind: dict(states_of(exact, players, begin, marks)) for kind, players in RUNS.items()}
     states["ulp64"] = dict(states_of(exact, {0: "torch"}, moved(begin, 2.0**-53), marks))
-    rounded = {key: _as(value, np.float32) for key, value in begin.items()}
+    rounded = in_type(begin, np.float32)
     single_states = {kind: dict(states_of(single, {0: kind}, rounded, marks)) for kind in pair.BACKENDS}
     single_states["ulp32"] = dict(states_of(single, {0: "torch"}, moved(rounded, 2.0**-24), marks))
     apart = {
@@ -161,10 +161,10 @@ def single_step(exact: Config, single: Config, state: Tensors, step: int) -> dic
     The root mean square over all numbers of both networks, each tensor's divided by its largest.
     """
     # The float32 state, exactly, in both precisions: the step is compared, not the rounding of where it begins.
-    rounded = {key: _as(value, np.float32) for key, value in state.items()}
+    rounded = in_type(state, np.float32)
     found = {}
     reference = pair.backend("torch", exact)
-    after, _ = run(reference, reference.restore({k: _as(v, np.float64) for k, v in rounded.items()}), step, 1)
+    after, _ = run(reference, reference.restore(in_type(rounded, np.float64)), step, 1)
     expected = reference.export(after)
     for name in pair.BACKENDS:
         backend = pair.backend(name, single)
@@ -203,8 +203,12 @@ def moved(tensors: Tensors, by: float) -> Tensors:
     return {**tensors, name: value}
 
 
-def _as(value: np.ndarray, dtype: Any) -> np.ndarray:
-    return value.astype(dtype) if value.dtype.kind == "f" and value.dtype != np.dtype(dtype) else value
+def in_type(tensors: Tensors, dtype: Any) -> dict[str, np.ndarray]:
+    """Return a state in another floating-point type; the optimisers' counts of steps are float32 in every one."""
+    return {
+        name: value.astype(dtype) if value.dtype.kind == "f" and not name.endswith(".step") else value
+        for name, value in tensors.items()
+    }
 
 
 def _apart(ours: Tensors, theirs: Tensors, begin: Tensors) -> float:

@@ -25,7 +25,7 @@ class Vgg16(nn.Module):
     Args:
         layer: relu1_1 to relu5_3, or fc6, which is rectified as well.
         width: factor on every channel count.
-        recompute: whether activations are computed again where gradients need them, instead of kept.
+        recompute: whether each image's activations are computed again where gradients need them, instead of kept.
     """
 
     layer: str
@@ -39,16 +39,10 @@ class Vgg16(nn.Module):
         Returns:
             (batch, height', width', channel), or (batch, feature) for fc6, which reads images of 224 pixels.
         """
-        plan, x = vgg_plan(self.layer, self.width), images
-        for i, block in enumerate(plan.blocks):
-            apply = partial(_block, block=block, halve=i > 0)
-            x = (nn.remat(apply) if self.recompute else apply)(self, x)
-        if not plan.hidden:
-            return x
-        # Flattened in torch's order, which the matrix's rows follow.
-        flat = max_pool(x).transpose(0, 3, 1, 2).reshape(x.shape[0], -1)
-        hidden = Linear(*plan.hidden, weight_initial(plan.hidden[0]), bias_initial=ZEROS, name="classifier.0")
-        return relu(hidden(flat))
+        if not self.recompute:
+            return _look(self, images)
+        # One image at a time: no two of them meet here, and the maps of one are a fraction of those of all.
+        return jnp.concatenate([nn.remat(_look)(self, images[i : i + 1]) for i in range(images.shape[0])])
 
 
 def normalize(images: Array) -> Array:
@@ -59,13 +53,20 @@ def normalize(images: Array) -> Array:
     return (images - jnp.array(MEAN, images.dtype)) / jnp.array(DEVIATION, images.dtype)
 
 
-def _block(vgg: nn.Module, x: Array, block: tuple[tuple[int, int, int], ...], halve: bool) -> Array:
-    """Convolve and rectify, the map halved before where another block has been."""
-    x = max_pool(x) if halve else x
-    for place, low, high in block:
-        initial, name = weight_initial(9 * low), f"features.{place}"
-        x = relu(Conv(low, high, 3, initial, padding=1, bias_initial=ZEROS, parent=vgg, name=name)(x))
-    return x
+def _look(vgg: Vgg16, x: Array) -> Array:
+    """Compute the features of images, all their maps at once."""
+    plan = vgg_plan(vgg.layer, vgg.width)
+    for i, block in enumerate(plan.blocks):
+        x = max_pool(x) if i else x
+        for place, low, high in block:
+            initial, name = weight_initial(9 * low), f"features.{place}"
+            x = relu(Conv(low, high, 3, initial, padding=1, bias_initial=ZEROS, parent=vgg, name=name)(x))
+    if not plan.hidden:
+        return x
+    # Flattened in torch's order, which the matrix's rows follow.
+    flat = max_pool(x).transpose(0, 3, 1, 2).reshape(x.shape[0], -1)
+    initial = weight_initial(plan.hidden[0])
+    return relu(Linear(*plan.hidden, initial, bias_initial=ZEROS, parent=vgg, name="classifier.0")(flat))
 
 
 class Stage(nn.Module):

@@ -24,7 +24,7 @@ class Vgg16(nn.Module):
     Args:
         layer: relu1_1 to relu5_3, or fc6, which is rectified as well.
         width: factor on every channel count.
-        recompute: whether activations are computed again where gradients need them, instead of kept.
+        recompute: whether each image's activations are computed again where gradients need them, instead of kept.
     """
 
     def __init__(self, layer: str, width: float = 1.0, recompute: bool = False) -> None:
@@ -48,23 +48,19 @@ class Vgg16(nn.Module):
         Returns:
             (batch, height', width', channel), or (batch, feature) for fc6, which reads images of 224 pixels.
         """
-        x = images
-        for i, block in enumerate(self.plan.blocks):
-            places = [place for place, _, _ in block]
-            if self.recompute:
-                x = checkpoint(self._block, x, places, i > 0, use_reentrant=False, preserve_rng_state=False)
-            else:
-                x = self._block(x, places, i > 0)
-        if not self.plan.hidden:
-            return x
-        return relu(self.classifier["0"](max_pool(x).flatten(1)))
+        if not self.recompute:
+            return self._look(images)
+        # One image at a time: no two of them meet here, and the maps of one are a fraction of those of all.
+        seen = [checkpoint(self._look, x, use_reentrant=False, preserve_rng_state=False) for x in images.split(1)]
+        return torch.cat(seen)  # type: ignore[arg-type]
 
-    def _block(self, x: Tensor, places: list[int], halve: bool) -> Tensor:
-        """Convolve and rectify, the map halved before where another block has been."""
-        x = max_pool(x) if halve else x
-        for place in places:
-            x = relu(self.features[str(place)](x))
-        return x
+    def _look(self, x: Tensor) -> Tensor:
+        """Compute the features of images, all their maps at once."""
+        for i, block in enumerate(self.plan.blocks):
+            x = max_pool(x) if i else x
+            for place, _, _ in block:
+                x = relu(self.features[str(place)](x))
+        return relu(self.classifier["0"](max_pool(x).flatten(1))) if self.plan.hidden else x
 
 
 def normalize(images: Tensor) -> Tensor:
