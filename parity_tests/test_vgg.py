@@ -22,7 +22,6 @@ import gan_torch.step
 from gan_shared import vgg16 as vgg16_shared
 from gan_shared.architecture import VGG_CONVOLUTIONS
 from gan_shared.backend import Inputs
-from gan_shared.config import VGG_LAYERS
 from gan_shared.draws import sample_latents
 from parity_tests import pair
 from parity_tests.pair import BACKENDS, CONFIGS, assert_close, assert_states_close, run
@@ -99,9 +98,9 @@ def test_features_are_those_of_torchvision_layer_by_layer(theirs, file, layer):
         assert_close(also, expected, TOLERANCE, f"jax {layer}")
 
 
-@pytest.mark.parametrize("layer", VGG_LAYERS)
-def test_one_step_from_every_layer(layer):
-    """Every tensor of a step whose generator reads that layer; test_step.py has the whole of two of them."""
+@pytest.mark.parametrize("layer", ["relu4_1", "relu5_3", "fc6"])
+def test_one_step_from_other_layers(layer):
+    """Every tensor of a step whose generator reads that layer; test_step.py has relu3_3 and relu4_3."""
     resolution = 224 if layer == "fc6" else 32
     config = replace(CONFIGS["vgg16"], vgg_layer=layer, resolution=resolution, width=1 / 32, batch_size=2)
     begin = pair.backend("torch", config).export(pair.backend("torch", config).init())
