@@ -32,7 +32,7 @@ from gan_shared import checkpoint
 from gan_shared.backend import StepValues
 from gan_shared.config import Config
 from gan_shared.draws import draw
-from gan_shared.errors import UserError, unexpected
+from gan_shared.errors import unexpected
 from gan_shared.schedules import knobs
 from parity_tests.traps import Trap, likely
 
@@ -275,8 +275,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     return guarded(work) or int(found[0] is not None)
 
-
-__all__ = ["Difference", "UserError", "compare", "locate", "report"]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -31,7 +31,6 @@ import gan_jax.optimizers
 from benchmarks.command import guarded
 from benchmarks.machine import processor
 from gan_shared.atomic import replacing
-from gan_shared.errors import unexpected
 from gan_shared.initial import ZEROS
 
 # A pair is equal where no number is further apart than this part of the largest: rounding, with two digits to spare.
@@ -535,18 +534,6 @@ def likely(kind: str, module: str, network: str = "") -> Iterator[Trap]:
     for trap in TRAPS:
         if kind in trap.kinds and (not trap.modules or names & set(trap.modules)):
             yield trap
-
-
-def find(name: str) -> Trap:
-    """Return the trap called ``name``.
-
-    Raises:
-        UserError: there is none.
-    """
-    for trap in TRAPS:
-        if trap.name == name:
-            return trap
-    raise unexpected("trap", name, "a known one", (trap.name for trap in TRAPS))
 
 
 if __name__ == "__main__":
