@@ -1,7 +1,9 @@
 """Every value of one step by name, in execution order: for whoever looks for the first that differs.
 
-    forward/NETWORK.N/MODULE           what a module made in the N-th forward of its network; "" is the network itself
-    backward/NETWORK.N.K/MODULE        the K-th gradient that came back to it
+    input/NETWORK.N/MODULE             what a module got in the N-th forward of its network; "" is the network itself
+    forward/NETWORK.N/MODULE           what it made of that
+    backward/NETWORK.N.K/MODULE        the K-th gradient that came back to what it made
+    returned/NETWORK.N.K/MODULE        the K-th gradient that it gave back to what it got
     gradient/NETWORK.U/PARAMETER       gradient of the network's U-th update
     update/NETWORK.U/PARAMETER         what that update added
     scalar/NAME                        what the step reports
@@ -18,6 +20,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax import Array
@@ -26,6 +29,8 @@ from gan_jax import interop
 from gan_jax import state as states
 from gan_shared.checkpoint import TRAINED
 
+# What is recorded of a module's input and of its output: the value, and its gradients.
+INPUT, OUTPUT = ("input", "returned"), ("forward", "backward")
 # Who hears of a network's gradients and of its updated parameters; nobody outside of a trace.
 _listener: ContextVar[Callable[[str, str, Any], None] | None] = ContextVar("listener", default=None)
 
@@ -71,7 +76,7 @@ def trace(step: Callable[..., Any], state: states.State, inputs: Any, knobs: Any
 
 @contextmanager
 def watched(networks: Mapping[str, nn.Module], seen: dict[str, np.ndarray]) -> Iterator[None]:
-    """Record what the modules of networks make, and the gradients that come back to it, while the block runs.
+    """Record what the modules of networks get and make, and the gradients of both, while the block runs.
 
     Args:
         networks: by name.
@@ -81,25 +86,29 @@ def watched(networks: Mapping[str, nn.Module], seen: dict[str, np.ndarray]) -> I
     names = {type(module): name for name, module in networks.items()}
     current = ""
 
+    def tap(kinds: tuple[str, str], network: str, path: str, value: Any) -> Any:
+        """Record an array and its gradients; the result is to be used in its place."""
+        if not isinstance(value, Array) or not jnp.issubdtype(value.dtype, jnp.floating):
+            return value
+        (ahead, back), key, passes = kinds, f"{network}.{forwards[network] - 1}", Counter()
+
+        def record(gradient: Any) -> None:
+            seen[f"{back}/{key}.{passes[back]}/{path}"] = to_nhwc(gradient)
+            passes[back] += 1
+
+        return _tap(lambda each: seen.update({f"{ahead}/{key}/{path}": to_nhwc(each)}), record, value)
+
     def intercept(call: Any, arguments: Any, options: Any, context: Any) -> Any:
         nonlocal current
         module, path = context.module, ".".join(context.module.path)
         if not path and type(module) in names:
             current = names[type(module)]
             forwards.update([current])
-        network, output = current, call(*arguments, **options)
-        if context.method_name != "__call__" or not isinstance(output, Array):
-            return output
-        key, passes = f"{network}.{forwards[network] - 1}", Counter()
-
-        def ahead(value: Any) -> None:
-            seen[f"forward/{key}/{path}"] = to_nhwc(value)
-
-        def back(gradient: Any) -> None:
-            seen[f"backward/{key}.{passes['back']}/{path}"] = to_nhwc(gradient)
-            passes["back"] += 1
-
-        return _tap(ahead, back, output)
+        if context.method_name != "__call__":
+            return call(*arguments, **options)
+        network = current
+        given = tuple(tap(INPUT, network, path, value) for value in arguments[:1])
+        return tap(OUTPUT, network, path, call(*given, *arguments[1:], **options))
 
     with nn.intercept_methods(intercept):
         yield

@@ -1,7 +1,9 @@
 """Every value of one step by name, in execution order: for whoever looks for the first that differs.
 
-    forward/NETWORK.N/MODULE           what a module made in the N-th forward of its network; "" is the network itself
-    backward/NETWORK.N.K/MODULE        the K-th gradient that came back to it
+    input/NETWORK.N/MODULE             what a module got in the N-th forward of its network; "" is the network itself
+    forward/NETWORK.N/MODULE           what it made of that
+    backward/NETWORK.N.K/MODULE        the K-th gradient that came back to what it made
+    returned/NETWORK.N.K/MODULE        the K-th gradient that it gave back to what it got
     gradient/NETWORK.U/PARAMETER       gradient of the network's U-th update
     update/NETWORK.U/PARAMETER         what that update added
     scalar/NAME                        what the step reports
@@ -22,6 +24,8 @@ from torch import Tensor, nn
 from gan_shared.checkpoint import TRAINED
 from gan_torch import state as states
 
+# What is recorded of a module's input and of its output: the value, and its gradients.
+INPUT, OUTPUT = ("input", "returned"), ("forward", "backward")
 # Who hears of a network's gradients and of its updated parameters; nobody outside of a trace.
 _listener: ContextVar[Callable[[str, str, Any], None] | None] = ContextVar("listener", default=None)
 
@@ -66,7 +70,7 @@ def trace(step: Callable[..., Any], state: states.State, inputs: Any, knobs: Any
 
 @contextmanager
 def watched(networks: Mapping[str, nn.Module], seen: dict[str, np.ndarray]) -> Iterator[None]:
-    """Record what the modules of networks make, and the gradients that come back to it, while the block runs.
+    """Record what the modules of networks get and make, and the gradients of both, while the block runs.
 
     Args:
         networks: by name.
@@ -75,25 +79,37 @@ def watched(networks: Mapping[str, nn.Module], seen: dict[str, np.ndarray]) -> I
     forwards: Counter[str] = Counter()
     handles: list[Any] = []
 
-    def hear(network: str, path: str) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if not isinstance(output, Tensor):
-                return
-            key, passes = f"{network}.{forwards[network] - 1}", Counter()
-            seen[f"forward/{key}/{path}"] = to_nhwc(output)
+    def tap(kinds: tuple[str, str], network: str, path: str, value: Any) -> Any:
+        """Record a tensor and its gradients; the result is to be used in its place."""
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return value
+        (ahead, back), key, passes = kinds, f"{network}.{forwards[network] - 1}", Counter()
+        seen[f"{ahead}/{key}/{path}"] = to_nhwc(value)
+        # A tensor of its own, whose gradient is that of this use alone.
+        tapped = value.view_as(value)
 
-            def back(gradient: Tensor) -> None:
-                seen[f"backward/{key}.{passes['back']}/{path}"] = to_nhwc(gradient)
-                passes["back"] += 1
+        def record(gradient: Tensor) -> None:
+            seen[f"{back}/{key}.{passes[back]}/{path}"] = to_nhwc(gradient)
+            passes[back] += 1
 
-            if output.requires_grad:
-                output.register_hook(back)
+        if tapped.requires_grad:
+            tapped.register_hook(record)
+        return tapped
+
+    def before(network: str, path: str) -> Callable[..., Any]:
+        def hook(module: nn.Module, inputs: Any) -> Any:
+            forwards.update([network] if not path else [])
+            return (tap(INPUT, network, path, inputs[0]), *inputs[1:]) if inputs else inputs
 
         return hook
 
+    def after(network: str, path: str) -> Callable[..., Any]:
+        return lambda module, inputs, output: tap(OUTPUT, network, path, output)
+
     for name, network in networks.items():
-        handles.append(network.register_forward_pre_hook(lambda *_, name=name: forwards.update([name])))
-        handles += [module.register_forward_hook(hear(name, path)) for path, module in network.named_modules()]
+        for path, module in network.named_modules():
+            handles.append(module.register_forward_pre_hook(before(name, path)))
+            handles.append(module.register_forward_hook(after(name, path)))
     try:
         yield
     finally:

@@ -4,12 +4,13 @@
     python -m parity_tests.locate runs/a runs/b           # the newest checkpoints of two runs, or two checkpoints
 
 As a library for one's own port, see ``locate`` and ``examples/locate_a_port.py``. Values are compared in the order in
-which torch met them: what a module made, what the step reports, the gradients that came back, those of the parameters,
-updates, and what is left. Each is held to rounding on its own scale; the first that is further off is where to look.
+which torch met them: what modules got and made, the gradients that came back to them and that they gave back, those of
+the parameters, updates, what the step reports and what is left. Each is held to rounding on its own scale; the first
+that is further off is where to look. Where a module got something else already, that is what its parent does before it.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,6 +43,22 @@ FLOOR = 1e-11
 NOTHING = 1e-13
 # Names that are listed of what only one side has.
 SHOWN = 5
+# Kind of the value that differs -> what its module does there; the braces hold whose value it is.
+LOOK = {
+    "input": "what it does before {}",
+    "forward": "what it makes",
+    "backward": "the derivative of what it does after {}",
+    "returned": "its derivative",
+    "gradient": "the derivative for its parameters",
+    "state": "what it is left with",
+}
+# And where the value is of no network.
+OUTSIDE = {
+    "input": "what the step gives to the network",
+    "backward": "the loss or penalty",
+    "update": "the optimiser",
+    "scalar": "the loss or penalty",
+}
 
 
 class Difference(NamedTuple):
@@ -52,7 +69,8 @@ class Difference(NamedTuple):
         error: the largest difference; infinite where the shapes differ or a number is none.
         scale: the largest number of torch's.
         ratio: how many times as far off as rounding explains.
-        kind: class of the module in torch; empty where the value is of no module.
+        module: whose code is at fault, as ``network/path``; empty where it is of no network.
+        kind: class of that module in torch; empty where there is none.
         position: how many values before it agree.
         traps: what it may come of, likeliest first.
         unmatched: names that only one of the two has.
@@ -62,6 +80,7 @@ class Difference(NamedTuple):
     error: float
     scale: float
     ratio: float
+    module: str
     kind: str
     position: int
     traps: tuple[Trap, ...]
@@ -95,10 +114,10 @@ def compare(
         same = expected.shape == found.shape and np.isfinite(found).all()
         error = float(np.abs(found - expected).max(initial=0.0)) if same else float("inf")
         if not error <= floor:
-            kind = kinds.get(_module(key), "")
             ratio = error / floor if floor else float("inf")
-            traps = tuple(likely(_kind(key), kind, _module(key).partition("/")[0]))
-            return Difference(key, error, scale, ratio, kind, position, traps, unmatched)
+            traps = tuple(likely(_kind(key), kinds.get(_module(key), ""), _module(key).partition("/")[0]))
+            module = at_fault(key, {_module(each) for each in common if each.startswith("forward/")})
+            return Difference(key, error, scale, ratio, module, kinds.get(module, ""), position, traps, unmatched)
     return None
 
 
@@ -107,14 +126,20 @@ def report(found: Difference | None, what: str) -> str:
     versions = f"torch {torch.__version__}, jax {jax.__version__}, numpy {np.__version__}"
     if found is None:
         return f"{what}: no value differs beyond rounding ({versions})"
-    network, _, path = _module(found.key).partition("/")
+    network, _, path = found.module.partition("/")
     lines = [
         f"{what}: the first value that differs is {found.key}",
         f"  difference   {found.error:.3g} of numbers up to {found.scale:.3g}: {found.ratio:.3g} times rounding",
-        f"  in torch     {network}.{path or '(the network itself)'}" + (f" ({found.kind})" if found.kind else ""),
-        f"  in Flax      {network}/{path or '(the network itself)'}",
         f"  before it    {found.position} values agree",
     ]
+    if network:
+        lines += [
+            f"  in torch     {network}.{path or '(the network itself)'}" + (f" ({found.kind})" if found.kind else ""),
+            f"  in Flax      {network}/{path or '(the network itself)'}",
+            f"  look at      {LOOK[_kind(found.key)].format(_module(found.key).partition('/')[2])}",
+        ]
+    else:
+        lines.append(f"  look at      {OUTSIDE.get(_kind(found.key), 'what the step does with the networks')}")
     lines += [f"  likely       {trap.name}: {trap.naive}; instead: {trap.fix}" for trap in found.traps[:SHOWN]]
     if found.unmatched:
         more = f" and {len(found.unmatched) - SHOWN} more" if len(found.unmatched) > SHOWN else ""
@@ -228,6 +253,25 @@ def locate_in_checkpoints(paths: Sequence[Path]) -> Difference | None:
         raise unexpected("step", f"{first.step} and {second.step}", "two checkpoints of one step")
     theirs, ours = ({f"state/{name}": value for name, value in each.tensors.items()} for each in (first, second))
     return compare(theirs, ours, {})
+
+
+def at_fault(key: str, modules: Collection[str]) -> str:
+    """Return ``network/path`` of the module whose code made a value, or an empty string where it is of no network.
+
+    What a module got and the gradient that came back to what it made are its parent's work; for a network itself, the
+    step's. Updates are an optimiser's.
+
+    Args:
+        key: name of the value.
+        modules: those that both sides call; a list of modules is called by nobody.
+    """
+    kind, module = _kind(key), _module(key)
+    network, _, path = module.partition("/")
+    if kind in ("input", "backward"):
+        parents = [path[:end] for end in range(len(path)) if path[end] == "."]
+        return next((each for p in [*parents[::-1], ""] if (each := f"{network}/{p}") in modules), "") if path else ""
+    own = kind in ("forward", "returned", "gradient", "state")
+    return module if own and network not in ("generator_ema", "optimizer", "game") else ""
 
 
 def _kind(key: str) -> str:

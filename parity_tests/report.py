@@ -3,8 +3,8 @@
 Every preset at the tests' reduced sizes, from one initial state:
 
 - one step in float64: the largest difference of every tensor, as a part of its largest number;
-- one step in float32 from states along the float64 run: how far each backend is from float64, and the worse of the two
-  as a multiple of the other;
+- one step in float32 from states along the float64 run: how far each backend is from float64, tensor by tensor, and per
+  network the worse of the two as a multiple of the other, of its weights and of its moments, which hold the gradients;
 - a run in float64: how far the backends are apart, as a part of the distance travelled, beside two runs of torch alone
   whose first weight differs in its last bit, and beside a run that changes backend on the way (the braid);
 - a run in float32 likewise, which is predictable only as far as that second curve stays low.
@@ -41,9 +41,10 @@ MARKS = (1, 2, 4, 8, 16, 34, 68, 102)
 WORSE = 3.0
 # Below this part of a tensor's largest number float32 errors are a rounding or two, whose ratio says nothing.
 ROUNDING = 4 * 2.0**-24
-PLAYERS = ("generator/", "discriminator/", "generator_ema/")
 
 Tensors = Mapping[str, np.ndarray]
+# Backend -> tensor -> how far it is from float64.
+Errors = Mapping[str, Mapping[str, float]]
 
 
 class Study(NamedTuple):
@@ -53,23 +54,28 @@ class Study(NamedTuple):
         preset: its name.
         seconds: how long it took.
         one_step: tensor -> largest difference of one float64 step, as a part of its largest number.
-        float32: backend -> root mean square of its float32 step's error, per mark.
-        worse: the worse backend's error as a multiple of the other's, per mark.
+        float32: backend -> tensor -> root mean square of its float32 step's error over all marks, as a part of the
+            tensor's largest number.
+        worse: part of the state -> the worse backend's error as a multiple of the other's, per mark.
         apart: kind of run (float64, ulp64, braid, float32, ulp32) -> per mark, the part of the distance travelled.
     """
 
     preset: str
     seconds: float
     one_step: dict[str, float]
-    float32: dict[str, list[float]]
-    worse: list[float]
+    float32: dict[str, dict[str, float]]
+    worse: dict[str, list[float]]
     apart: dict[str, list[float]]
 
     def good(self) -> bool:
         """Whether the claims hold; a number that is none holds nothing."""
         step = all(error <= ONE_STEP for error in self.one_step.values())
         run = all(error <= TRAJECTORY for kind in ("float64", "braid") for error in self.apart[kind])
-        return step and run and all(worse <= WORSE for worse in self.worse)
+        return step and run and all(worse <= WORSE for of_part in self.worse.values() for worse in of_part)
+
+    def worst(self) -> float:
+        """Return the worst multiple of all parts and marks."""
+        return max((worse for of_part in self.worse.values() for worse in of_part), default=float("nan"))
 
 
 @dataclass(frozen=True)
@@ -127,8 +133,12 @@ def study(name: str, config: Config, steps: int) -> Study:
         preset=name,
         seconds=time.perf_counter() - start,
         one_step=differences(states["jax"][1], states["torch"][1]),
-        float32={backend: [error[backend] for error in errors] for backend in pair.BACKENDS},
-        worse=[ratio(error) for error in errors],
+        float32={
+            backend: {name: _root_mean_square([each[backend][name] for each in errors]) for name in errors[0][backend]}
+            for backend in pair.BACKENDS
+            if errors
+        },
+        worse={part: [ratio(each, begin, part) for each in errors] for part in PARTS},
         apart=apart,
     )
 
@@ -155,10 +165,11 @@ def states_of(
             yield end, tensors
 
 
-def single_step(exact: Config, single: Config, state: Tensors, step: int) -> dict[str, float]:
-    """Return per backend how far one float32 step is from the float64 one, from one state of a float64 run.
+def single_step(exact: Config, single: Config, state: Tensors, step: int) -> Errors:
+    """Return per backend and tensor how far one float32 step is from the float64 one, from one state of a float64 run.
 
-    The root mean square over all numbers of both networks, each tensor's divided by its largest.
+    The root mean square over the numbers of a tensor, as a part of the largest of them; of a tensor that is truly zero,
+    which holds rounding alone, as a part of the largest number of its part of the state.
     """
     # The float32 state, exactly, in both precisions: the step is compared, not the rounding of where it begins.
     rounded = in_type(state, np.float32)
@@ -170,19 +181,42 @@ def single_step(exact: Config, single: Config, state: Tensors, step: int) -> dic
         backend = pair.backend(name, single)
         after, _ = run(backend, backend.restore(rounded), step, 1)
         left = backend.export(after)
-        squares = [
-            np.square((left[key] - expected[key]) / max(np.abs(expected[key]).max(), 1e-30)).ravel()
-            for key in expected
-            if key.startswith(PLAYERS) and expected[key].ndim
-        ]
-        found[name] = float(np.sqrt(np.concatenate(squares).mean()))
+        found[name] = {
+            key: _root_mean_square(left[key] - expected[key]) / scale for key, scale in scales(expected).items()
+        }
     return found
 
 
-def ratio(errors: Mapping[str, float]) -> float:
-    """Return the larger error as a multiple of the smaller one, both no smaller than a rounding or two."""
-    low, high = sorted(errors.values())
+PARTS = ("generator/", "discriminator/", "generator_ema/", "optimizer/generator.", "optimizer/discriminator.")
+
+
+def scales(tensors: Tensors) -> dict[str, float]:
+    """Return the scale of every tensor but the counters; see ``single_step``."""
+    result = {}
+    for part in PARTS:
+        largest = {
+            name: float(np.abs(value).max())
+            for name, value in tensors.items()
+            if name.startswith(part) and value.ndim and value.dtype.kind == "f"
+        }
+        whole = max(largest.values(), default=0.0)
+        result |= {name: own if own > ROUNDING * whole else max(whole, ROUNDING) for name, own in largest.items()}
+    return result
+
+
+def ratio(errors: Errors, tensors: Tensors, part: str) -> float:
+    """Return the larger of two backends' errors of a part of the state as a multiple of the smaller one.
+
+    Both are root mean squares over all numbers of the part, and taken for no smaller than a rounding or two.
+    """
+    names = [name for name in next(iter(errors.values())) if name.startswith(part)]
+    weights = [tensors[name].size for name in names]
+    low, high = sorted(_root_mean_square([each[name] for name in names], weights) for each in errors.values())
     return max(high, ROUNDING) / max(low, ROUNDING) if np.isfinite([low, high]).all() else float("inf")
+
+
+def _root_mean_square(values: Any, weights: Any = None) -> float:
+    return float(np.sqrt(np.average(np.square(values), weights=weights)))
 
 
 def differences(ours: Tensors, theirs: Tensors) -> dict[str, float]:
@@ -228,7 +262,7 @@ def line(each: Study) -> tuple[str, ...]:
         f"{each.apart['float64'][-1]:.0e}",
         f"{each.apart['ulp64'][-1]:.0e}",
         f"{each.apart['braid'][-1]:.0e}",
-        f"{max(each.worse, default=float('nan')):.2f} times",
+        f"{each.worst():.2f} times",
         f"{each.seconds:.0f}",
     )
 

@@ -44,10 +44,24 @@ def test_an_unknown_preset_is_refused(capsys, tmp_path):
     assert "presets: found gan9000, expected a known preset" in capsys.readouterr().err
 
 
-def test_a_ratio_of_errors_sees_what_is_larger_than_rounding():
-    assert report.ratio({"torch": 1e-9, "jax": 1e-8}) == 1.0
-    assert report.ratio({"torch": 1e-5, "jax": 4e-5}) == pytest.approx(4.0)
-    assert report.ratio({"torch": 1e-5, "jax": float("nan")}) == float("inf")
+@pytest.mark.parametrize(
+    ("torch", "jax", "found"), [(1e-9, 1e-8, 1.0), (1e-5, 4e-5, 4.0), (1e-5, float("nan"), np.inf)]
+)
+def test_a_ratio_of_errors_sees_what_is_larger_than_rounding(torch, jax, found):
+    errors = {"torch": {"generator/a": torch, "generator/b": torch}, "jax": {"generator/a": jax, "generator/b": jax}}
+    tensors = {"generator/a": np.ones(2), "generator/b": np.ones(5)}
+    assert report.ratio(errors, tensors, "generator/") == pytest.approx(found)
+
+
+def test_errors_are_weighed_by_how_many_numbers_have_them():
+    errors = {"torch": {"generator/a": 1.0, "generator/b": 1.0}, "jax": {"generator/a": 7.0, "generator/b": 1.0}}
+    tensors = {"generator/a": np.ones(1), "generator/b": np.ones(15)}
+    assert report.ratio(errors, tensors, "generator/") == pytest.approx(2.0)  # root of (49 + 15) / 16
+
+
+def test_a_tensor_that_is_truly_zero_has_the_scale_of_its_network():
+    tensors = {"generator/a": np.array([3.0, -4.0]), "generator/b": np.array([1e-20]), "discriminator/c": np.ones(1)}
+    assert report.scales(tensors) == {"generator/a": 4.0, "generator/b": 4.0, "discriminator/c": 1.0}
 
 
 def test_one_unit_in_the_last_place():

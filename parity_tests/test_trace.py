@@ -48,7 +48,7 @@ def test_every_value_of_a_step_has_one_name_and_is_the_same(name):
     assert set(ours) <= set(theirs)
     assert {module(key) for key in set(theirs) - set(ours)} <= containers(config)
     kinds = {key.split("/")[0] for key in ours}
-    assert kinds == {"forward", "backward", "gradient", "update", "scalar", "state"}
+    assert kinds == {"input", "forward", "backward", "returned", "gradient", "update", "scalar", "state"}
     largest: dict[str, float] = {}
     for key, value in theirs.items():  # of what is one kind in one network: a gradient that is truly 0 has no scale
         group = "/".join(key.split("/")[:2])
@@ -74,6 +74,12 @@ def test_a_trace_is_of_the_step_that_training_plays(backend):
     for key in (key for key in seen if key.startswith("update/discriminator.0/")):
         name = key.removeprefix("update/discriminator.0/")
         np.testing.assert_array_equal(seen[key], left_after(seen, name) - begin[f"discriminator/{name}"])
+    # What one module makes is what the next one gets, and the gradients on the way back are one as well.
+    for ahead, behind in (
+        ("input/generator.0", "forward/generator.0"),
+        ("returned/generator.1.0", "backward/generator.1.0"),
+    ):
+        np.testing.assert_array_equal(seen[f"{ahead}/stem.norm"], seen[f"{behind}/stem.conv"])
     # The generator makes fakes twice, as its latents are fresh; the discriminator sees reals, fakes, fakes.
     roots = [key for key in seen if key.startswith("forward/") and key.endswith("/")]
     assert sorted(roots) == [f"forward/discriminator.{n}/" for n in range(3)] + [

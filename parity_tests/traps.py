@@ -293,6 +293,7 @@ TRAPS = (
         _flatten,
         0.1,
         ("Linear",),
+        kinds=("input", "forward"),
     ),
     Trap(
         "variance that batch normalisation keeps",
