@@ -201,18 +201,18 @@ def where(result: Result) -> str:
     )
 
 
-def with_tables(readme: Path, tables: str) -> str:
-    """Return the text of ``readme`` with ``tables`` between its marks.
+def with_tables(readme: Path, tables: str, begin: str = BEGIN, end: str = END) -> str:
+    """Return the text of ``readme`` with ``tables`` between two marks.
 
     Raises:
         UserError: a mark is missing, or they stand in the wrong order.
     """
     text = readme.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise unexpected(str(readme), "no place for the tables", f"the marks {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}"
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise unexpected(str(readme), "no place for the tables", f"the marks {begin} and {end}")
+    return f"{before}{begin}\n\n{tables}\n\n{end}{after}"
 
 
 def _absolute(rows: Sequence[Row], more: tuple[str, ...]) -> str:

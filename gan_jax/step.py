@@ -14,9 +14,9 @@ from gan_jax.losses import LOSSES, PENALTIES
 from gan_jax.models import call
 from gan_jax.network import Network
 from gan_jax.state import State, compute_dtype
-from gan_jax.trace import note
 from gan_shared.config import Config
 from gan_shared.schedules import Knobs
+from gan_shared.trace import note
 from gan_shared.validation import check_logits
 
 # Steps between two moves of the adaptive probability (Karras et al. 2020, arXiv:2006.06676, section 3.2).

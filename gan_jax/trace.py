@@ -9,13 +9,13 @@
     scalar/NAME                        what the step reports
     state/NAME                         everything that the step leaves, by canonical name
 
-Activations are NHWC and parameters have torch's layouts, in both backends.
+Activations are NHWC and parameters have torch's layouts, in both backends. Of a module that is called several times in
+one forward, or again where activations are recomputed, the last call is left.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -28,18 +28,10 @@ from jax import Array
 from gan_jax import interop
 from gan_jax import state as states
 from gan_shared.checkpoint import TRAINED
+from gan_shared.trace import listening
 
 # What is recorded of a module's input and of its output: the value, and its gradients.
 INPUT, OUTPUT = ("input", "returned"), ("forward", "backward")
-# Who hears of a network's gradients and of its updated parameters; nobody outside of a trace.
-_listener: ContextVar[Callable[[str, str, Any], None] | None] = ContextVar("listener", default=None)
-
-
-def note(kind: str, network: str, tensors: Any) -> None:
-    """Tell a trace, where one is taken, of a network's ``gradient``, or of its parameters after an ``update``."""
-    listener = _listener.get()
-    if listener is not None:
-        listener(kind, network, tensors)
 
 
 def trace(step: Callable[..., Any], state: states.State, inputs: Any, knobs: Any) -> dict[str, np.ndarray]:
@@ -53,22 +45,10 @@ def trace(step: Callable[..., Any], state: states.State, inputs: Any, knobs: Any
     """
     seen: dict[str, np.ndarray] = {}
     before = {network: named_parameters(state, network) for network in TRAINED}
-    updates: Counter[str] = Counter()
-
-    def listen(kind: str, network: str, tensors: Any) -> None:
-        named = to_numpy(tensors)
-        if kind == "update":
-            named, before[network] = {name: named[name] - before[network][name] for name in named}, named
-        seen.update({f"{kind}/{network}.{updates[network]}/{name}": value for name, value in named.items()})
-        updates[network] += kind == "update"
-
     players = {name: getattr(state, name) for name in (*TRAINED, "vgg")}
-    token = _listener.set(listen)
-    try:
-        with watched({name: player.module for name, player in players.items() if player is not None}, seen):
-            state, scalars = step(state, inputs, knobs)
-    finally:
-        _listener.reset(token)
+    networks = {name: player.module for name, player in players.items() if player is not None}
+    with listening(seen, before, to_numpy), watched(networks, seen):
+        state, scalars = step(state, inputs, knobs)
     seen |= {f"scalar/{name}": np.array(value) for name, value in scalars.items()}
     seen["scalar/first_non_finite_step"] = seen["scalar/first_non_finite_step"].astype(np.int64)  # as torch counts
     return seen | {f"state/{name}": value for name, value in states.export(state).items()}

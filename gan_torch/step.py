@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gan_shared.config import Config
 from gan_shared.schedules import Knobs
+from gan_shared.trace import note
 from gan_shared.validation import check_logits
 from gan_torch import optimizers
 from gan_torch.augment import augment
@@ -15,7 +16,6 @@ from gan_torch.conditions import CONDITIONS, lowered
 from gan_torch.losses import LOSSES, PENALTIES
 from gan_torch.models import call
 from gan_torch.state import State, compute_dtype
-from gan_torch.trace import note
 
 # Steps between two moves of the adaptive probability (Karras et al. 2020, arXiv:2006.06676, section 3.2).
 ADAPT_EVERY = 4

@@ -9,32 +9,25 @@
     scalar/NAME                        what the step reports
     state/NAME                         everything that the step leaves, by canonical name
 
-Activations are NHWC and parameters have torch's layouts, in both backends.
+Activations are NHWC and parameters have torch's layouts, in both backends. Of a module that is called several times in
+one forward, or again where activations are recomputed, the last call is left.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from gan_shared.checkpoint import TRAINED
+from gan_shared.trace import listening
 from gan_torch import state as states
 
 # What is recorded of a module's input and of its output: the value, and its gradients.
 INPUT, OUTPUT = ("input", "returned"), ("forward", "backward")
-# Who hears of a network's gradients and of its updated parameters; nobody outside of a trace.
-_listener: ContextVar[Callable[[str, str, Any], None] | None] = ContextVar("listener", default=None)
-
-
-def note(kind: str, network: str, tensors: Any) -> None:
-    """Tell a trace, where one is taken, of a network's ``gradient``, or of its parameters after an ``update``."""
-    listener = _listener.get()
-    if listener is not None:
-        listener(kind, network, tensors)
 
 
 def trace(step: Callable[..., Any], state: states.State, inputs: Any, knobs: Any) -> dict[str, np.ndarray]:
@@ -48,22 +41,10 @@ def trace(step: Callable[..., Any], state: states.State, inputs: Any, knobs: Any
     """
     seen: dict[str, np.ndarray] = {}
     before = {network: named_parameters(state, network) for network in TRAINED}
-    updates: Counter[str] = Counter()
-
-    def listen(kind: str, network: str, tensors: Any) -> None:
-        named = to_numpy(tensors)
-        if kind == "update":
-            named, before[network] = {name: named[name] - before[network][name] for name in named}, named
-        seen.update({f"{kind}/{network}.{updates[network]}/{name}": value for name, value in named.items()})
-        updates[network] += kind == "update"
-
     players = {name: getattr(state, name) for name in (*TRAINED, "vgg")}
-    token = _listener.set(listen)
-    try:
-        with watched({name: player for name, player in players.items() if player is not None}, seen):
-            state, scalars = step(state, inputs, knobs)
-    finally:
-        _listener.reset(token)
+    networks = {name: player for name, player in players.items() if player is not None}
+    with listening(seen, before, to_numpy), watched(networks, seen):
+        state, scalars = step(state, inputs, knobs)
     seen |= {f"scalar/{name}": np.asarray(value) for name, value in to_numpy(scalars).items()}
     return seen | {f"state/{name}": value for name, value in states.export(state).items()}
 
@@ -88,8 +69,11 @@ def watched(networks: Mapping[str, nn.Module], seen: dict[str, np.ndarray]) -> I
         # A tensor of its own, whose gradient is that of this use alone.
         tapped = value.view_as(value)
 
-        def record(gradient: Tensor) -> None:
-            seen[f"{back}/{key}.{passes[back]}/{path}"] = to_nhwc(gradient)
+        def record(gradient: Tensor | None) -> None:
+            # A gradient that is zero everywhere may come as none at all.
+            seen[f"{back}/{key}.{passes[back]}/{path}"] = to_nhwc(
+                torch.zeros_like(value) if gradient is None else gradient
+            )
             passes[back] += 1
 
         if tapped.requires_grad:

@@ -22,6 +22,7 @@ def float64() -> Iterator[None]:
     jax.config.update("jax_enable_x64", False)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with the longest tests, so that no worker is left alone with one at the end."""
-    items.sort(key=lambda item: item.path.name not in ("test_trajectories.py", "test_step.py"))
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.path.name not in ("test_trajectories.py", "test_step.py"))

@@ -77,6 +77,7 @@ OTHER_CONFIGS = {
         output_activation="sigmoid",
         generator_optimizer="rmsprop",
         discriminator_optimizer="sgd",
+        discriminator_learning_rate=4e-4,
         gradient_clip=0.5,
         weight_decay=0.01,
     ),

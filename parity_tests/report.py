@@ -3,8 +3,8 @@
 Every preset at the tests' reduced sizes, from one initial state:
 
 - one step in float64: the largest difference of every tensor, as a part of its largest number;
-- one step in float32 from states along the float64 run: how far each backend is from float64, tensor by tensor, and per
-  network the worse of the two as a multiple of the other, of its weights and of its moments, which hold the gradients;
+- one step in float32 from states along the float64 run: how far each backend is from float64, tensor by tensor, and the
+  worse of the two as a multiple of the other (``parity_tests/float32.py``);
 - a run in float64: how far the backends are apart, as a part of the distance travelled, beside two runs of torch alone
   whose first weight differs in its last bit, and beside a run that changes backend on the way (the braid);
 - a run in float32 likewise, which is predictable only as far as that second curve stays low.
@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax
 import jax
@@ -29,22 +29,17 @@ from tyro.conf import Positional
 
 from benchmarks.command import guarded
 from benchmarks.machine import processor
+from benchmarks.report import with_tables
 from gan_shared.atomic import replacing
 from gan_shared.config import Config
 from gan_shared.errors import unexpected
-from parity_tests import pair
+from parity_tests import float32, pair
+from parity_tests.float32 import Tensors, in_type
 from parity_tests.pair import ONE_STEP, PRESET_CONFIGS, SHORTENED, TRAJECTORY, distances, run
 
 # Steps after which runs are compared.
 MARKS = (1, 2, 4, 8, 16, 34, 68, 102)
-# A float32 step of one backend may be so many times as far from float64 as the other's.
-WORSE = 3.0
-# Below this part of a tensor's largest number float32 errors are a rounding or two, whose ratio says nothing.
-ROUNDING = 4 * 2.0**-24
-
-Tensors = Mapping[str, np.ndarray]
-# Backend -> tensor -> how far it is from float64.
-Errors = Mapping[str, Mapping[str, float]]
+BEGIN, END = "<!-- parity: begin -->", "<!-- parity: end -->"
 
 
 class Study(NamedTuple):
@@ -54,28 +49,27 @@ class Study(NamedTuple):
         preset: its name.
         seconds: how long it took.
         one_step: tensor -> largest difference of one float64 step, as a part of its largest number.
-        float32: backend -> tensor -> root mean square of its float32 step's error over all marks, as a part of the
-            tensor's largest number.
-        worse: part of the state -> the worse backend's error as a multiple of the other's, per mark.
+        float32: part of the state -> backend -> error of its float32 step, per mark but the last.
+        tensors: the same of every tensor -> backend -> the median over the marks.
         apart: kind of run (float64, ulp64, braid, float32, ulp32) -> per mark, the part of the distance travelled.
     """
 
     preset: str
     seconds: float
     one_step: dict[str, float]
-    float32: dict[str, dict[str, float]]
-    worse: dict[str, list[float]]
+    float32: dict[str, dict[str, list[float]]]
+    tensors: dict[str, dict[str, float]]
     apart: dict[str, list[float]]
 
     def good(self) -> bool:
         """Whether the claims hold; a number that is none holds nothing."""
         step = all(error <= ONE_STEP for error in self.one_step.values())
         run = all(error <= TRAJECTORY for kind in ("float64", "braid") for error in self.apart[kind])
-        return step and run and all(worse <= WORSE for of_part in self.worse.values() for worse in of_part)
+        return step and run and all(worse <= float32.WORSE for worse in self.worse().values())
 
-    def worst(self) -> float:
-        """Return the worst multiple of all parts and marks."""
-        return max((worse for of_part in self.worse.values() for worse in of_part), default=float("nan"))
+    def worse(self) -> dict[str, float]:
+        """Return per part of the state the worse backend's float32 error as a multiple of the other's."""
+        return {part: float32.multiple(errors) for part, errors in self.float32.items()}
 
 
 @dataclass(frozen=True)
@@ -91,6 +85,9 @@ class Options:
     out: Path = Path("docs/parity")
     """Folder of the JSON, the page and the plots."""
 
+    readme: Path | None = None
+    """File whose text between the two parity marks is replaced by the main table."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status: 1 where a claim does not hold."""
@@ -101,11 +98,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in options.presets:
             if name not in PRESET_CONFIGS:
                 raise unexpected("presets", name, "a known preset", PRESET_CONFIGS)
+        if options.readme is not None:
+            with_tables(options.readme, "", BEGIN, END)  # so that a README without marks is told first
         jax.config.update("jax_enable_x64", True)
         for name in options.presets:
             studies.append(study(name, replace(PRESET_CONFIGS[name], **SHORTENED.get(name, {})), options.steps))
             print(" | ".join(line(studies[-1])), flush=True)
-        write(options.out, studies)
+        about = {"date": str(date.today()), "machine": processor(), "python": platform.python_version(), **VERSIONS}
+        write(options.out, about, studies)
+        if options.readme is not None:
+            text = with_tables(options.readme, headline(about, studies), BEGIN, END)
+            with replacing(options.readme) as temporary:
+                temporary.write_text(text, encoding="utf-8")
         print(f"wrote {options.out}")
 
     return guarded(work) or int(not all(each.good() for each in studies))
@@ -128,17 +132,21 @@ def study(name: str, config: Config, steps: int) -> Study:
     apart["float64"] = apart.pop("jax")
     for kind, other in (("float32", "jax"), ("ulp32", "ulp32")):
         apart[kind] = [_apart(single_states[other][mark], single_states["torch"][mark], rounded) for mark in marks]
-    errors = [single_step(exact, single, states["torch"][mark], mark) for mark in marks if mark < steps]
+    errors = [float32.step_errors(exact, single, states["torch"][mark], mark) for mark in marks if mark < steps]
     return Study(
         preset=name,
         seconds=time.perf_counter() - start,
         one_step=differences(states["jax"][1], states["torch"][1]),
         float32={
-            backend: {name: _root_mean_square([each[backend][name] for each in errors]) for name in errors[0][backend]}
-            for backend in pair.BACKENDS
-            if errors
+            part: {
+                backend: [float32.of_part(each[backend], begin, part) for each in errors] for backend in pair.BACKENDS
+            }
+            for part in (float32.PARTS if errors else ())
         },
-        worse={part: [ratio(each, begin, part) for each in errors] for part in PARTS},
+        tensors={
+            name: {backend: float(np.median([each[backend][name] for each in errors])) for backend in pair.BACKENDS}
+            for name in (errors[0]["torch"] if errors else ())
+        },
         apart=apart,
     )
 
@@ -165,60 +173,6 @@ def states_of(
             yield end, tensors
 
 
-def single_step(exact: Config, single: Config, state: Tensors, step: int) -> Errors:
-    """Return per backend and tensor how far one float32 step is from the float64 one, from one state of a float64 run.
-
-    The root mean square over the numbers of a tensor, as a part of the largest of them; of a tensor that is truly zero,
-    which holds rounding alone, as a part of the largest number of its part of the state.
-    """
-    # The float32 state, exactly, in both precisions: the step is compared, not the rounding of where it begins.
-    rounded = in_type(state, np.float32)
-    found = {}
-    reference = pair.backend("torch", exact)
-    after, _ = run(reference, reference.restore(in_type(rounded, np.float64)), step, 1)
-    expected = reference.export(after)
-    for name in pair.BACKENDS:
-        backend = pair.backend(name, single)
-        after, _ = run(backend, backend.restore(rounded), step, 1)
-        left = backend.export(after)
-        found[name] = {
-            key: _root_mean_square(left[key] - expected[key]) / scale for key, scale in scales(expected).items()
-        }
-    return found
-
-
-PARTS = ("generator/", "discriminator/", "generator_ema/", "optimizer/generator.", "optimizer/discriminator.")
-
-
-def scales(tensors: Tensors) -> dict[str, float]:
-    """Return the scale of every tensor but the counters; see ``single_step``."""
-    result = {}
-    for part in PARTS:
-        largest = {
-            name: float(np.abs(value).max())
-            for name, value in tensors.items()
-            if name.startswith(part) and value.ndim and value.dtype.kind == "f"
-        }
-        whole = max(largest.values(), default=0.0)
-        result |= {name: own if own > ROUNDING * whole else max(whole, ROUNDING) for name, own in largest.items()}
-    return result
-
-
-def ratio(errors: Errors, tensors: Tensors, part: str) -> float:
-    """Return the larger of two backends' errors of a part of the state as a multiple of the smaller one.
-
-    Both are root mean squares over all numbers of the part, and taken for no smaller than a rounding or two.
-    """
-    names = [name for name in next(iter(errors.values())) if name.startswith(part)]
-    weights = [tensors[name].size for name in names]
-    low, high = sorted(_root_mean_square([each[name] for name in names], weights) for each in errors.values())
-    return max(high, ROUNDING) / max(low, ROUNDING) if np.isfinite([low, high]).all() else float("inf")
-
-
-def _root_mean_square(values: Any, weights: Any = None) -> float:
-    return float(np.sqrt(np.average(np.square(values), weights=weights)))
-
-
 def differences(ours: Tensors, theirs: Tensors) -> dict[str, float]:
     """Return per tensor the largest difference as a part of its largest number; moments that are 0 are left out."""
     result = {}
@@ -235,14 +189,6 @@ def moved(tensors: Tensors, by: float) -> Tensors:
     value = tensors[name].copy()
     value.flat[0] *= 1 + 2 * by
     return {**tensors, name: value}
-
-
-def in_type(tensors: Tensors, dtype: Any) -> dict[str, np.ndarray]:
-    """Return a state in another floating-point type; the optimisers' counts of steps are float32 in every one."""
-    return {
-        name: value.astype(dtype) if value.dtype.kind == "f" and not name.endswith(".step") else value
-        for name, value in tensors.items()
-    }
 
 
 def _apart(ours: Tensors, theirs: Tensors, begin: Tensors) -> float:
@@ -262,31 +208,50 @@ def line(each: Study) -> tuple[str, ...]:
         f"{each.apart['float64'][-1]:.0e}",
         f"{each.apart['ulp64'][-1]:.0e}",
         f"{each.apart['braid'][-1]:.0e}",
-        f"{each.worst():.2f} times",
+        f"{max(each.worse().values(), default=float('nan')):.2f} times",
         f"{each.seconds:.0f}",
     )
 
 
-def write(folder: Path, studies: Sequence[Study]) -> None:
+VERSIONS = {"torch": torch.__version__, "jax": jax.__version__, "flax": flax.__version__, "numpy": np.__version__}
+
+
+def headline(about: Mapping[str, str], studies: Sequence[Study]) -> str:
+    """Return the main table as Markdown, with what was measured where."""
+    marks = marks_of(studies)
+    said = ", ".join(f"{name} {value}" for name, value in about.items())
+    rows = [HEADER, tuple("---" for _ in HEADER), *map(line, studies)]
+    return (
+        f"Written by `python -m parity_tests.report` ({said}); presets at the tests' reduced sizes. *One step*: the "
+        "largest difference of any tensor, as a part of its largest number. *Run*: the same after "
+        f"{marks[-1] if marks else 0} steps, as a part of the distance that each network has travelled. *One bit "
+        "moved*: two runs of torch alone, the last bit of one weight changed at the start. *Braid*: the backend "
+        "changes every 34 steps. *float32 step*: the worse backend's error to float64 as a multiple of the other's, of "
+        "weights or moments, by medians along the run.\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    )
+
+
+def marks_of(studies: Sequence[Study]) -> list[int]:
+    """Return the steps that were compared."""
+    return list(MARKS[: max((len(each.apart["float64"]) for each in studies), default=0)])
+
+
+def write(folder: Path, about: Mapping[str, str], studies: Sequence[Study]) -> None:
     """Write JSON, page and plots."""
-    versions = {"torch": torch.__version__, "jax": jax.__version__, "flax": flax.__version__, "numpy": np.__version__}
-    about = {"date": str(date.today()), "machine": processor(), "python": platform.python_version(), **versions}
-    marks = list(MARKS[: max((len(each.apart["float64"]) for each in studies), default=0)])
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "parity.json") as temporary:
-        content = {"about": about, "marks": marks, "studies": [each._asdict() for each in studies]}
+        content = {"about": about, "marks": marks_of(studies), "studies": [each._asdict() for each in studies]}
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    rows = [HEADER, tuple("---" for _ in HEADER), *map(line, studies)]
-    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     tensors = "\n".join(worst(each) for each in studies)
-    said = ", ".join(f"{name} {value}" for name, value in about.items())
     text = (
-        f"# Parity\n\nWritten by `python -m parity_tests.report` ({said}); presets at the tests' reduced sizes. "
-        f"*Run*: {marks[-1] if marks else 0} steps, the part of the distance travelled by which the backends differ; "
-        "*one bit moved*: two runs of torch alone, the last bit of one weight changed at the start; *braid*: backends "
-        "change every 34 steps; *float32 step*: the worse backend's error to float64 as a multiple of the other's, at "
-        f"its worst along the run.\n\n{table}\n\n![error over steps](parity.png)\n\n## The three worst tensors of one "
-        f"float64 step\n\n| preset | tensor | difference, of its largest number |\n| --- | --- | --- |\n{tensors}\n"
+        f"# Parity\n\n{headline(about, studies)}\n\n![error over steps](parity.png)\n\n"
+        "## The three worst tensors of one float64 step\n\n"
+        f"| preset | tensor | difference, of its largest number |\n| --- | --- | --- |\n{tensors}\n\n"
+        "## Errors of one float32 step to float64\n\n"
+        "Root mean squares, as a part of how far the step moves each tensor: the median over states along the run, of "
+        f"which the ratio is taken (below {float32.FLOOR:.0e} they count as that), and the worst state. Where that "
+        "is far off, a rounding has put a number on the other side of a rectifier, in one backend or in both; "
+        f"gradients jump in float64 too when weights move by as much.\n\n{singles(studies)}\n"
     )
     with replacing(folder / "parity.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -297,6 +262,19 @@ def worst(each: Study) -> str:
     """Return table lines of the three tensors that differ most."""
     top = sorted(each.one_step.items(), key=lambda item: -item[1])[:3]
     return "\n".join(f"| {each.preset} | {name} | {value:.1e} |" for name, value in top)
+
+
+def singles(studies: Sequence[Study]) -> str:
+    """Return a table of the float32 errors of every part of the state."""
+    header = ("preset", "part of the state", "torch", "JAX", "ratio", "at its worst state: torch", "JAX")
+    rows = [header, tuple("---" for _ in header)]
+    for each in studies:
+        for part, errors in each.float32.items():
+            medians = (f"{np.median(errors[backend]):.1e}" for backend in pair.BACKENDS)
+            worst = max(range(len(errors["jax"])), key=lambda i, errors=errors: max(of[i] for of in errors.values()))
+            there = (f"{errors[backend][worst]:.1e}" for backend in pair.BACKENDS)
+            rows.append((each.preset, part.rstrip("/."), *medians, f"{each.worse()[part]:.2f}", *there))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def draw(path: Path, studies: Sequence[Study]) -> None:

@@ -15,6 +15,8 @@ import gan_torch.augment
 from gan_shared.config import AUGMENTATIONS
 from parity_tests.pair import assert_close
 
+pytestmark = pytest.mark.fast
+
 # Coordinates of up to 28 pixels, wrong in the last place, times differences of neighbours, cubed; two digits to spare.
 TOLERANCE = 1e-11
 ALL = tuple(AUGMENTATIONS)

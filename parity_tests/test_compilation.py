@@ -26,7 +26,9 @@ def values(config, step):
     return StepValues(real_batch(config, step), draw(config, step), knobs(config, step))
 
 
-@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.fast) if name == "dcgan" else name for name in GRAPHS]
+)
 def test_the_graph_is_the_step(name):
     backend = pair.backend("torch", replace(CONFIGS[name], **SHORTENED.get(name, {})))
     config, state = backend.config, backend.init()

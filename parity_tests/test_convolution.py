@@ -146,6 +146,7 @@ RESAMPLINGS = {
 }
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("size", [(4, 6), (5, 3)], ids=["even", "odd"])
 @pytest.mark.parametrize("name", RESAMPLINGS)
 def test_resampling(name, size):

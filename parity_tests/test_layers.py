@@ -16,6 +16,8 @@ from gan_jax import interop
 from gan_shared.initial import ONES, ZEROS
 from parity_tests.pair import assert_close
 
+pytestmark = pytest.mark.fast
+
 # Sums of at most a few thousand float64 products.
 TOLERANCE = 1e-12
 

@@ -10,6 +10,8 @@ import gan_jax.losses
 import gan_torch.losses
 from gan_shared.config import LOSSES, PAIRED_LOSSES, PENALTIES
 
+pytestmark = pytest.mark.fast
+
 REAL = np.array([-100.0, -25.0, -1.5, 0.0, 0.0, 2.0, 25.0, 100.0])
 FAKE = np.array([100.0, 25.0, 0.0, 0.0, -3.0, 1.0, -25.0, -100.0])
 

@@ -64,6 +64,7 @@ def test_dcgan_64_has_the_published_parameter_counts():
     assert counts == [generator, discriminator] == [3_576_704, 2_765_568]
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("ema", [True, False])
 def test_float32_samples_agree_within_one_grey_level(ema):
     # A high rate and a short memory: five steps leave the grey start far behind.

@@ -250,12 +250,14 @@ def compare(role: str, family: str, resolution: int, own: dict[str, Any], streng
     assert_same(jax_results(twins.network, variables, case, strength), torch_results(module, case, strength))
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("name", GENERATORS)
 def test_generators(name):
     # No loss asks for a generator's second derivative.
     compare("Generator", *GENERATORS[name], strength=0.0)
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("name", DISCRIMINATORS)
 def test_discriminators(name):
     compare("Discriminator", *DISCRIMINATORS[name], strength=1.0)

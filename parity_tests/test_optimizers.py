@@ -15,6 +15,8 @@ import gan_torch.optimizers
 from gan_shared.config import Config
 from parity_tests.pair import assert_close
 
+pytestmark = pytest.mark.fast
+
 TWINS = {"torch": gan_torch.optimizers, "jax": gan_jax.optimizers}
 DTYPES = {"torch": (torch.float32, torch.float64), "jax": (jnp.float32, jnp.float64)}
 SHAPES = {"kernel": (3, 2), "bias": (4,)}

@@ -42,7 +42,14 @@ def one_step(config, warm_up=0):
     return before, jax_backend.export(other), torch_backend.export(state), logged[0], also_logged[0]
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+# Every loss that sees pairs, every penalty and augmentation, adaptation, other optimisers, classes, several updates, a
+# reused latent, and images that networks are told of.
+FAST = ("adaptive", "relativistic-conditional", "conditional-spectral-sigmoid", "pyramid-highest", "shared-two-updates")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.fast) if name in FAST else name for name in CONFIGS]
+)
 def test_losses_penalties_gradients_and_every_updated_tensor(name):
     """From the initial state, and from one that ten steps have moved."""
     config = CONFIGS[name]
@@ -161,6 +168,7 @@ def test_saturated_logits():
     assert_close(also_logged[0]["generator_loss"], logged[0]["generator_loss"], ONE_STEP, "loss")
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_average_is_decay_times_average_plus_the_rest(backend):
     """Against NumPy; half-life 0 copies."""
@@ -176,6 +184,7 @@ def test_average_is_decay_times_average_plus_the_rest(backend):
             assert_close(after[key], expected, 1e-15 if decay else 0.0, key)  # half-life 0 copies, exactly
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_first_step_that_is_not_finite_is_remembered(backend):
     twin = pair.backend(backend, SMALL)
@@ -187,6 +196,7 @@ def test_first_step_that_is_not_finite_is_remembered(backend):
     assert [line["first_non_finite_step"] for line in logged] == [3, 3, 3]
 
 
+@pytest.mark.fast
 def test_adaptive_probability_follows_the_sign_of_real_logits():
     """Up by a fixed length at every fourth step where the mean sign was above the target, else down, from 0 to 1."""
     config = replace(SMALL, augment=("flip",), augment_target=0.5, batch_size=8, augment_adapt_nimg=64)

@@ -63,6 +63,20 @@ def test_trajectory_and_braid(name):
     check(*braid(after_one, lines[:STRAND], ("jax", "torch"), config), begin, expected, lines)
 
 
+@pytest.mark.fast
+def test_short_braid():
+    """Two steps in JAX, two in torch, two in JAX, against six in torch."""
+    config = CONFIGS["shared-two-updates"]
+    twins = {name: pair.backend(name, config) for name in pair.BACKENDS}
+    begin = twins["torch"].export(twins["torch"].init())
+    state, _ = run(twins["torch"], twins["torch"].restore(begin), 0, 6)
+    tensors, expected = begin, twins["torch"].export(state)
+    for first, name in ((0, "jax"), (2, "torch"), (4, "jax")):
+        state, _ = run(twins[name], twins[name].restore(tensors), first, 2)
+        tensors = twins[name].export(state)
+    assert max(distances(tensors, expected, begin).values()) <= TRAJECTORY
+
+
 def test_braid_the_other_way():
     config = CONFIGS["mse-two-updates"]
     (begin, *_, expected), lines = whole("torch", config)

@@ -179,6 +179,7 @@ def test_reconstructions_are_the_same_within_a_grey_level(name):
     assert ours.std() > 5 and np.abs(ours - others).max() <= 1
 
 
+@pytest.mark.fast
 def test_the_reconstruction_error_is_the_mean_squared_difference():
     """Against NumPy: pixels alone, of a generator whose last layer is zero, so that it makes grey."""
     config = replace(CONFIGS["vgg16"], pixel_weight=3.0, feature_weight=0.0)
@@ -191,6 +192,7 @@ def test_the_reconstruction_error_is_the_mean_squared_difference():
         assert_close(line["reconstruction"], 3 * np.square(pixels).mean(), 1e-14, backend)
 
 
+@pytest.mark.fast
 def test_the_feature_error_is_the_mean_squared_difference():
     """Against NumPy, by features that torch's own modules find; the generator makes grey again."""
     config = replace(CONFIGS["vgg16"], pixel_weight=0.0, feature_weight=2.0)

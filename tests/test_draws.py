@@ -11,6 +11,8 @@ from gan_shared.config import AUGMENTATIONS, Config
 from gan_shared.draws import SAMPLE_BLOCK, Stream, draw, generator, normals, sample_labels, sample_latents, uniforms
 from gan_shared.initial import ONES, ZEROS, Initial
 
+pytestmark = pytest.mark.fast
+
 CONFIG = Config(batch_size=6, latent_size=5, seed=3, augment=("flip",), augment_probability=0.5)
 NORMAL = Initial("normal", gain=1.0)
 # Neighbours in every word, the ends of the seeds, and steps whose upper half would be lost in 32 bits.

@@ -7,6 +7,8 @@ import pytest
 
 from gan_shared.initial import LEFT, ONES, RIGHT, Initial, fan_in_normal, glorot_uniform, tensor, tensors
 
+pytestmark = pytest.mark.fast
+
 WEIGHT = Initial("normal", gain=0.3)
 
 

@@ -10,6 +10,8 @@ import pytest
 from gan_shared.config import Config
 from gan_shared.schedules import Knobs, ema_complement, images_seen, knobs, scheduled
 
+pytestmark = pytest.mark.fast
+
 # Two roundings of one multiplication and two additions, in units of the larger end.
 ROUNDING = 4 * 2.0**-52
 PAIRS = [(1.0, 0.1), (0.9, 0.99), (2e-4, 5e-5), (0.0, 5e5), (0.0, 0.55), (0.05, 0.005), (150.0, 15.0), (3.0, 0.0)]

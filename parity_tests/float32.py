@@ -1,0 +1,98 @@
+"""How far a float32 step is from the float64 one, in each backend, from states along a float64 run.
+
+Errors are parts of how far the step moves a tensor: they tell of gradients and updates, not of how large weights are.
+One state says little: where a rounding puts a number on the other side of a rectifier or makes another one the largest
+of a pool, a gradient jumps, in float64 too when weights are moved by as much. A backend that is the worse one is so at
+most states, and the median over them shows it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gan_shared.config import Config
+from parity_tests import pair
+from parity_tests.pair import run
+
+# A backend's float32 step may be so many times as far from float64 as the other's.
+WORSE = 3.0
+# Errors below this part of a move count as that. A float32 sum of some thousand numbers in order is off by as much, and
+# torch's batch normalisation sums in order where channels come last on a CPU: see ``gan_torch/layers.py``.
+FLOOR = 1e-6
+# A tensor that moves by less than this part of the furthest move holds rounding alone.
+ROUNDING = 4 * 2.0**-24
+# How the names of a state's parts begin; moments hold the gradients.
+PARTS = ("generator/", "discriminator/", "generator_ema/", "optimizer/generator.", "optimizer/discriminator.")
+
+Tensors = Mapping[str, np.ndarray]
+
+
+def step_errors(exact: Config, single: Config, state: Tensors, step: int) -> dict[str, dict[str, float]]:
+    """Return per backend and tensor how far one float32 step is from torch's float64 one.
+
+    The root mean square over the numbers of a tensor, as a part of the furthest that any of them moves in the step; of
+    a tensor that truly stays where it is, as a part of the furthest move in its part of the state.
+
+    Args:
+        exact: the run, in float64.
+        single: the same in float32.
+        state: what a run exported before ``step``.
+        step: which step is played.
+    """
+    # The float32 state, exactly, in both precisions: the step is compared, not the rounding of where it begins.
+    rounded = in_type(state, np.float32)
+    reference = pair.backend("torch", exact)
+    after, _ = run(reference, reference.restore(in_type(rounded, np.float64)), step, 1)
+    expected = reference.export(after)
+    lengths = moves({name: value - rounded[name] for name, value in expected.items()})
+    found = {}
+    for name in pair.BACKENDS:
+        backend = pair.backend(name, single)
+        after, _ = run(backend, backend.restore(rounded), step, 1)
+        left = backend.export(after)
+        found[name] = {key: root_mean_square(left[key] - expected[key]) / length for key, length in lengths.items()}
+    return found
+
+
+def moves(differences: Tensors) -> dict[str, float]:
+    """Return how far a step moves every tensor but the counters; see ``step_errors``."""
+    result = {}
+    for part in PARTS:
+        own = {
+            name: float(np.abs(value).max())
+            for name, value in differences.items()
+            if name.startswith(part) and value.ndim and value.dtype.kind == "f"
+        }
+        furthest = max(own.values(), default=0.0)
+        result |= {name: move if move > ROUNDING * furthest else furthest or 1.0 for name, move in own.items()}
+    return result
+
+
+def of_part(errors: Mapping[str, float], tensors: Tensors, part: str) -> float:
+    """Return the root mean square of the errors of all numbers of a part of the state."""
+    names = [name for name in errors if name.startswith(part)]
+    return root_mean_square([errors[name] for name in names], [tensors[name].size for name in names])
+
+
+def multiple(errors: Mapping[str, Sequence[float]]) -> float:
+    """Return the worse backend's error as a multiple of the other's: medians over states, and no less than the floor.
+
+    Args:
+        errors: backend -> error at each state.
+    """
+    low, high = sorted(float(np.median(of_states)) for of_states in errors.values())
+    return max(high, FLOOR) / max(low, FLOOR) if np.isfinite([low, high]).all() else float("inf")
+
+
+def in_type(tensors: Tensors, dtype: Any) -> dict[str, np.ndarray]:
+    """Return a state in another floating-point type; the optimisers' counts of steps are float32 in every one."""
+    return {
+        name: value.astype(dtype) if value.dtype.kind == "f" and not name.endswith(".step") else value
+        for name, value in tensors.items()
+    }
+
+
+def root_mean_square(values: Any, weights: Any = None) -> float:
+    """Return the root of the mean, or weighted mean, of the squares."""
+    return float(np.sqrt(np.average(np.square(values), weights=weights)))

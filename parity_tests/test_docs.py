@@ -1,0 +1,49 @@
+"""Generated files describe this code: every preset, trap and fault, and the README's table is that of the JSON."""
+
+import json
+import re
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from gan_shared.presets import PRESETS
+from parity_tests import report
+from parity_tests.faults import FAULTS
+from parity_tests.pair import ONE_STEP, PRESET_CONFIGS, TRAJECTORY
+from parity_tests.traps import TRAPS
+
+ROOT = Path(__file__).resolve().parents[1]
+PARITY = json.loads((ROOT / "docs" / "parity" / "parity.json").read_text())
+STUDIES = [report.Study(**each) for each in PARITY["studies"]]
+
+
+def test_the_report_is_of_all_presets_over_the_whole_run():
+    assert [each.preset for each in STUDIES] == list(PRESETS) == list(PRESET_CONFIGS), (
+        "presets have changed: run python -m parity_tests.report --readme README.md"
+    )
+    assert PARITY["marks"] == list(report.MARKS)
+    assert date.fromisoformat(PARITY["about"]["date"]) and {"torch", "jax", "machine"} <= set(PARITY["about"])
+
+
+@pytest.mark.parametrize("each", STUDIES, ids=[each.preset for each in STUDIES])
+def test_what_is_reported_holds(each):
+    assert each.good()
+    assert max(each.one_step.values()) <= ONE_STEP and each.apart["braid"][-1] <= TRAJECTORY
+    assert len(each.apart["float64"]) == len(report.MARKS) and len(each.worse["generator/"]) == len(report.MARKS) - 1
+
+
+def test_the_page_and_the_readme_show_the_same_numbers():
+    table = report.headline(PARITY["about"], STUDIES)
+    assert table in (ROOT / "docs" / "parity" / "parity.md").read_text()
+    assert table in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("file", "names"), [("porting", [trap.name for trap in TRAPS]), ("mutants", FAULTS)])
+def test_every_trap_and_every_fault_has_its_row(file, names):
+    text = (ROOT / "docs" / f"{file}.md").read_text()
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in text.splitlines() if line.startswith("| ")]
+    assert [row for row in rows if row not in ("fault", "what", "---")] == list(names), (
+        f"they have changed: run python -m parity_tests.{'traps' if file == 'porting' else file}"
+    )
+    assert re.search(r"\d{4}-\d\d-\d\d: .*torch \d.*, jax \d", text)

@@ -1,0 +1,75 @@
+"""The mutation matrix: its faults fit the code, a planted one is seen by the copy's own tests, too few are told of."""
+
+from pathlib import Path
+
+import pytest
+
+from parity_tests import mutants
+from parity_tests.faults import AREAS, FAULTS, Fault
+from parity_tests.mutants import ROOT, Outcome
+from parity_tests.pair import CONFIGS
+
+SEEN = FAULTS["hinge: margin 1.1"]
+IN_NETWORK = next(fault for fault in FAULTS.values() if fault.modules)
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_every_fault_still_fits_the_code(fault):
+    assert (ROOT / fault.file).read_text().count(fault.old) == 1
+    assert fault.new != fault.old and fault.preset in CONFIGS
+    assert all((ROOT / file).exists() for file in mutants.reached(fault))
+
+
+def test_there_are_enough_of_them():
+    assert sum(map(len, AREAS.values())) == len(FAULTS) >= 40  # no name twice
+    assert {"gan_torch", "gan_jax"} <= {Path(fault.file).parts[0] for fault in FAULTS.values()}
+    places = [(fault.file, fault.new) for fault in FAULTS.values()]
+    assert len(set(places)) == len(places)
+
+
+def test_a_planted_fault_is_seen_and_the_code_itself_is_not(tmp_path):
+    outcome = mutants.examine(SEEN, tmp_path / "fault", tmp_path / "cache")
+    assert outcome.killer.startswith("test_losses::") and outcome.named is None and not (tmp_path / "fault").exists()
+    mutants.copy(tmp_path / "right")
+    assert mutants.killed(tmp_path / "right", tmp_path / "cache", ("parity_tests/test_losses.py",)) == ""
+
+
+def test_what_cannot_be_planted_or_run_is_told(tmp_path):
+    gone = Fault("gone", "gan_jax/losses.py", "no such text", "")
+    with pytest.raises(mutants.UserError, match="found 0 times 'no such text', expected it once"):
+        mutants.examine(gone, tmp_path / "gone", tmp_path)
+    mutants.copy(tmp_path / "right")
+    with pytest.raises(mutants.UserError, match=r"tests: .*nowhere\.py"):
+        mutants.killed(tmp_path / "right", tmp_path / "cache", ("parity_tests/nowhere.py",))
+
+
+def test_an_unknown_fault_is_refused(capsys, tmp_path):
+    assert mutants.main(["no such fault", "--out", str(tmp_path / "x.md")]) == 2
+    assert "faults: found no such fault, expected a name" in capsys.readouterr().err
+
+
+def test_survivors_and_too_few_are_problems():
+    killed = Outcome(SEEN, "test_losses::a", 1.0, None)
+    assert mutants.found([killed]) == []
+    survivor, excused = killed._replace(killer=""), Outcome(SEEN._replace(equivalent="so it is"), "", 1.0, None)
+    assert mutants.found([killed] * 99 + [survivor]) == [f"survived: {SEEN.name} ({SEEN.file})"]
+    assert mutants.found([killed] * 19 + [excused]) == []
+    assert mutants.found([killed] * 18 + [excused]) == ["killed: found 95% of the faults, expected at least 95%"]
+
+
+def test_the_locator_is_right_where_a_pattern_fits():
+    right = Outcome(IN_NETWORK, "a", 1.0, "generator/stem.norm")
+    wrong = right._replace(named="generator/stem")
+    assert right.located() and not wrong.located() and not right._replace(named="").located()
+    assert mutants.found([right] * 9 + [wrong]) == []
+    assert mutants.found([right] * 8 + [wrong]) == ["named: found 89% of the faults, expected at least 90%"]
+
+
+def test_the_page_says_what_happened():
+    outcomes = [
+        Outcome(IN_NETWORK, "test_layers::a", 1.0, "generator/stem.norm"),
+        Outcome(IN_NETWORK._replace(equivalent="it cannot be seen"), "", 1.0, "discriminator/"),
+    ]
+    text = mutants.page(outcomes, 80.0, 600.0)
+    assert "All fast tests take 80 s on the right code, the whole matrix 10 minutes" in text
+    assert "| `test_layers::a` | `generator/stem.norm` |" in text
