@@ -99,12 +99,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise unexpected("faults", " ".join(options.faults), "a name, or a part of one", FAULTS)
         begun = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="twin-gan-mutants-") as folder:
-            cache = Path(folder) / "cache"
-            fast = healthy(Path(folder) / "healthy", cache)
+            cache, right = Path(folder) / "cache", Path(folder) / "right"
+            fast = healthy(right, cache)
             print(f"the fast tests pass in {fast:.0f} s", flush=True)
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 places = [Path(folder) / str(i) for i in range(len(chosen))]
-                results = pool.map(lambda fault, place: examine(fault, place, cache), chosen, places)
+                results = pool.map(lambda fault, place: examine(fault, right, place, cache), chosen, places)
                 outcomes = list(tqdm(results, total=len(chosen), desc="faults", mininterval=10))
         seconds = time.perf_counter() - begun
         problems.extend(found(outcomes))
@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def healthy(place: Path, cache: Path) -> float:
-    """Run all fast tests on the code as it is and return their seconds; they fill the cache of compiled steps.
+    """Copy the code as it is, run all fast tests on it and return their seconds; they fill the cache of compiled steps.
 
     Raises:
         UserError: one fails.
@@ -132,9 +132,23 @@ def healthy(place: Path, cache: Path) -> float:
     return time.perf_counter() - begun
 
 
-def examine(fault: Fault, place: Path, cache: Path) -> Outcome:
-    """Plant one fault and look for it."""
-    copy(place)
+def copy(place: Path) -> None:
+    """Copy the code to an empty folder."""
+    place.mkdir(parents=True)
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__", "results"))
+        else:
+            shutil.copy(ROOT / name, place / name)
+
+
+def examine(fault: Fault, right: Path, place: Path, cache: Path) -> Outcome:
+    """Plant one fault into a copy of the right code and look for it.
+
+    Raises:
+        UserError: the fault does not fit the code, or tests could not be run.
+    """
+    shutil.copytree(right, place)
     path = place / fault.file
     text = path.read_text(encoding="utf-8")
     if text.count(fault.old) != 1:
@@ -153,16 +167,6 @@ def reached(fault: Fault) -> tuple[str, ...]:
     path = Path(fault.file)
     key = next(each for each in (path.name, path.parent.name) if each in REACHED)
     return REACHED[key]
-
-
-def copy(place: Path) -> None:
-    """Copy the code to an empty folder."""
-    place.mkdir(parents=True)
-    for name in COPIED:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__", "results"))
-        else:
-            shutil.copy(ROOT / name, place / name)
 
 
 def killed(place: Path, cache: Path, options: Sequence[str]) -> str:

@@ -28,17 +28,17 @@ def test_there_are_enough_of_them():
 
 
 def test_a_planted_fault_is_seen_and_the_code_itself_is_not(tmp_path):
-    outcome = mutants.examine(SEEN, tmp_path / "fault", tmp_path / "cache")
-    assert outcome.killer.startswith("test_losses::") and outcome.named is None and not (tmp_path / "fault").exists()
     mutants.copy(tmp_path / "right")
+    outcome = mutants.examine(SEEN, tmp_path / "right", tmp_path / "fault", tmp_path / "cache")
+    assert outcome.killer.startswith("test_losses::") and outcome.named is None and not (tmp_path / "fault").exists()
     assert mutants.killed(tmp_path / "right", tmp_path / "cache", ("parity_tests/test_losses.py",)) == ""
 
 
 def test_what_cannot_be_planted_or_run_is_told(tmp_path):
     gone = Fault("gone", "gan_jax/losses.py", "no such text", "")
-    with pytest.raises(mutants.UserError, match="found 0 times 'no such text', expected it once"):
-        mutants.examine(gone, tmp_path / "gone", tmp_path)
     mutants.copy(tmp_path / "right")
+    with pytest.raises(mutants.UserError, match="found 0 times 'no such text', expected it once"):
+        mutants.examine(gone, tmp_path / "right", tmp_path / "gone", tmp_path)
     with pytest.raises(mutants.UserError, match=r"tests: .*nowhere\.py"):
         mutants.killed(tmp_path / "right", tmp_path / "cache", ("parity_tests/nowhere.py",))
 

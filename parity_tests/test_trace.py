@@ -11,9 +11,9 @@ from gan_shared.schedules import knobs
 from parity_tests import pair
 from parity_tests.pair import BACKENDS, CONFIGS, ONE_STEP, SMALL, assert_close, real_batch
 
-# A plain game, gradients of gradients, classes with spectral normalisation, a VGG16. JAX plays a trace operation by
+# Every penalty, gradients of gradients, classes with spectral normalisation, a VGG16. JAX plays a trace operation by
 # operation, which takes half a minute of compiling for each.
-TRACED = ("dcgan", "r3gan-tiny", "conditional-spectral-sigmoid", "vgg16")
+TRACED = ("adaptive", "r3gan-tiny", "conditional-spectral-sigmoid", "vgg16")
 
 
 def traced(name, config):
