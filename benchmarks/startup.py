@@ -78,7 +78,7 @@ class Variant(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     options = tyro.cli(Options, args=argv)
-    return guarded(lambda: run(options))
+    return guarded(lambda: run(options), "groups that had finished are in the file")
 
 
 def run(options: Options) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from gan_shared.config import Config
 from parity_tests import pair
-from parity_tests.pair import run
+from parity_tests.pair import PARTS, run
 
 # A backend's float32 step may be so many times as far from float64 as the other's.
 WORSE = 3.0
@@ -22,8 +22,6 @@ WORSE = 3.0
 FLOOR = 1e-6
 # A tensor that moves by less than this part of the furthest move holds rounding alone.
 ROUNDING = 4 * 2.0**-24
-# How the names of a state's parts begin; moments hold the gradients.
-PARTS = ("generator/", "discriminator/", "generator_ema/", "optimizer/generator.", "optimizer/discriminator.")
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -32,7 +30,8 @@ def step_errors(exact: Config, single: Config, state: Tensors, step: int) -> dic
     """Return per backend and tensor how far one float32 step is from torch's float64 one.
 
     The root mean square over the numbers of a tensor, as a part of the furthest that any of them moves in the step; of
-    a tensor that truly stays where it is, as a part of the furthest move in its part of the state.
+    a tensor that truly stays where it is, as a part of the furthest move in its part of the state (of moments, of those
+    with its name).
 
     Args:
         exact: the run, in float64.
@@ -57,16 +56,22 @@ def step_errors(exact: Config, single: Config, state: Tensors, step: int) -> dic
 
 def moves(differences: Tensors) -> dict[str, float]:
     """Return how far a step moves every tensor but the counters; see ``step_errors``."""
-    result = {}
-    for part in PARTS:
-        own = {
-            name: float(np.abs(value).max())
-            for name, value in differences.items()
-            if name.startswith(part) and value.ndim and value.dtype.kind == "f"
-        }
-        furthest = max(own.values(), default=0.0)
-        result |= {name: move if move > ROUNDING * furthest else furthest or 1.0 for name, move in own.items()}
-    return result
+    own = {
+        name: float(np.abs(value).max())
+        for name, value in differences.items()
+        if name.startswith(PARTS) and value.ndim and value.dtype.kind == "f"
+    }
+    furthest: dict[tuple[str, str], float] = {}
+    for name, move in own.items():
+        furthest[_alike(name)] = max(move, furthest.get(_alike(name), 0.0))
+    limits = {name: ROUNDING * furthest[_alike(name)] for name in own}
+    return {name: move if move > limits[name] else furthest[_alike(name)] or 1.0 for name, move in own.items()}
+
+
+def _alike(name: str) -> tuple[str, str]:
+    """Return what a tensor shares with those that move alike: the part of the state, and which moment it is."""
+    part = next(part for part in PARTS if name.startswith(part))
+    return part, name.rpartition(".")[2] if part.startswith("optimizer/") else ""
 
 
 def of_part(errors: Mapping[str, float], tensors: Tensors, part: str) -> float:
@@ -82,7 +87,8 @@ def multiple(errors: Mapping[str, Sequence[float]]) -> float:
         errors: backend -> error at each state.
     """
     low, high = sorted(float(np.median(of_states)) for of_states in errors.values())
-    return max(high, FLOOR) / max(low, FLOOR) if np.isfinite([low, high]).all() else float("inf")
+    sound = all(np.isfinite(of_states).all() for of_states in errors.values())
+    return max(high, FLOOR) / max(low, FLOOR) if sound else float("inf")
 
 
 def in_type(tensors: Tensors, dtype: Any) -> dict[str, np.ndarray]:

@@ -35,6 +35,8 @@ from gan_shared.config import Config
 from gan_shared.draws import draw
 from gan_shared.errors import unexpected
 from gan_shared.schedules import knobs
+from parity_tests import pair
+from parity_tests.pair import CONFIGS
 from parity_tests.traps import Trap, likely
 
 # Rounding of a few thousand float64 operations, of a value's own largest number.
@@ -230,8 +232,6 @@ def ported(module: linen.Module, x: Any, tensors: Mapping[str, np.ndarray], opti
 
 def locate_in_preset(config: Config) -> Difference | None:
     """Play one step of a configuration in both backends, from one state of torch's run, and compare the traces."""
-    from parity_tests import pair
-
     config = replace(config, recompute=False)  # the same numbers, without calling modules again
     values = StepValues(pair.real_batch(config, BEGUN), draw(config, BEGUN), knobs(config, BEGUN))
     original = pair.backend("torch", config)
@@ -313,8 +313,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     found: list[Difference | None] = []
 
     def work() -> None:
-        from parity_tests.pair import CONFIGS
-
         jax.config.update("jax_enable_x64", True)
         if len(options.what) == 2:
             found.append(locate_in_checkpoints([Path(path) for path in options.what]))

@@ -35,10 +35,12 @@ from gan_shared.config import Config
 from gan_shared.errors import unexpected
 from parity_tests import float32, pair
 from parity_tests.float32 import Tensors, in_type
-from parity_tests.pair import ONE_STEP, PRESET_CONFIGS, SHORTENED, TRAJECTORY, distances, run
+from parity_tests.pair import ONE_STEP, PARTS, PRESET_CONFIGS, SHORTENED, TRAJECTORY, amplified, distances, run
 
 # Steps after which runs are compared.
 MARKS = (1, 2, 4, 8, 16, 34, 68, 102)
+# A braid's strands: torch, JAX, torch.
+STRANDS = 3
 BEGIN, END = "<!-- parity: begin -->", "<!-- parity: end -->"
 
 
@@ -48,6 +50,7 @@ class Study(NamedTuple):
     Attributes:
         preset: its name.
         seconds: how long it took.
+        marks: steps after which runs were compared.
         one_step: tensor -> largest difference of one float64 step, as a part of its largest number.
         float32: part of the state -> backend -> error of its float32 step, per mark but the last.
         tensors: the same of every tensor -> backend -> the median over the marks.
@@ -56,6 +59,7 @@ class Study(NamedTuple):
 
     preset: str
     seconds: float
+    marks: list[int]
     one_step: dict[str, float]
     float32: dict[str, dict[str, list[float]]]
     tensors: dict[str, dict[str, float]]
@@ -82,8 +86,8 @@ class Options:
     steps: int = MARKS[-1]
     """Length of the runs."""
 
-    out: Path = Path("docs/parity")
-    """Folder of the JSON, the page and the plots."""
+    out: Path | None = None
+    """Folder of the JSON, the page and the plots: docs/parity for all presets over the whole run, else none."""
 
     readme: Path | None = None
     """File whose text between the two parity marks is replaced by the main table."""
@@ -98,6 +102,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in options.presets:
             if name not in PRESET_CONFIGS:
                 raise unexpected("presets", name, "a known preset", PRESET_CONFIGS)
+        if options.steps < STRANDS:
+            raise unexpected("steps", options.steps, f"at least {STRANDS}: a braid of so many strands")
+        whole = options.presets == Options().presets and options.steps == MARKS[-1]
+        out = options.out or (Path("docs/parity") if whole else None)
         if options.readme is not None:
             with_tables(options.readme, "", BEGIN, END)  # so that a README without marks is told first
         jax.config.update("jax_enable_x64", True)
@@ -105,22 +113,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             studies.append(study(name, replace(PRESET_CONFIGS[name], **SHORTENED.get(name, {})), options.steps))
             print(" | ".join(line(studies[-1])), flush=True)
         about = {"date": str(date.today()), "machine": processor(), "python": platform.python_version(), **VERSIONS}
-        write(options.out, about, studies)
+        if out is not None:
+            write(out, about, studies)
+            print(f"wrote {out}")
         if options.readme is not None:
             text = with_tables(options.readme, headline(about, studies), BEGIN, END)
             with replacing(options.readme) as temporary:
                 temporary.write_text(text, encoding="utf-8")
-        print(f"wrote {options.out}")
+        for each in studies:
+            if not each.good():
+                print(f"not equal: {each.preset}", file=sys.stderr)
 
     return guarded(work) or int(not all(each.good() for each in studies))
 
 
 def study(name: str, config: Config, steps: int) -> Study:
     """Measure one preset."""
-    start, marks = time.perf_counter(), [mark for mark in MARKS if mark <= steps]
+    start, marks = time.perf_counter(), [*(mark for mark in MARKS if mark < steps), steps]
     exact, single = replace(config, precision="float64"), replace(config, precision="float32")
     begin = pair.backend("torch", exact).export(pair.backend("torch", exact).init())
-    states = {kind: dict(states_of(exact, players, begin, marks)) for kind, players in RUNS.items()}
+    braid = {i * steps // STRANDS: name for i, name in enumerate(("torch", "jax", "torch"))}
+    runs = {"torch": {0: "torch"}, "jax": {0: "jax"}, "braid": braid}
+    states = {kind: dict(states_of(exact, players, begin, marks)) for kind, players in runs.items()}
     states["ulp64"] = dict(states_of(exact, {0: "torch"}, moved(begin, 2.0**-53), marks))
     rounded = in_type(begin, np.float32)
     single_states = {kind: dict(states_of(single, {0: kind}, rounded, marks)) for kind in pair.BACKENDS}
@@ -132,31 +146,24 @@ def study(name: str, config: Config, steps: int) -> Study:
     apart["float64"] = apart.pop("jax")
     for kind, other in (("float32", "jax"), ("ulp32", "ulp32")):
         apart[kind] = [_apart(single_states[other][mark], single_states["torch"][mark], rounded) for mark in marks]
-    errors = [float32.step_errors(exact, single, states["torch"][mark], mark) for mark in marks if mark < steps]
+    errors = [float32.step_errors(exact, single, states["torch"][mark], mark) for mark in marks[:-1]]
     return Study(
         preset=name,
         seconds=time.perf_counter() - start,
-        one_step=differences(states["jax"][1], states["torch"][1]),
+        marks=marks,
+        one_step=differences(states["jax"][1], states["torch"][1], config),
         float32={
             part: {
                 backend: [float32.of_part(each[backend], begin, part) for each in errors] for backend in pair.BACKENDS
             }
-            for part in (float32.PARTS if errors else ())
+            for part in PARTS
         },
         tensors={
             name: {backend: float(np.median([each[backend][name] for each in errors])) for backend in pair.BACKENDS}
-            for name in (errors[0]["torch"] if errors else ())
+            for name in errors[0]["torch"]
         },
         apart=apart,
     )
-
-
-# Kind of run -> first step of each strand -> who plays it.
-RUNS: dict[str, dict[int, str]] = {
-    "torch": {0: "torch"},
-    "jax": {0: "jax"},
-    "braid": {0: "torch", 34: "jax", 68: "torch"},
-}
 
 
 def states_of(
@@ -173,13 +180,18 @@ def states_of(
             yield end, tensors
 
 
-def differences(ours: Tensors, theirs: Tensors) -> dict[str, float]:
-    """Return per tensor the largest difference as a part of its largest number; moments that are 0 are left out."""
+def differences(ours: Tensors, theirs: Tensors, config: Config) -> dict[str, float]:
+    """Return per tensor the largest difference as a part of its largest number, infinite where that is 0.
+
+    Of weights, beyond what Adam makes of the difference of their moments: see ``pair.assert_states_close``.
+    """
     result = {}
     for name, value in theirs.items():
-        scale = float(np.abs(value).max(initial=0.0))
-        if value.shape and scale:
-            result[name] = float(np.abs(ours[name] - value).max()) / scale
+        if value.shape:
+            extra = amplified(dict(ours), dict(theirs), name, config)
+            error = float((np.abs(ours[name] - value) - extra).max().clip(0))
+            scale = float(np.abs(value).max())
+            result[name] = error / scale if scale else (np.inf if error else 0.0)
     return result
 
 
@@ -197,18 +209,18 @@ def _apart(ours: Tensors, theirs: Tensors, begin: Tensors) -> float:
     return max(value for network, value in parts.items() if not network.startswith("optimizer/"))
 
 
-HEADER = ("preset", "one step, float64", "run, float64", "the same, one bit moved", "braid", "float32 step", "seconds")
+HEADER = ("preset", "one step, float64", "run, float64", "one bit moved", "braid", "float32 step", "seconds")
 
 
 def line(each: Study) -> tuple[str, ...]:
     """Return the cells of the headline table."""
     return (
         each.preset,
-        f"{max(each.one_step.values()):.0e}",
+        f"{np.max(list(each.one_step.values())):.0e}",
         f"{each.apart['float64'][-1]:.0e}",
         f"{each.apart['ulp64'][-1]:.0e}",
         f"{each.apart['braid'][-1]:.0e}",
-        f"{max(each.worse().values(), default=float('nan')):.2f} times",
+        f"{np.max(list(each.worse().values())):.2f} times",
         f"{each.seconds:.0f}",
     )
 
@@ -218,29 +230,23 @@ VERSIONS = {"torch": torch.__version__, "jax": jax.__version__, "flax": flax.__v
 
 def headline(about: Mapping[str, str], studies: Sequence[Study]) -> str:
     """Return the main table as Markdown, with what was measured where."""
-    marks = marks_of(studies)
     said = ", ".join(f"{name} {value}" for name, value in about.items())
     rows = [HEADER, tuple("---" for _ in HEADER), *map(line, studies)]
     return (
         f"Written by `python -m parity_tests.report` ({said}); presets at the tests' reduced sizes. *One step*: the "
-        "largest difference of any tensor, as a part of its largest number. *Run*: the same after "
-        f"{marks[-1] if marks else 0} steps, as a part of the distance that each network has travelled. *One bit "
-        "moved*: two runs of torch alone, the last bit of one weight changed at the start. *Braid*: the backend "
-        "changes every 34 steps. *float32 step*: the worse backend's error to float64 as a multiple of the other's, of "
-        "weights or moments, by medians along the run.\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        "largest difference of any tensor, as a part of its largest number. *Run*: that of the states after "
+        f"{studies[0].marks[-1]} steps, as a part of the distance that each network has travelled; *one bit moved*: "
+        "of two runs of torch alone, the last bit of one weight changed at the start; *braid*: of a run that goes from "
+        "torch to JAX and back. *float32 step*: how many times as far from float64 the worse backend is as the other, "
+        "in weights or moments, by medians along the run.\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows)
     )
-
-
-def marks_of(studies: Sequence[Study]) -> list[int]:
-    """Return the steps that were compared."""
-    return list(MARKS[: max((len(each.apart["float64"]) for each in studies), default=0)])
 
 
 def write(folder: Path, about: Mapping[str, str], studies: Sequence[Study]) -> None:
     """Write JSON, page and plots."""
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "parity.json") as temporary:
-        content = {"about": about, "marks": marks_of(studies), "studies": [each._asdict() for each in studies]}
+        content = {"about": about, "studies": [each._asdict() for each in studies]}
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     tensors = "\n".join(worst(each) for each in studies)
     text = (
@@ -260,7 +266,7 @@ def write(folder: Path, about: Mapping[str, str], studies: Sequence[Study]) -> N
 
 def worst(each: Study) -> str:
     """Return table lines of the three tensors that differ most."""
-    top = sorted(each.one_step.items(), key=lambda item: -item[1])[:3]
+    top = sorted(each.one_step.items(), key=lambda item: -np.nan_to_num(item[1], nan=np.inf))[:3]
     return "\n".join(f"| {each.preset} | {name} | {value:.1e} |" for name, value in top)
 
 
@@ -295,7 +301,7 @@ def draw(path: Path, studies: Sequence[Study]) -> None:
     for axes, each in zip(grid.flat, studies, strict=False):
         for kind, (color, style, label) in styles.items():
             values = np.maximum(each.apart[kind], 1e-18)
-            axes.loglog(MARKS[: len(values)], values, color=color, linestyle=style, label=label)
+            axes.loglog(each.marks, values, color=color, linestyle=style, label=label)
         axes.set_title(each.preset, fontsize=9)
     for axes in list(grid.flat)[len(studies) :]:
         axes.set_visible(False)

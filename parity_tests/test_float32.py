@@ -8,8 +8,8 @@ from jax import lax
 
 import gan_jax.layers
 from parity_tests import float32, pair
-from parity_tests.float32 import PARTS, WORSE
-from parity_tests.pair import BACKENDS, PRESET_CONFIGS, SHORTENED, SMALL, run
+from parity_tests.float32 import WORSE
+from parity_tests.pair import BACKENDS, PARTS, PRESET_CONFIGS, SHORTENED, SMALL, run
 
 STATES = (1, 4, 12)
 
@@ -43,8 +43,10 @@ def test_a_worse_backend_shows(monkeypatch):
 
     pair.backend.cache_clear()
     monkeypatch.setattr(gan_jax.layers, "convolve", short)
-    found = multiples(SMALL)
-    pair.backend.cache_clear()
+    try:
+        found = multiples(SMALL)
+    finally:
+        pair.backend.cache_clear()
     assert found["optimizer/discriminator."] > 30 and found["discriminator/"] > WORSE
 
 
@@ -53,8 +55,9 @@ def test_a_multiple_is_of_medians_above_the_floor(torch, jax, found):
     assert float32.multiple({"torch": [torch] * 3, "jax": [jax, jax, 2e-9]}) == pytest.approx(found)
 
 
-def test_one_state_alone_says_little():
+def test_one_state_alone_says_little_unless_it_is_no_number():
     assert float32.multiple({"torch": [1e-5] * 3, "jax": [1e-5, 1e-5, 1e-2]}) == 1.0
+    assert float32.multiple({"torch": [1e-5] * 3, "jax": [1e-5, 1e-5, np.inf]}) == np.inf
 
 
 def test_errors_are_weighed_by_how_many_numbers_have_them():
@@ -66,3 +69,9 @@ def test_errors_are_weighed_by_how_many_numbers_have_them():
 def test_a_tensor_that_truly_stays_has_the_move_of_its_network():
     moves = {"generator/a": np.array([3.0, -4.0]), "generator/b": np.array([1e-20]), "discriminator/c": np.ones(1)}
     assert float32.moves(moves) == {"generator/a": 4.0, "generator/b": 4.0, "discriminator/c": 1.0}
+
+
+def test_squares_are_not_measured_on_averages():
+    name = "optimizer/generator.state.w"
+    moves = {f"{name}.exp_avg": np.ones(1), f"{name}.exp_avg_sq": np.full(1, 1e-9)}
+    assert float32.moves(moves) == {f"{name}.exp_avg": 1.0, f"{name}.exp_avg_sq": 1e-9}
