@@ -70,7 +70,7 @@ def export(state: State) -> dict[str, np.ndarray]:
         for key, tree in getattr(state, f"{name}_moments").items():
             if key == "step":  # one for all parameters here, one for each in torch
                 parameters = interop.to_torch(getattr(state, name).parameters)
-                by_name = dict.fromkeys(parameters, np.array(tree, np.float32))
+                by_name = {each: np.array(tree, np.float32) for each in parameters}
             else:
                 by_name = interop.to_torch(tree)
             tensors |= {checkpoint.moment_name(name, each, key): value for each, value in by_name.items()}

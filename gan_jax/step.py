@@ -328,6 +328,8 @@ def _mixtures(inputs: StepInputs, update: int, reals: Examples, fakes: Examples)
 def _descend(config: Config, state: State, network: str, gradients: Any, knobs: Knobs) -> State:
     """Move a network against its gradients by its optimiser."""
     before: Network = getattr(state, network)
+    if config.freeze == network:
+        return state
     note("gradient", network, gradients)
     parameters, moments = optimizers.find(config, network).update(
         before.parameters,

@@ -10,7 +10,7 @@
     state/NAME                         everything that the step leaves, by canonical name
 
 Activations are NHWC and parameters have torch's layouts, in both backends. Of a module that is called several times in
-one forward, or again where activations are recomputed, the last call is left.
+one forward, or again where activations are recomputed, one call is left. bfloat16 becomes float32.
 """
 
 from collections import Counter
@@ -81,11 +81,11 @@ def watched(networks: Mapping[str, nn.Module], seen: dict[str, np.ndarray]) -> I
     def intercept(call: Any, arguments: Any, options: Any, context: Any) -> Any:
         nonlocal current
         module, path = context.module, ".".join(context.module.path)
+        if context.method_name != "__call__":
+            return call(*arguments, **options)
         if not path and type(module) in names:
             current = names[type(module)]
             forwards.update([current])
-        if context.method_name != "__call__":
-            return call(*arguments, **options)
         network = current
         given = tuple(tap(INPUT, network, path, value) for value in arguments[:1])
         return tap(OUTPUT, network, path, call(*given, *arguments[1:], **options))
@@ -127,4 +127,4 @@ def to_numpy(tensors: Any) -> dict[str, np.ndarray]:
 
 def to_nhwc(value: Any) -> np.ndarray:
     """Copy an activation or its gradient to NumPy; (batch, height, width, channel) where it is a map."""
-    return np.array(value)
+    return np.array(value, np.float32 if value.dtype == jnp.bfloat16 else None)

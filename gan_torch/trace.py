@@ -10,7 +10,7 @@
     state/NAME                         everything that the step leaves, by canonical name
 
 Activations are NHWC and parameters have torch's layouts, in both backends. Of a module that is called several times in
-one forward, or again where activations are recomputed, the last call is left.
+one forward, or again where activations are recomputed, one call is left. bfloat16 becomes float32.
 """
 
 from collections import Counter
@@ -70,10 +70,9 @@ def watched(networks: Mapping[str, nn.Module], seen: dict[str, np.ndarray]) -> I
         tapped = value.view_as(value)
 
         def record(gradient: Tensor | None) -> None:
-            # A gradient that is zero everywhere may come as none at all.
-            seen[f"{back}/{key}.{passes[back]}/{path}"] = to_nhwc(
-                torch.zeros_like(value) if gradient is None else gradient
-            )
+            if gradient is None:
+                return  # nothing comes back: it is zero everywhere
+            seen[f"{back}/{key}.{passes[back]}/{path}"] = to_nhwc(gradient)
             passes[back] += 1
 
         if tapped.requires_grad:
@@ -108,10 +107,16 @@ def named_parameters(state: states.State, network: str) -> dict[str, np.ndarray]
 
 def to_numpy(tensors: Any) -> dict[str, np.ndarray]:
     """Copy named tensors to NumPy, by torch's names and in its layouts."""
-    return {name: value.detach().cpu().numpy().copy() for name, value in tensors.items()}
+    return {name: _wide(value).numpy().copy() for name, value in tensors.items()}
 
 
 def to_nhwc(value: Any) -> np.ndarray:
     """Copy an activation or its gradient to NumPy; (batch, height, width, channel) where it is a map."""
-    array = value.detach().cpu().numpy().copy()
+    array = _wide(value).numpy().copy()
     return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
+
+
+def _wide(value: Tensor) -> Tensor:
+    """Bring a tensor to the host, in a type that NumPy has."""
+    value = value.detach().cpu()
+    return value.float() if value.dtype == torch.bfloat16 else value

@@ -153,7 +153,6 @@ LAYERS = (
         "gan_jax/layers.py",
         "if train and not layer.is_initializing()",
         "if not layer.is_initializing()",
-        equivalent="discriminators, the only networks with it, are never evaluated: they always train",
     ),
     Fault(
         "spectral normalisation: kernel's axes in Flax's order",
@@ -288,7 +287,7 @@ CONVOLUTION = (
         "r3gan-tiny",
     ),
     Fault(
-        "convolution: derivative takes the kernel for another's",
+        "convolution: its derivative takes the kernel's rows from the end",
         "gan_jax/convolution.py",
         "        convolve_transpose(gradient, kernel, stride, padding, rest),\n        weight_gradient(x,",
         "        convolve_transpose(gradient, kernel[::-1], stride, padding, rest),\n        weight_gradient(x,",
@@ -405,8 +404,8 @@ PENALTIES = (
     Fault(
         "penalty's gradient detached",
         "gan_torch/step.py",
-        "create_graph=True",
-        "create_graph=False",
+        "    return logits, gradient\n",
+        "    return logits, gradient.detach()\n",
     ),
     Fault(
         "penalty: gamma halved",
@@ -529,7 +528,7 @@ OPTIMIZERS = (
         "correction2 = 1.0",
     ),
     Fault(
-        "Adam: corrects for one step too many",
+        "Adam: counts two steps at once",
         "gan_jax/optimizers.py",
         'step, complement = moments["step"] + 1,',
         'step, complement = moments["step"] + 2,',
@@ -810,7 +809,7 @@ MODELS = (
         "sngan",
     ),
     Fault(
-        "shortcut halved twice as much",
+        "shortcut halved",
         "gan_torch/models/resnet.py",
         "return upsample_nearest(self.shortcut(x)) + y",
         "return upsample_nearest(self.shortcut(x)) / 2 + y",

@@ -9,6 +9,7 @@ the parameters, updates, what the step reports and what is left. Each is held to
 that is further off is where to look. Where a module got something else already, that is what its parent does before it.
 """
 
+import copy
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 import tyro
-from flax import linen
+from flax import linen, traverse_util
 from torch import nn
 from tyro.conf import Positional
 
@@ -31,6 +32,7 @@ from benchmarks.command import guarded
 from gan_jax import interop
 from gan_shared import checkpoint
 from gan_shared.backend import StepValues
+from gan_shared.checkpoint import TRAINED
 from gan_shared.config import Config
 from gan_shared.draws import draw
 from gan_shared.errors import unexpected
@@ -39,12 +41,11 @@ from parity_tests import pair
 from parity_tests.pair import CONFIGS
 from parity_tests.traps import Trap, likely
 
-# Rounding of a few thousand float64 operations, of a value's own largest number.
-FLOOR = 1e-11
-# And of the largest number of all values of a kind in one network: a gradient that is truly 0 holds rounding alone.
-NOTHING = 1e-13
+# Rounding of a few thousand operations, as a part of a value's own largest number, and as a part of the largest of all
+# values of its kind in one network: a gradient that is truly 0 holds rounding alone.
+FLOORS = {np.dtype(np.float64): (1e-11, 1e-13), np.dtype(np.float32): (1e-5, 1e-7)}
 # Adam divides a gradient by its own size, and so the rounding of small ones, and of those that are truly 0, by 1e-8.
-FLOOR_OF_UPDATES, NOTHING_OF_UPDATES = 1e-9, 1e-7
+UPDATES = (1e-9, 1e-7)
 # Steps before the one that is compared: in the first, biases and the last kernels of R3GAN's blocks are zero.
 BEGUN = 3
 # Names that are listed of what only one side has.
@@ -76,6 +77,7 @@ class Difference(NamedTuple):
         scale: the largest number of torch's.
         ratio: how many times as far off as rounding explains.
         module: whose code is at fault, as ``network/path``; empty where it is of no network.
+        flax: the same module by its path in Flax.
         kind: class of that module in torch; empty where there is none.
         position: how many values before it agree.
         traps: what it may come of, likeliest first.
@@ -87,6 +89,7 @@ class Difference(NamedTuple):
     scale: float
     ratio: float
     module: str
+    flax: str
     kind: str
     position: int
     traps: tuple[Trap, ...]
@@ -94,14 +97,21 @@ class Difference(NamedTuple):
 
 
 def compare(
-    theirs: Mapping[str, np.ndarray], ours: Mapping[str, np.ndarray], kinds: Mapping[str, str]
+    theirs: Mapping[str, np.ndarray],
+    ours: Mapping[str, np.ndarray],
+    kinds: Mapping[str, str],
+    paths: Mapping[str, str] | None = None,
 ) -> Difference | None:
     """Return the first value of torch's trace that the other one has not within rounding, or None.
+
+    Of activations and their gradients each side may have some that the other one lacks: what is a module in torch may
+    be a function in Flax. A tensor of the state must be there on both sides.
 
     Args:
         theirs: torch's trace, in execution order.
         ours: the other one.
         kinds: class of each module, by ``network/path``.
+        paths: path in Flax of each module, by ``network/path``, where it is known.
 
     Raises:
         UserError: they have no name in common.
@@ -110,22 +120,31 @@ def compare(
     unmatched = tuple(key for key in (*theirs, *ours) if key not in theirs or key not in ours)
     if not common:
         raise unexpected("modules", ", ".join(unmatched[: 2 * SHOWN]), "at least one name that both have")
+    modules = {_module(key) for key in common if key.startswith("forward/")}
+
+    def difference(key: str, error: float, scale: float, floor: float, position: int) -> Difference:
+        ratio = error / floor if floor and np.isfinite(error) else float("inf")
+        traps = tuple(likely(_kind(key), kinds.get(_module(key), ""), _module(key).partition("/")[0]))
+        module = at_fault(key, modules)
+        flax = (paths or {}).get(module, module)
+        return Difference(key, error, scale, ratio, module, flax, kinds.get(module, ""), position, traps, unmatched)
+
     largest: dict[str, float] = {}
     for key in common:
-        largest[_group(key)] = max(largest.get(_group(key), 0.0), float(np.abs(theirs[key]).max(initial=0.0)))
+        if theirs[key].ndim and np.isfinite(theirs[key]).all():  # counters are no scale of anything
+            largest[_group(key)] = max(largest.get(_group(key), 0.0), float(np.abs(theirs[key]).max(initial=0.0)))
     for position, key in enumerate(common):
         expected, found = theirs[key], ours[key]
+        if expected.shape != found.shape or not (np.isfinite(expected).all() and np.isfinite(found).all()):
+            return difference(key, float("inf"), float(np.abs(expected).max(initial=0.0)), 0.0, position)
         scale = float(np.abs(expected).max(initial=0.0))
-        own, of_all = (FLOOR_OF_UPDATES, NOTHING_OF_UPDATES) if _kind(key) == "update" else (FLOOR, NOTHING)
-        floor = own * scale + of_all * largest[_group(key)]
-        same = expected.shape == found.shape and np.isfinite(found).all()
-        error = float(np.abs(found - expected).max(initial=0.0)) if same else float("inf")
+        own, of_all = UPDATES if _kind(key) == "update" else FLOORS.get(expected.dtype, (0.0, 0.0))
+        floor = own * scale + of_all * largest.get(_group(key), 0.0)
+        error = float(np.abs(found - expected).max(initial=0.0))
         if not error <= floor:
-            ratio = error / floor if floor else float("inf")
-            traps = tuple(likely(_kind(key), kinds.get(_module(key), ""), _module(key).partition("/")[0]))
-            module = at_fault(key, {_module(each) for each in common if each.startswith("forward/")})
-            return Difference(key, error, scale, ratio, module, kinds.get(module, ""), position, traps, unmatched)
-    return None
+            return difference(key, error, scale, floor, position)
+    missing = [key for key in unmatched if _kind(key) == "state"]
+    return difference(missing[0], float("inf"), float("nan"), 0.0, len(common)) if missing else None
 
 
 def report(found: Difference | None, what: str) -> str:
@@ -136,13 +155,15 @@ def report(found: Difference | None, what: str) -> str:
     network, _, path = found.module.partition("/")
     lines = [
         f"{what}: the first value that differs is {found.key}",
-        f"  difference   {found.error:.3g} of numbers up to {found.scale:.3g}: {found.ratio:.3g} times rounding",
+        f"  difference   {found.error:.3g} of numbers up to {found.scale:.3g}: {found.ratio:.3g} times rounding"
+        if found.key not in found.unmatched
+        else "  difference   one side has no such tensor",
         f"  before it    {found.position} values agree",
     ]
     if network:
         lines += [
             f"  in torch     {network}.{path or '(the network itself)'}" + (f" ({found.kind})" if found.kind else ""),
-            f"  in Flax      {network}/{path or '(the network itself)'}",
+            f"  in Flax      {found.flax if path else network + '/(the network itself)'}",
             f"  look at      {LOOK[_kind(found.key)].format(_module(found.key).partition('/')[2])}",
         ]
     else:
@@ -176,9 +197,9 @@ def locate(
         The first difference, or None.
 
     Raises:
-        UserError: the port has a tensor that torch's state lacks, or they share no module's name.
+        UserError: the port has a tensor that torch's state lacks, or no module of it has the name of one of torch's.
     """
-    original = torch_module.double()
+    original = copy.deepcopy(torch_module).double()
     x = torch.from_numpy(np.ascontiguousarray(inputs.transpose(0, 3, 1, 2) if inputs.ndim == 4 else inputs)).double()
     theirs: dict[str, np.ndarray] = {}
     begun = {name: value.detach().numpy().copy() for name, value in original.state_dict().items()}
@@ -186,8 +207,9 @@ def locate(
     with gan_torch.trace.watched({"module": original}, theirs):
         made = original(x)
         weights = np.random.default_rng(0).standard_normal(made.shape)
-        parameters = dict(original.named_parameters())
-        gradients = torch.autograd.grad((made * torch.from_numpy(weights)).sum(), list(parameters.values()))
+        parameters = {name: value for name, value in original.named_parameters() if value.requires_grad}
+        total_made = (made * torch.from_numpy(weights)).sum()
+        gradients = torch.autograd.grad(total_made, [x, *parameters.values()], materialize_grads=True)[1:]
     theirs |= {f"gradient/module.0/{name}": value.numpy() for name, value in zip(parameters, gradients, strict=True)}
     theirs |= {f"state/module/{name}": value.numpy() for name, value in original.named_buffers()}
 
@@ -207,8 +229,22 @@ def locate(
         ours |= {f"gradient/module.0/{name}": each for name, each in interop.to_torch(gradient).items()}
         for tree in left.values():
             ours |= {f"state/module/{name}": each for name, each in interop.to_torch(tree).items()}
-    kinds = {f"module/{path}": type(each).__name__ for path, each in torch_module.named_modules()}
-    return compare(theirs, ours, kinds)
+    kinds = {f"module/{path}": type(each).__name__ for path, each in original.named_modules()}
+    modules = {_module(key) for key in theirs if key.startswith("forward/")} - {"module/"}
+    named = {_module(key) for key in ours if key.startswith("forward/")} - {"module/"}
+    if modules and not modules & named:
+        raise unexpected("modules of the port", ", ".join(sorted(named)) or "none", "names of torch's", sorted(modules))
+    return compare(theirs, ours, kinds, flax_paths({"module": own["params"]}))
+
+
+def flax_paths(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Return the path in Flax of every module that holds parameters, or whose modules do, by ``network/path``."""
+    found = {}
+    for network, tree in parameters.items():
+        for path in traverse_util.flatten_dict(tree):
+            for end in range(1, len(path)):
+                found[f"{network}/{'.'.join(path[:end])}"] = f"{network}/{'/'.join(path[:end])}"
+    return found
 
 
 def ported(module: linen.Module, x: Any, tensors: Mapping[str, np.ndarray], options: Mapping[str, Any]) -> Any:
@@ -220,25 +256,19 @@ def ported(module: linen.Module, x: Any, tensors: Mapping[str, np.ndarray], opti
     shapes = linen.meta.unbox(jax.eval_shape(lambda: module.init(jax.random.key(0), x, **options)))
     variables = {}
     for collection, tree in shapes.items():
+        wide = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, np.float64) if leaf.dtype.kind == "f" else leaf, tree
+        )
         try:
-            filled = interop.from_torch(tensors, tree)
+            variables[collection] = interop.from_torch(tensors, wide)
         except KeyError as error:
             raise unexpected(str(error.args[0]), "no such tensor in torch's state", "one", tensors) from error
-        variables[collection] = jax.tree.map(
-            lambda leaf: leaf.astype(np.float64) if np.issubdtype(leaf.dtype, np.floating) else leaf, filled
-        )
     return variables
 
 
 def locate_in_preset(config: Config) -> Difference | None:
     """Play one step of a configuration in both backends, from one state of torch's run, and compare the traces."""
-    config = replace(config, recompute=False)  # the same numbers, without calling modules again
-    values = StepValues(pair.real_batch(config, BEGUN), draw(config, BEGUN), knobs(config, BEGUN))
-    original = pair.backend("torch", config)
-    begin = original.export(pair.run(original, original.init(), 0, BEGUN)[0])
-    theirs, ours = (
-        twin.trace(twin.restore(begin), values) for twin in (pair.backend(name, config) for name in pair.BACKENDS)
-    )
+    theirs, ours = traces(config)
     players = gan_torch.models.networks(config)._asdict()
     kinds = {
         f"{name}/{path}": type(module).__name__
@@ -246,11 +276,25 @@ def locate_in_preset(config: Config) -> Difference | None:
         if network is not None
         for path, module in network.named_modules()
     }
-    return compare(theirs, ours, kinds)
+    state = pair.backend("jax", config).init()
+    parameters = {name: network.parameters for name in (*TRAINED, "vgg") if (network := getattr(state, name))}
+    return compare(theirs, ours, kinds, flax_paths(parameters))
+
+
+def traces(config: Config) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return the traces of one step in torch and in JAX, from one state of torch's run."""
+    config = replace(config, recompute=False)  # the same numbers, without calling modules again
+    values = StepValues(pair.real_batch(config, BEGUN), draw(config, BEGUN), knobs(config, BEGUN))
+    original = pair.backend("torch", config)
+    begin = original.export(pair.run(original, original.init(), 0, BEGUN)[0])
+    theirs, ours = (
+        twin.trace(twin.restore(begin), values) for twin in (pair.backend(name, config) for name in pair.BACKENDS)
+    )
+    return theirs, ours
 
 
 def locate_in_checkpoints(paths: Sequence[Path]) -> Difference | None:
-    """Compare the tensors of two checkpoints.
+    """Compare the tensors of two checkpoints of any backend, in the order of their names in the first one's files.
 
     Raises:
         UserError: one cannot be read, or they are of different steps.
@@ -286,8 +330,10 @@ def _kind(key: str) -> str:
 
 
 def _group(key: str) -> str:
-    """What a value shares its scale with: values of its kind in one call of one network."""
-    return "/".join(key.split("/")[:2])
+    """What a value shares its scale with: values of its kind in one call of one network, or of one moment."""
+    kind, network, *rest = key.split("/")
+    moment = f"/{rest[0].split('.')[0]}/{key.rpartition('.')[2]}" if network == "optimizer" else ""
+    return f"{kind}/{network}{moment}"
 
 
 def _module(key: str) -> str:

@@ -35,6 +35,8 @@ from parity_tests.faults import AREAS, FAULTS, Fault
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("gan_shared", "gan_torch", "gan_jax", "parity_tests", "tests", "benchmarks", "pyproject.toml")
+# Seconds after which a fault has made its tests run for ever.
+TIMEOUT = 900
 # What the tests must see, and how often the locator must be right.
 KILLED, LOCATED = 0.95, 0.9
 # Fast tests compile more than they run: without XLA's optimisations they take half the time.
@@ -44,7 +46,12 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "XLA_FLAGS": XLA_F
 # File or folder of a fault -> the test files that it can reach, the nearest first.
 STEP = "parity_tests/test_step.py"
 REACHED: dict[str, tuple[str, ...]] = {
-    "layers.py": ("parity_tests/test_layers.py", "parity_tests/test_networks.py", STEP),
+    "layers.py": (
+        "parity_tests/test_layers.py",
+        "parity_tests/test_convolution.py",
+        "parity_tests/test_networks.py",
+        STEP,
+    ),
     "convolution.py": ("parity_tests/test_convolution.py", "parity_tests/test_layers.py", STEP),
     "losses.py": ("parity_tests/test_losses.py", STEP),
     "augment.py": ("parity_tests/test_augment.py", STEP),
@@ -65,12 +72,14 @@ class Outcome(NamedTuple):
         killer: the first test that failed, or an empty string.
         seconds: how long the tests took.
         named: the module that the locator named; empty where it named none, None where it was not asked.
+        trouble: why the tests could not be run, where they could not.
     """
 
     fault: Fault
     killer: str
     seconds: float
     named: str | None
+    trouble: str = ""
 
     def located(self) -> bool:
         """Whether the locator was right."""
@@ -84,8 +93,8 @@ class Options:
     faults: Positional[tuple[str, ...]] = ()
     """Their names, or parts of them; all of them where none is given."""
 
-    out: Path = Path("docs/mutants.md")
-    """Markdown file."""
+    out: Path | None = None
+    """Markdown file: docs/mutants.md for all faults, else none."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -108,10 +117,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 outcomes = list(tqdm(results, total=len(chosen), desc="faults", mininterval=10))
         seconds = time.perf_counter() - begun
         problems.extend(found(outcomes))
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(options.out) as temporary:
-            temporary.write_text(page(outcomes, fast, seconds), encoding="utf-8")
-        print("\n".join([summary(outcomes), f"{seconds / 60:.0f} minutes; wrote {options.out}"]))
+        print(f"{summary(outcomes)}\nin {seconds / 60:.0f} minutes")
+        out = options.out or (None if options.faults else Path("docs/mutants.md"))
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(out) as temporary:
+                temporary.write_text(page(outcomes, fast, seconds), encoding="utf-8")
+            print(f"wrote {out}")
         for problem in problems:
             print(problem, file=sys.stderr)
 
@@ -146,7 +158,7 @@ def examine(fault: Fault, right: Path, place: Path, cache: Path) -> Outcome:
     """Plant one fault into a copy of the right code and look for it.
 
     Raises:
-        UserError: the fault does not fit the code, or tests could not be run.
+        UserError: the fault does not fit the code.
     """
     shutil.copytree(right, place)
     path = place / fault.file
@@ -154,12 +166,15 @@ def examine(fault: Fault, right: Path, place: Path, cache: Path) -> Outcome:
     if text.count(fault.old) != 1:
         raise UserError(f"{fault.file}: found {text.count(fault.old)} times {fault.old!r}, expected it once")
     path.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
-    begun = time.perf_counter()
-    killer = killed(place, cache, ("-x", *reached(fault)))
+    begun, killer, trouble = time.perf_counter(), "", ""
+    try:
+        killer = killed(place, cache, ("-x", *reached(fault)))
+    except UserError as error:
+        trouble = str(error)
     seconds = time.perf_counter() - begun
     named = locate(place, cache, fault.preset) if fault.modules else None
     shutil.rmtree(place)
-    return Outcome(fault, killer, seconds, named)
+    return Outcome(fault, killer, seconds, named, trouble)
 
 
 def reached(fault: Fault) -> tuple[str, ...]:
@@ -177,18 +192,27 @@ def killed(place: Path, cache: Path, options: Sequence[str]) -> str:
     """
     report = place / "report.xml"
     command = ["pytest", "-m", "fast", "-q", "--tb=no", "-o", f"cache_dir={cache}", f"--junitxml={report}", *options]
-    done = run(place, cache, command)
+    try:
+        done = run(place, cache, command)
+    except subprocess.TimeoutExpired:
+        return f"no end within {TIMEOUT} s"
     if done.returncode not in (0, 1):
-        raise UserError(f"tests: {(done.stdout + done.stderr).strip().splitlines()[-1]}")
+        said = (done.stdout + done.stderr).strip().splitlines()[-1:]
+        raise UserError(f"tests: pytest ended with {done.returncode}: {' '.join(said)}")
     for case in ElementTree.parse(report).iter("testcase"):
         if any(case.find(kind) is not None for kind in ("failure", "error")):
+            if not case.get("classname"):
+                raise UserError(f"tests: {case.get('name')} cannot be collected")
             return f"{case.get('classname', '').rpartition('.')[2]}::{case.get('name')}"
     return ""
 
 
 def locate(place: Path, cache: Path, preset: str) -> str:
     """Return the module that the locator names, as ``network/path``, or an empty string."""
-    done = run(place, cache, ["parity_tests.locate", preset])
+    try:
+        done = run(place, cache, ["parity_tests.locate", preset])
+    except subprocess.TimeoutExpired:
+        return ""
     named = re.search(r"^ +in torch +(\w+)\.(\S+)", done.stdout, re.MULTILINE)
     return f"{named[1]}/{'' if named[2].startswith('(') else named[2]}" if named else ""
 
@@ -198,17 +222,26 @@ def run(place: Path, cache: Path, command: Sequence[str]) -> subprocess.Complete
     compiled = {"JAX_COMPILATION_CACHE_DIR": str(cache / "jax"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
     environment = {**os.environ, **ONE_THREAD, **compiled, "PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
-        [sys.executable, "-m", *command], cwd=place, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", *command],
+        cwd=place,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT,
     )
 
 
 def found(outcomes: Sequence[Outcome]) -> list[str]:
     """Return what falls short, a line each."""
-    problems = [
-        f"survived: {each.fault.name} ({each.fault.file})"
-        for each in outcomes
-        if not each.killer and not each.fault.equivalent
-    ]
+    problems = []
+    for each in outcomes:
+        if each.trouble:
+            problems.append(f"not tested: {each.fault.name} ({each.fault.file}): {each.trouble}")
+        elif not each.killer and not each.fault.equivalent:
+            problems.append(f"survived: {each.fault.name} ({each.fault.file})")
+        elif each.killer and each.fault.equivalent:
+            problems.append(f"seen by {each.killer}, though nobody should: {each.fault.name} ({each.fault.file})")
     for share, least, what in ((share_killed(outcomes), KILLED, "killed"), (share_located(outcomes), LOCATED, "named")):
         if share < least:
             problems.append(f"{what}: found {share:.0%} of the faults, expected at least {least:.0%}")

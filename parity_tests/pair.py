@@ -68,7 +68,7 @@ OTHER_CONFIGS = {
         SMALL, channels=3, resolution=16, generator_activation="silu", discriminator_activation="gelu"
     ),
     "mse-two-updates": replace(SMALL, loss="mse", discriminator_updates=2),
-    "shared-two-updates": replace(SMALL, fresh_latents=False, discriminator_updates=2),
+    "shared-two-updates": replace(SMALL, fresh_latents=False, discriminator_updates=2, discriminator_beta2=0.99),
     "relativistic-conditional": replace(SMALL, loss="relativistic", conditional=True, classes=10),
     "no-average": replace(SMALL, ema_half_life_nimg=0.0),
     "conditional-spectral-sigmoid": replace(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import gan_jax.layers as jax_layers
 import gan_torch.layers as torch_layers
-from gan_jax.convolution import MANY_IMAGES, convolve_grouped
+from gan_jax.convolution import MANY_IMAGES, PART, convolve_grouped
 from gan_shared.initial import ZEROS
 from parity_tests.pair import assert_close
 
@@ -113,6 +113,14 @@ def test_transposed_convolution(drawn, output_padding):
     assert torch.equal(ours(torch.tensor(x)), F.conv_transpose2d(torch.tensor(x), torch.tensor(w), **sizes))
 
 
+@pytest.mark.fast
+def test_weight_gradient_of_many_images_in_parts_that_do_not_fill_up():
+    rng = np.random.default_rng(0)
+    images = MANY_IMAGES + PART // 2
+    x, w = rng.standard_normal((images, 5, 4, 4)), rng.standard_normal((2, 5, 3, 3))
+    compare(lambda x, w: F.conv2d(x, w, padding=1), jax_layers.Conv(5, 2, 3, ZEROS, padding=1), x, w)
+
+
 def test_grouped_convolution_refuses_strides():
     message = "a convolution in 2 groups needs stride 1, got stride 2"
     with pytest.raises(ValueError, match=message):
@@ -141,6 +149,7 @@ RESAMPLINGS = {
         x, OUTER.repeat(x.shape[1], 1, 1, 1), stride=2, padding=1, groups=x.shape[1]
     ),
     "upsample_nearest": lambda x: x.repeat_interleave(2, 2).repeat_interleave(2, 3),
+    "max_pool": lambda x: F.max_pool2d(x, 2),
     "average_pool": lambda x: F.avg_pool2d(x, 2, stride=2),
     "average_pool_3x3": lambda x: F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=True),
 }

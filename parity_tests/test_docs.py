@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gan_shared.presets import PRESETS
-from parity_tests import float32, report
+from parity_tests import float32, mutants, report
 from parity_tests.faults import FAULTS
 from parity_tests.pair import ONE_STEP, PARTS, PRESET_CONFIGS, TRAJECTORY
 from parity_tests.traps import TRAPS
@@ -56,3 +56,11 @@ def test_every_trap_and_every_fault_has_its_row(file, names):
         f"they have changed: run python -m parity_tests.{'traps' if file == 'porting' else file}"
     )
     assert re.search(r"\d{4}-\d\d-\d\d: .*torch \d.*, jax \d", text)
+
+
+def test_the_matrix_that_is_shown_was_passed():
+    text = (ROOT / "docs" / "mutants.md").read_text()
+    assert "**nobody**" not in text
+    (line,) = re.findall(r"all +(\d+) of (\d+) .*, (\d+) of (\d+) ", text)
+    seen, faults, named, asked = map(int, line)
+    assert seen >= mutants.KILLED * faults and faults == len(FAULTS) and named >= mutants.LOCATED * asked

@@ -98,6 +98,13 @@ def test_closed_form(table, evaluate, name):
         np.testing.assert_allclose(np.asarray(value), expected, rtol=4e-15, atol=1.2e-16 if name == "mse-bce" else 0)
 
 
+def test_a_sure_probability_keeps_its_digits():
+    """(1 - sigmoid(25))^2, beside which the fakes' half is nothing."""
+    for losses, number in ((gan_torch.losses, torch.tensor), (gan_jax.losses, jnp.asarray)):
+        found = losses.mse_bce_discriminator(number(np.array([25.0])), number(np.array([-100.0])))
+        np.testing.assert_allclose(np.asarray(found), np.exp(-25.0) ** 2 / (1 + np.exp(-25.0)) ** 2, rtol=4e-15)
+
+
 def test_hinge_at_its_corners_takes_the_flat_side():
     """Logits exactly at the margin: torch's relu has derivative 0 there, and so has ours."""
     margin = np.array([1.0, -1.0])

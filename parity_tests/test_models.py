@@ -2,15 +2,19 @@
 
 from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
 import gan_jax.layers
 import gan_jax.models
 import gan_jax.optimizers
+import gan_jax.step
 import gan_torch.layers
 import gan_torch.models
 import gan_torch.optimizers
+import gan_torch.step
 from gan_shared.backend import Inputs
 from gan_shared.config import ACTIVATIONS, DEVICES, DISCRIMINATORS, GENERATORS, OPTIMIZERS, OUTPUTS, PRECISIONS
 from gan_shared.draws import sample_latents
@@ -77,6 +81,32 @@ def test_float32_samples_agree_within_one_grey_level(ema):
     assert ours.dtype == theirs.dtype == np.uint8 and ours.shape == theirs.shape == (64, 32, 32, 1)
     assert np.abs(ours.astype(int) - theirs).max() <= 1
     assert ours.std() > 1, "a flat image would agree with anything"
+
+
+@pytest.mark.fast
+def test_images_become_bytes_by_the_nearest_number_ties_to_even():
+    """From -1 to 1, and from 0 to 1 where the generator ends in a sigmoid; beyond is clipped."""
+    bytes_wanted = np.array([0, 0, 1, 2, 2, 100, 101, 128, 255], np.uint8)
+    for output, low in (("tanh", -1.0), ("sigmoid", 0.0)):
+        config = replace(SMALL, output_activation=output)
+        levels = np.array([-3.0, 0.4, 0.6, 1.6, 2.4, 100.4, 100.6, 127.5, 300.0])
+        images = (levels / 255 * (1 - low) + low).reshape(1, 3, 3, 1)
+        found = gan_torch.step.to_uint8(config, torch.from_numpy(images.transpose(0, 3, 1, 2))).numpy()
+        np.testing.assert_array_equal(found.ravel(), bytes_wanted)
+        np.testing.assert_array_equal(np.asarray(gan_jax.step.to_uint8(config, jnp.asarray(images))), found)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_is_exported_is_a_copy_of_its_own(backend):
+    twin = pair.backend(backend, SMALL)
+    state = twin.init()
+    first, second = twin.export(state), twin.export(state)
+    for name, value in first.items():
+        value += 1  # a view of the device's memory cannot be written, or changes the state
+        assert (value == second[name] + 1).all(), name
+    third = twin.export(state)
+    assert all(np.array_equal(second[name], third[name]) for name in second)
 
 
 @pytest.mark.parametrize(

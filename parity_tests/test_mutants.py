@@ -37,6 +37,9 @@ def test_a_planted_fault_is_seen_and_the_code_itself_is_not(tmp_path):
 def test_what_cannot_be_planted_or_run_is_told(tmp_path):
     gone = Fault("gone", "gan_jax/losses.py", "no such text", "")
     mutants.copy(tmp_path / "right")
+    nowhere = SEEN._replace(old="class Loss(", new="import nowhere\n\n\nclass Loss(")
+    outcome = mutants.examine(nowhere, tmp_path / "right", tmp_path / "broken", tmp_path)
+    assert not outcome.killer and outcome.trouble == "tests: parity_tests.test_losses cannot be collected"
     with pytest.raises(mutants.UserError, match="found 0 times 'no such text', expected it once"):
         mutants.examine(gone, tmp_path / "right", tmp_path / "gone", tmp_path)
     with pytest.raises(mutants.UserError, match=r"tests: .*nowhere\.py"):
@@ -54,6 +57,10 @@ def test_survivors_and_too_few_are_problems():
     survivor, excused = killed._replace(killer=""), Outcome(SEEN._replace(equivalent="so it is"), "", 1.0, None)
     assert mutants.found([killed] * 99 + [survivor]) == [f"survived: {SEEN.name} ({SEEN.file})"]
     assert mutants.found([killed] * 19 + [excused]) == []
+    (problem,) = mutants.found([killed] * 19 + [excused._replace(killer="test_losses::a")])
+    assert problem.startswith("seen by test_losses::a, though nobody should")
+    (problem,) = mutants.found([killed] * 99 + [killed._replace(killer="", trouble="a crash")])
+    assert problem == f"not tested: {SEEN.name} ({SEEN.file}): a crash"
     assert mutants.found([killed] * 18 + [excused]) == ["killed: found 95% of the faults, expected at least 95%"]
 
 
