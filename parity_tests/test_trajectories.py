@@ -42,6 +42,8 @@ def braid(tensors, logged, others, config):
 
 
 def check(ours, logged, begin, theirs, expected):
+    for name in (name for name in theirs if name.startswith("game/")):
+        assert ours[name] == theirs[name], name
     for network, ratio in distances(ours, theirs, begin).items():
         bound = TRAJECTORY_MOMENTS if network.startswith("optimizer/") else TRAJECTORY
         assert ratio <= bound, f"{network}: {ratio:.3g} of the distance travelled"
@@ -75,6 +77,7 @@ def test_short_braid():
         state, _ = run(twins[name], twins[name].restore(tensors), first, 2)
         tensors = twins[name].export(state)
     assert max(distances(tensors, expected, begin).values()) <= TRAJECTORY
+    assert all(tensors[name] == expected[name] for name in expected if name.startswith("game/"))
 
 
 def test_braid_the_other_way():
