@@ -1,9 +1,9 @@
-"""One measured process: ``python -m benchmarks.cell``, started by ``harness.py`` and spoken to in lines of JSON.
+"""One measured process: ``python -m benchmarks.cell``, started by ``harness.py``, commanded in lines of JSON.
 
 The first line of standard input is the settings. The process builds, compiles, warms up and answers with what it has
-measured so far; then it obeys one command per line and waits, idle, for the next:
+measured so far; then it executes one command per line and waits, idle, for the next:
 
-- ``{"do": "steps", "count": n}`` plays n steps -> ``{"seconds", "waiting"}``,
+- ``{"do": "steps", "count": n}`` runs n steps -> ``{"seconds", "waiting"}``,
 - ``{"do": "memory"}`` -> ``{"peak_host_bytes", "peak_device_bytes"}``,
 - ``{"do": "probe", "size": n, "conv_batch": b}`` -> what ``probes.py`` reports.
 
@@ -23,13 +23,13 @@ from statistics import median
 from typing import Any
 
 from benchmarks import settings as read
-from benchmarks.machine import processor
-from benchmarks.players import Player
+from benchmarks.contenders import StepRunner
 from benchmarks.probes import probe
 from benchmarks.settings import Settings
 from gan_shared.backend import Batch
 from gan_shared.config import Config
 from gan_shared.data.batches import batches, check_batch_size
+from gan_shared.machine import processor
 
 # Calls after the first before anything counts, then calls that estimate a step's length.
 WARM_UP, ESTIMATED = 2, 5
@@ -50,13 +50,13 @@ def main() -> int:
     try:
         settings = read.read_settings()
         config, dataset = read.prepare(settings)
-        player = Player(settings, config)
+        runner = StepRunner(settings, config)
         check_batch_size(dataset, config)
-        player.hold(dataset)
+        runner.hold(dataset)
         with closing(batches(dataset, config, 0)) as stream:
-            answer(_warm(player, stream, config))
+            answer(_warm(runner, stream, config))
             for line in sys.stdin:
-                answer(_obey(json.loads(line), player, stream, settings))
+                answer(_execute(json.loads(line), runner, stream, settings))
     except Exception as error:  # whatever it is, the others go on
         answer({"error": one_line(error)})
         return 1
@@ -69,16 +69,16 @@ def one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text}"[:300]
 
 
-def _warm(player: Player, stream: Iterator[tuple[int, Batch]], config: Config) -> dict[str, Any]:
-    """Play the first steps and return what they tell."""
-    call = config.steps_per_call
-    first = player.play(stream, call).seconds
+def _warm(runner: StepRunner, stream: Iterator[tuple[int, Batch]], config: Config) -> dict[str, Any]:
+    """Run the first steps and return their times, the device and the sizes."""
+    call = config.execution.steps_per_call
+    first = runner.run(stream, call).seconds
     first_at = time.time()
-    player.play(stream, WARM_UP * call)
+    runner.run(stream, WARM_UP * call)
     times: list[float] = []
     while len(times) < ESTIMATED and sum(times) < ESTIMATE_SECONDS:
-        times.append(player.play(stream, call).seconds)
-    versions = {"python": platform.python_version(), **player.versions()}
+        times.append(runner.run(stream, call).seconds)
+    versions = {"python": platform.python_version(), **runner.versions()}
     device = versions.pop("device")
     return {
         "first_call_seconds": first,
@@ -86,26 +86,26 @@ def _warm(player: Player, stream: Iterator[tuple[int, Batch]], config: Config) -
         "call_seconds": median(times),
         "device": processor() if device == "cpu" else device,
         "versions": versions,
-        "resolution": config.resolution,
-        "channels": config.channels,
-        "width": config.width,
+        "resolution": config.data.resolution,
+        "channels": config.data.channels,
+        "width": config.networks.width,
     }
 
 
-def _obey(
-    command: dict[str, Any], player: Player, stream: Iterator[tuple[int, Batch]], settings: Settings
+def _execute(
+    command: dict[str, Any], runner: StepRunner, stream: Iterator[tuple[int, Batch]], settings: Settings
 ) -> dict[str, Any]:
-    """Do one command and return the answer."""
+    """Execute one command and return the answer."""
     if command["do"] == "steps":
-        return player.play(stream, command["count"])._asdict()
+        return runner.run(stream, command["count"])._asdict()
     if command["do"] == "memory":
         # Linux counts in kilobytes, macOS in bytes.
         unit = 1 if sys.platform == "darwin" else 1024
         host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-        return {"peak_host_bytes": host, "peak_device_bytes": player.peak_device_bytes()}
-    with player.in_precision():
+        return {"peak_host_bytes": host, "peak_device_bytes": runner.peak_device_bytes()}
+    with runner.in_precision():
         sizes = command["size"], command["conv_batch"]
-        return probe(player.framework, settings.precision, settings.device, *sizes)
+        return probe(runner.framework, settings.precision, settings.device, *sizes)
 
 
 if __name__ == "__main__":

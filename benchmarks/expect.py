@@ -2,16 +2,16 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 from tyro.conf import Positional
 
-from benchmarks.command import guarded
 from benchmarks.settings import without_files
 from gan_shared import presets
 from gan_shared.atomic import replacing
+from gan_shared.command import guarded
 from gan_shared.config import Config
 
 # NVIDIA H100 SXM data sheet (2023), dense: FLOP per second, bytes per second.
@@ -32,10 +32,10 @@ take:
 
 @dataclass(frozen=True)
 class Options:
-    """Say what an H100 should do, and what will hold it back."""
+    """Estimate what an H100 reaches, and what limits it."""
 
     presets: Positional[tuple[str, ...]] = tuple(presets.PRESETS)
-    """Recipes, at their own sizes."""
+    """Presets, at their own sizes."""
 
     out: Path = Path("docs/expected.md")
     """Markdown file."""
@@ -53,7 +53,7 @@ def run(options: Options) -> None:
     Raises:
         UserError: a preset is unknown.
     """
-    lines = [line for name in options.presets for line in expected(presets.find(name))]
+    lines = [line for name in options.presets for line in expected(presets.get_preset(name))]
     header = ("preset", "batch", "GFLOP/image", "MB/image", "operations/step", "precision", "images/s at most", "binds")
     rows = [header, tuple("---" for _ in header), *lines]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
@@ -72,17 +72,28 @@ def expected(config: Config) -> list[tuple[str, ...]]:
     for precision, peak in PEAKS.items():
         times = {
             "arithmetic": work.flops / peak,
-            "memory": bytes_in_precision(replace(config, precision=precision), work) / BANDWIDTH,
+            "memory": bytes_in_precision(config.with_options(precision=precision), work) / BANDWIDTH,
             "launches": work.operations * LAUNCH_SECONDS,
         }
         slowest = max(times, key=lambda name: times[name])
-        speed = f"{config.batch_size / times[slowest]:,.0f}"
+        speed = f"{config.training.batch_size / times[slowest]:,.0f}"
         if slowest == "launches":
             rest = max(times["arithmetic"], times["memory"])
-            speed += f" ({config.batch_size / rest:,.0f} without launches)"
-        per_image = f"{work.flops / config.batch_size / 1e9:.2f}", f"{work.bytes / config.batch_size / 1e6:.0f}"
+            speed += f" ({config.training.batch_size / rest:,.0f} without launches)"
+        per_image = (
+            f"{work.flops / config.training.batch_size / 1e9:.2f}",
+            f"{work.bytes / config.training.batch_size / 1e6:.0f}",
+        )
         lines.append(
-            (config.preset, str(config.batch_size), *per_image, str(work.operations), precision, speed, slowest)
+            (
+                config.preset,
+                str(config.training.batch_size),
+                *per_image,
+                str(work.operations),
+                precision,
+                speed,
+                slowest,
+            )
         )
     return lines
 

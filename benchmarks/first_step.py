@@ -1,7 +1,7 @@
 """One start of a training run, up to the end of its first step: ``python -m benchmarks.first_step``.
 
 What ``python -m gan_torch.train`` and its twin do until then: import, load the data, build, draw the first weights,
-play a step, wait for it; no checkpoint is written. Started by ``startup.py``, told its settings in a line of JSON.
+run a step, wait for it; no checkpoint is written. Started by ``startup.py`` with the settings as a line of JSON.
 """
 
 import json
@@ -11,8 +11,8 @@ from contextlib import closing
 
 
 def main() -> int:
-    """Play one step and print when imports were done and when the step was, in seconds since the epoch."""
-    from benchmarks.players import import_backend
+    """Run one step and print when imports were done and when the step was, in seconds since the epoch."""
+    from benchmarks.contenders import import_backend
     from benchmarks.settings import CONTENDERS, prepare, read_settings
     from gan_shared import cli
 
@@ -22,7 +22,7 @@ def main() -> int:
     from gan_shared.backend import StepValues
     from gan_shared.data.batches import batches, check_batch_size
     from gan_shared.draws import draw
-    from gan_shared.schedules import knobs
+    from gan_shared.schedules import schedule_values
     from gan_shared.train import first_state
 
     imported_at = time.time()
@@ -32,7 +32,7 @@ def main() -> int:
     state = first_state(backend, config)
     with closing(batches(images, config, 0)) as stream:
         step, batch = next(stream)
-        _, scalars = backend.steps(state, [StepValues(batch, draw(config, step), knobs(config, step))])
+        _, scalars = backend.steps(state, [StepValues(batch, draw(config, step), schedule_values(config, step))])
         float(scalars["generator_loss"])  # waits for the device, as the log does
     print(json.dumps({"imported_at": imported_at, "first_step_at": time.time(), **backend.versions()}))
     return 0

@@ -1,4 +1,4 @@
-"""FLOP of one training image: ``python -m benchmarks.flops``, a process of its own, spoken to in one line of JSON.
+"""FLOP of one training image: ``python -m benchmarks.flops``, a process of its own, which reads one line of JSON.
 
 The figure is that of one step of ``gan_torch`` (its convolutions and matrix products, first and second derivatives
 included), divided by the batch: the work that is useful. A slower contender that does more, such as the gradients of
@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from benchmarks.settings import Settings, prepare, read_settings
 
-# Every counted operation is linear in the batch, so that few images tell as much as many.
+# Every counted operation is linear in the batch, so that a few images suffice.
 COUNTED_BATCH = 4
 
 

@@ -1,7 +1,7 @@
 """The parent of measured processes: starts the cells of a group, lets them take turns, and writes what they report.
 
-Rounds alternate: in each, every cell of the group in turn plays its steps while the others sleep, blocked on standard
-input, so that what slows the machine for a while slows all of them. Only one group of processes lives at a time.
+Rounds alternate: in each, every cell of the group in turn runs its steps while the others sleep, blocked on standard
+input, so that what slows the machine for a while slows all of them. Only one group of processes exists at a time.
 """
 
 import json
@@ -42,7 +42,7 @@ class Plan:
     """Turns of every cell."""
 
     seconds_per_round: float = 2.0
-    """Length of a turn; at least one step is played."""
+    """Length of a turn; at least one step is run."""
 
     steps_per_round: int | None = None
     """Steps of a turn; as many as fill its seconds when not given."""
@@ -89,7 +89,7 @@ class CellProcess:
             text=True,
             cwd=ROOT,
             env={**os.environ, **ENVIRONMENT, **environment},
-            start_new_session=True,  # Ctrl-C is for the parent, whose end they notice
+            start_new_session=True,  # Ctrl-C is for the parent, at whose end they end
         )
 
     def __enter__(self) -> "CellProcess":
@@ -103,14 +103,14 @@ class CellProcess:
         """Send one line and return the answer to it.
 
         Raises:
-            CellFailed: the process says so, or is gone.
+            CellFailed: the process reports an error, or has ended.
         """
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # its last words may still be there to be read
+            pass  # its last line may still be in the pipe
         reply = self._process.stdout.readline()
         if not reply:
             raise CellFailed(f"the process ended with status {self._process.wait()}")
@@ -131,7 +131,7 @@ class CellProcess:
         self.steps_per_round = plan.steps_per_round or calls * call
 
     def turn(self) -> None:
-        """Play the steps of one round."""
+        """Run the steps of one round."""
         times = self.do("steps", count=self.steps_per_round)
         self.turns.append(Turn(times["seconds"], times["waiting"]))
 
@@ -187,7 +187,7 @@ class Bench:
 
         Args:
             group: what is compared: the same work by several backends.
-            extra: what every row says beside what was measured.
+            extra: what every row has beside what was measured.
             environment: variables that the cells are started with.
         """
         with ExitStack() as stack:

@@ -18,11 +18,11 @@ from typing import NamedTuple
 import numpy as np
 import tyro
 
-from benchmarks.command import guarded
 from benchmarks.harness import Bench, Plan, say
 from benchmarks.machine import cache_in
 from benchmarks.settings import Settings, available, configuration
 from gan_shared import data, presets
+from gan_shared.command import guarded
 from gan_shared.data import cache
 from gan_shared.data.named import FASHION_MNIST
 from gan_shared.errors import unexpected
@@ -38,7 +38,7 @@ class Options:
     """Measure the share of a step that is spent waiting for data."""
 
     backends: tuple[str, ...] = ("torch", "jax")
-    """Who trains: torch, jax, torch-compile, or several."""
+    """Backends to measure: torch, jax, torch-compile, or several."""
 
     rounds: int = 3
     """Turns of every variant."""
@@ -53,7 +53,7 @@ class Options:
     """Factor on the channel counts; the presets' own, and 0.25 at 256 pixels, when not given."""
 
     device: str = "auto"
-    """Where to compute: cpu, gpu, or auto (a GPU when the framework sees one)."""
+    """Where to compute: cpu, gpu, or auto (a GPU when there is one)."""
 
     out: Path | None = None
     """JSON file; benchmarks/results/DEVICE-input.json when not given."""
@@ -129,10 +129,10 @@ def decode(settings: Settings, folder: str) -> Decoding:
     result = Decoding()
     with cache_in(folder):
         start = perf_counter()
-        result.images = len(data.load(config.data, config.resolution, config.channels).images)
+        result.images = len(data.load(config.execution.data, config.data.resolution, config.data.channels).images)
         result.cold_seconds = perf_counter() - start
         start = perf_counter()
-        data.load(config.data, config.resolution, config.channels)
+        data.load(config.execution.data, config.data.resolution, config.data.channels)
         result.warm_seconds = perf_counter() - start
     return result
 
@@ -172,7 +172,12 @@ def _cases(options: Options, pictures: Path) -> list[Case]:
     """Return what is measured."""
     label, images = _small()
     cases = [
-        Case(label, Settings(preset, "torch", presets.find(preset).batch_size, data=images, device=options.device))
+        Case(
+            label,
+            Settings(
+                preset, "torch", presets.get_preset(preset).training.batch_size, data=images, device=options.device
+            ),
+        )
         for preset in ("dcgan", "article")
     ]
     large = Settings("dcgan", "torch", 16, resolution=PHOTOGRAPH_PIXELS, width=0.25, data=str(pictures))

@@ -1,4 +1,4 @@
-"""What a result is worth nothing without: the machine, the versions, the date."""
+"""What every result records of its circumstances: the machine, the versions, the date."""
 
 import os
 import platform
@@ -7,19 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+
+from gan_shared.machine import processor
 
 PACKAGES = ("twin-gan", "numpy", "torch", "jax", "jaxlib", "flax", "optax")
-
-
-def processor() -> str:
-    """Return the model name of the processor."""
-    listing = Path("/proc/cpuinfo")
-    if listing.is_file():
-        named = re.search(r"^model name\s*:\s*(.+)$", listing.read_text(), re.MULTILINE)
-        if named:
-            return named[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def describe() -> dict[str, str | int | None]:

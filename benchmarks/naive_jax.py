@@ -1,4 +1,4 @@
-"""A plain Flax implementation of the same games, as people port it from PyTorch.
+"""A plain Flax implementation of the same training, as people port it from PyTorch.
 
 Its manner is that of the public Flax ports of DCGAN: ``nn.Conv``, ``nn.ConvTranspose`` with SAME padding and
 ``nn.BatchNorm`` as they come; ``optax.adam``; one jitted function per update, each of which makes its own fakes;
@@ -6,8 +6,11 @@ arrays that are copied to the device one by one; penalties by ``jax.grad`` of th
 resampling as a convolution with one group per channel. Nothing is donated and nothing chosen for the platform. No
 average of the generator is kept. Written from that description, not from any port's text.
 
-The networks have the parameters of ours and play the same updates, in the precision that the run names.
+The networks have the parameters of ours and make the same updates, in the precision that the run names.
 """
+
+# Loops over steps run at least once, which pyright cannot know.
+# pyright: reportPossiblyUnboundVariable=false
 
 from functools import partial
 from itertools import pairwise
@@ -21,12 +24,13 @@ import numpy as np
 import optax
 from jax import Array
 
-from benchmarks.naive_games import check_plain
+from benchmarks.naive_runs import check_plain
 from gan_jax.backend import find_device
 from gan_shared.architecture import R3GAN_GROUP, dcgan_plan, r3gan_plan
 from gan_shared.backend import Batch
-from gan_shared.config import Config, ends
+from gan_shared.config import Config
 from gan_shared.draws import Draws
+from gan_shared.options import ends
 
 Variables = Any
 NORMAL = nn.initializers.normal(0.02)
@@ -41,7 +45,7 @@ class DcganGenerator(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Apply in training mode: the batch's own statistics normalise."""
-        start, sizes = dcgan_plan(self.config.resolution, self.config.width)
+        start, sizes = dcgan_plan(self.config.data.resolution, self.config.networks.width)
         up = partial(nn.ConvTranspose, use_bias=False, kernel_init=NORMAL, dtype=self.dtype)
         norm = partial(nn.BatchNorm, use_running_average=False, momentum=0.9, dtype=self.dtype)
         x = nn.relu(norm()(up(sizes[0], (start, start), padding="VALID")(x[:, None, None, :])))
@@ -60,7 +64,7 @@ class DcganDiscriminator(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Apply in training mode: the batch's own statistics normalise."""
-        start, sizes = dcgan_plan(self.config.resolution, self.config.width)
+        start, sizes = dcgan_plan(self.config.data.resolution, self.config.networks.width)
         down = partial(nn.Conv, use_bias=False, kernel_init=NORMAL, dtype=self.dtype)
         norm = partial(nn.BatchNorm, use_running_average=False, momentum=0.9, dtype=self.dtype)
         x = nn.leaky_relu(down(sizes[-1], (4, 4), (2, 2), padding="SAME")(x), 0.2)
@@ -94,8 +98,10 @@ class R3ganGenerator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Apply; there is nothing that tells training from evaluation."""
-        patch, sizes, blocks, _, _ = r3gan_plan(self.config.generator, self.config.resolution, self.config.width)
+        """Apply; training and evaluation are the same."""
+        patch, sizes, blocks, _, _ = r3gan_plan(
+            self.config.networks.generator, self.config.data.resolution, self.config.networks.width
+        )
         basis = self.param("basis", nn.initializers.normal(1.0), (4, 4, sizes[0]))
         x = nn.Dense(sizes[0], use_bias=False)(x)[:, None, None, :] * basis
         x = x.astype(self.dtype)
@@ -118,8 +124,10 @@ class R3ganDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Apply; there is nothing that tells training from evaluation."""
-        patch, sizes, blocks, _, _ = r3gan_plan(self.config.generator, self.config.resolution, self.config.width)
+        """Apply; training and evaluation are the same."""
+        patch, sizes, blocks, _, _ = r3gan_plan(
+            self.config.networks.generator, self.config.data.resolution, self.config.networks.width
+        )
         plain = partial(nn.Conv, use_bias=False, dtype=self.dtype)
         x = plain(sizes[-1], (patch, patch), (patch, patch), padding="VALID")(x)
         for i in reversed(range(len(sizes))):
@@ -170,42 +178,44 @@ class Naive:
     def __init__(self, config: Config) -> None:
         check_plain(config)
         self.config = config
-        self.device = find_device(config.device)
-        dtype = jnp.bfloat16 if config.precision == "bfloat16" else jnp.float32
-        make_generator, make_discriminator = NETWORKS[config.generator]
+        self.device = find_device(config.execution.device)
+        dtype = jnp.bfloat16 if config.training.precision == "bfloat16" else jnp.float32
+        make_generator, make_discriminator = NETWORKS[config.networks.generator]
         self.generator, self.discriminator = make_generator(config, dtype), make_discriminator(config, dtype)
-        self.gamma = ends(config.gamma)[0]
-        keys = jax.random.split(jax.random.key(config.seed))
-        latents, images = jnp.zeros((2, config.latent_size)), jnp.zeros((2, *config.image_shape))
+        self.gamma = ends(config.objective.gamma)[0]
+        keys = jax.random.split(jax.random.key(config.training.seed))
+        latents, images = jnp.zeros((2, config.networks.latent_size)), jnp.zeros((2, *config.image_shape))
         with jax.default_device(self.device):
             generator_variables = self.generator.init(keys[0], latents)
             discriminator_variables = self.discriminator.init(keys[1], images)
-        beta1, beta2 = config.generator_beta1, ends(config.generator_beta2)[0]
-        self.generator_optimizer = optax.adam(ends(config.generator_learning_rate)[0], beta1, beta2)
-        self.discriminator_optimizer = optax.adam(ends(config.discriminator_learning_rate)[0], beta1, beta2)
+        beta1, beta2 = (ends(config.generator_optimizer.hyperparameter(name))[0] for name in ("beta1", "beta2"))
+        self.generator_optimizer = optax.adam(ends(config.generator_optimizer.learning_rate)[0], beta1, beta2)
+        self.discriminator_optimizer = optax.adam(ends(config.discriminator_optimizer.learning_rate)[0], beta1, beta2)
         # On one device by name, as the batches are: else the second step would be compiled anew.
         self.generator_variables = self._put(generator_variables)
         self.discriminator_variables = self._put(discriminator_variables)
-        self.generator_moments = self._put(self.generator_optimizer.init(generator_variables["params"]))
-        self.discriminator_moments = self._put(self.discriminator_optimizer.init(discriminator_variables["params"]))
+        self.generator_optimizer_state = self._put(self.generator_optimizer.init(generator_variables["params"]))
+        self.discriminator_optimizer_state = self._put(
+            self.discriminator_optimizer.init(discriminator_variables["params"])
+        )
         self._update_discriminator = jax.jit(self._discriminator_step)
         self._update_generator = jax.jit(self._generator_step)
 
     def step(self, batch: Batch, draws: Draws) -> dict[str, Array]:
-        """Play one step; the schedules stay at their first values. The scalars stay on the device until read."""
-        with jax.default_matmul_precision("tensorfloat32" if self.config.precision == "tf32" else "highest"):
-            for update in range(self.config.discriminator_updates):
-                self.discriminator_variables, self.discriminator_moments, scalars = self._update_discriminator(
+        """Run one step; the schedules stay at their first values. The scalars stay on the device until read."""
+        with jax.default_matmul_precision("tensorfloat32" if self.config.training.precision == "tf32" else "highest"):
+            for update in range(self.config.objective.discriminator_updates):
+                self.discriminator_variables, self.discriminator_optimizer_state, scalars = self._update_discriminator(
                     self.discriminator_variables,
-                    self.discriminator_moments,
+                    self.discriminator_optimizer_state,
                     self.generator_variables,
                     self._put(batch.images[update]),
                     self._put(draws.latents[update]),
                 )
-            self.generator_variables, self.discriminator_variables, self.generator_moments, loss = (
+            self.generator_variables, self.discriminator_variables, self.generator_optimizer_state, loss = (
                 self._update_generator(
                     self.generator_variables,
-                    self.generator_moments,
+                    self.generator_optimizer_state,
                     self.discriminator_variables,
                     self._put(batch.images[-1]),
                     self._put(draws.latents[-1]),
@@ -215,7 +225,7 @@ class Naive:
 
     def wait(self) -> None:
         """Return when the device has finished."""
-        jax.block_until_ready((self.generator_variables, self.discriminator_variables, self.generator_moments))
+        jax.block_until_ready((self.generator_variables, self.discriminator_variables, self.generator_optimizer_state))
 
     def versions(self) -> dict[str, str]:
         """Return the versions and the device."""
@@ -232,7 +242,7 @@ class Naive:
         return jax.device_put(values, self.device)
 
     def _discriminator_step(
-        self, variables: Variables, moments: Any, generator: Variables, images: Array, latents: Array
+        self, variables: Variables, optimizer_state: Any, generator: Variables, images: Array, latents: Array
     ) -> tuple[Variables, Any, dict[str, Array]]:
         """Make fakes and move the discriminator down its loss."""
         reals = _to_float(images)
@@ -240,9 +250,9 @@ class Naive:
 
         def loss_of(params: Any) -> tuple[Array, tuple[Variables, dict[str, Array]]]:
             current = {**variables, "params": params}
-            if self.config.loss == "relativistic":
-                real, real_slope = self._judged(current, reals)
-                fake, fake_slope = self._judged(current, fakes)
+            if self.config.objective.loss == "relativistic":
+                real, real_slope = self._discriminate(current, reals)
+                fake, fake_slope = self._discriminate(current, fakes)
                 value = jax.nn.softplus(fake - real).mean()
                 penalty = self.gamma / 2 * (real_slope + fake_slope)
             else:
@@ -262,30 +272,30 @@ class Naive:
             return value + penalty, (current, scalars)
 
         (_, (current, scalars)), gradients = jax.value_and_grad(loss_of, has_aux=True)(variables["params"])
-        updates, moments = self.discriminator_optimizer.update(gradients, moments)
+        updates, optimizer_state = self.discriminator_optimizer.update(gradients, optimizer_state)
         params = optax.apply_updates(variables["params"], updates)
-        return {**current, "params": params}, moments, scalars
+        return {**current, "params": params}, optimizer_state, scalars
 
     def _generator_step(
-        self, variables: Variables, moments: Any, discriminator: Variables, images: Array, latents: Array
+        self, variables: Variables, optimizer_state: Any, discriminator: Variables, images: Array, latents: Array
     ) -> tuple[Variables, Variables, Any, Array]:
         """Make fakes and move the generator down its loss."""
 
         def loss_of(params: Any) -> tuple[Array, tuple[Variables, Variables]]:
             fakes, current = _apply(self.generator, {**variables, "params": params}, latents)
-            logits, judge = _apply(self.discriminator, discriminator, fakes)
-            if self.config.loss == "relativistic":
-                real, judge = _apply(self.discriminator, judge, _to_float(images))
-                return jax.nn.softplus(real - logits).mean(), (current, judge)
+            logits, moved = _apply(self.discriminator, discriminator, fakes)
+            if self.config.objective.loss == "relativistic":
+                real, moved = _apply(self.discriminator, moved, _to_float(images))
+                return jax.nn.softplus(real - logits).mean(), (current, moved)
             losses = optax.sigmoid_binary_cross_entropy(logits, jnp.ones_like(logits))
-            return losses.mean(), (current, judge)
+            return losses.mean(), (current, moved)
 
-        (loss, (current, judge)), gradients = jax.value_and_grad(loss_of, has_aux=True)(variables["params"])
-        updates, moments = self.generator_optimizer.update(gradients, moments)
+        (loss, (current, moved)), gradients = jax.value_and_grad(loss_of, has_aux=True)(variables["params"])
+        updates, optimizer_state = self.generator_optimizer.update(gradients, optimizer_state)
         params = optax.apply_updates(variables["params"], updates)
-        return {**current, "params": params}, judge, moments, loss
+        return {**current, "params": params}, moved, optimizer_state, loss
 
-    def _judged(self, variables: Variables, images: Array) -> tuple[Array, Array]:
+    def _discriminate(self, variables: Variables, images: Array) -> tuple[Array, Array]:
         """Return the logits (batch,) and the mean squared norm of their gradients at their images."""
 
         def summed(images: Array) -> tuple[Array, Array]:

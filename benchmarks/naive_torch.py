@@ -1,14 +1,17 @@
-"""A plain PyTorch implementation of the same games, as people write it after the tutorials.
+"""A plain PyTorch implementation of the same training, as people write it after the tutorials.
 
 Its manner is that of the DCGAN example of the PyTorch project (pytorch/examples, dcgan), from which so many loops are
 copied: contiguous tensors of batch, channel, height, width; ``nn.Sequential``; Adam as it comes, not fused;
 ``backward()`` through the whole discriminator in the generator's update, so that gradients of its weights are computed
-and thrown away; reals and fakes judged and differentiated apart; five ``item()`` in every step, each of which waits
-for the device; one forward of the generator serves both updates where the preset reuses its latents. No average of the
-generator is kept, as the tutorials keep none. Written from that description, not from the example's text.
+and thrown away; reals and fakes in separate forward and backward passes; five ``item()`` in every step, each of which
+waits for the device; one forward of the generator serves both updates where the preset reuses its latents. No average
+of the generator is kept, as the tutorials keep none. Written from that description, not from the example's text.
 
-The networks have the parameters of ours and play the same updates, in the precision that the run names.
+The networks have the parameters of ours and make the same updates, in the precision that the run names.
 """
+
+# Loops over steps run at least once, which pyright cannot know.
+# pyright: reportPossiblyUnboundVariable=false
 
 from itertools import pairwise
 
@@ -17,11 +20,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.naive_games import check_plain
+from benchmarks.naive_runs import check_plain
 from gan_shared.architecture import R3GAN_GROUP, dcgan_plan, r3gan_plan
 from gan_shared.backend import Batch
-from gan_shared.config import Config, ends
+from gan_shared.config import Config
 from gan_shared.draws import Draws
+from gan_shared.options import ends
 
 
 class Resample(nn.Module):
@@ -91,9 +95,9 @@ class LearnedMap(nn.Module):
 
 def dcgan(config: Config) -> tuple[nn.Module, nn.Module]:
     """Return a generator of latents (batch, latent, 1, 1) and a discriminator of images, which ends in logits."""
-    start, sizes = dcgan_plan(config.resolution, config.width)
+    start, sizes = dcgan_plan(config.data.resolution, config.networks.width)
     channels = config.image_shape[2]
-    up: list[nn.Module] = [nn.ConvTranspose2d(config.latent_size, sizes[0], start, bias=False)]
+    up: list[nn.Module] = [nn.ConvTranspose2d(config.networks.latent_size, sizes[0], start, bias=False)]
     for low, high in pairwise(sizes):
         up += [nn.BatchNorm2d(low), nn.ReLU(True), nn.ConvTranspose2d(low, high, 4, 2, 1, bias=False)]
     up += [nn.BatchNorm2d(sizes[-1]), nn.ReLU(True), nn.ConvTranspose2d(sizes[-1], channels, 4, 2, 1, bias=False)]
@@ -106,9 +110,9 @@ def dcgan(config: Config) -> tuple[nn.Module, nn.Module]:
 
 def r3gan(config: Config) -> tuple[nn.Module, nn.Module]:
     """Return a generator of latents (batch, latent, 1, 1) and a discriminator of images, which ends in logits."""
-    patch, sizes, blocks, _, _ = r3gan_plan(config.generator, config.resolution, config.width)
+    patch, sizes, blocks, _, _ = r3gan_plan(config.networks.generator, config.data.resolution, config.networks.width)
     channels = config.image_shape[2]
-    up: list[nn.Module] = [LearnedMap(config.latent_size, sizes[0])]
+    up: list[nn.Module] = [LearnedMap(config.networks.latent_size, sizes[0])]
     for i, (size, count) in enumerate(zip(sizes, blocks, strict=True)):
         if i > 0:
             up += [*_widening(sizes[i - 1], size), Resample(size, up=True)]
@@ -152,23 +156,23 @@ class Naive:
     def __init__(self, config: Config) -> None:
         check_plain(config)
         self.config = config
-        self.device = torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
-        rounded = config.precision == "tf32"
+        self.device = torch.device("cuda" if config.execution.device != "cpu" and torch.cuda.is_available() else "cpu")
+        rounded = config.training.precision == "tf32"
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = rounded
-        torch.manual_seed(config.seed)
-        generator, discriminator = NETWORKS[config.generator](config)
+        torch.manual_seed(config.training.seed)
+        generator, discriminator = NETWORKS[config.networks.generator](config)
         self.generator, self.discriminator = generator.to(self.device), discriminator.to(self.device)
-        rates = ends(config.generator_learning_rate)[0], ends(config.discriminator_learning_rate)[0]
-        betas = config.generator_beta1, ends(config.generator_beta2)[0]
-        self.generator_optimizer = torch.optim.Adam(self.generator.parameters(), rates[0], betas)
-        self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), rates[1], betas)
-        self.gamma = ends(config.gamma)[0]
+        rates = ends(config.generator_optimizer.learning_rate)[0], ends(config.discriminator_optimizer.learning_rate)[0]
+        beta1, beta2 = (ends(config.generator_optimizer.hyperparameter(name))[0] for name in ("beta1", "beta2"))
+        self.generator_optimizer = torch.optim.Adam(self.generator.parameters(), rates[0], (beta1, beta2))
+        self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), rates[1], (beta1, beta2))
+        self.gamma = ends(config.objective.gamma)[0]
 
     def step(self, batch: Batch, draws: Draws) -> dict[str, float]:
-        """Play one step; the schedules stay at their first values."""
-        play = self._relativistic if self.config.loss == "relativistic" else self._cross_entropy
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            return play(batch, draws)
+        """Run one step; the schedules stay at their first values."""
+        run = self._relativistic if self.config.objective.loss == "relativistic" else self._cross_entropy
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.training.precision == "bfloat16"):
+            return run(batch, draws)
 
     def wait(self) -> None:
         """Return when the device has finished."""
@@ -181,9 +185,9 @@ class Naive:
         return {"torch": torch.__version__, "numpy": np.__version__, "device": device}
 
     def _cross_entropy(self, batch: Batch, draws: Draws) -> dict[str, float]:
-        """Play the game of DCGAN."""
+        """DCGAN's step: binary cross-entropy, the non-saturating generator loss."""
         criterion = nn.BCEWithLogitsLoss()
-        for update in range(self.config.discriminator_updates):
+        for update in range(self.config.objective.discriminator_updates):
             self.discriminator.zero_grad()
             real_logits = self.discriminator(self._images(batch, update))
             real_loss = criterion(real_logits, torch.ones_like(real_logits))
@@ -195,7 +199,7 @@ class Naive:
             discriminator_loss = real_loss + fake_loss
             self.discriminator_optimizer.step()
         self.generator.zero_grad()
-        if self.config.fresh_latents:
+        if self.config.objective.fresh_latents:
             fakes = self.generator(self._latents(draws, -1))
         logits = self.discriminator(fakes)
         loss = criterion(logits, torch.ones_like(logits))
@@ -210,8 +214,8 @@ class Naive:
         }
 
     def _relativistic(self, batch: Batch, draws: Draws) -> dict[str, float]:
-        """Play the game of R3GAN: each real against its fake, with R1 and R2."""
-        for update in range(self.config.discriminator_updates):
+        """R3GAN's step: the relativistic loss of each real and its fake, with R1 and R2."""
+        for update in range(self.config.objective.discriminator_updates):
             self.discriminator.zero_grad()
             reals = self._images(batch, update).requires_grad_()
             fakes = self.generator(self._latents(draws, update)).detach().requires_grad_()

@@ -1,4 +1,4 @@
-"""Tables and plots of results: ``python -m benchmarks.report FILE... --readme README.md --out docs/performance.md``.
+"""Tables and plots of results: ``python -m benchmarks.report FILE... --readme docs/performance.md``.
 
 The first table says by what factor one contender is faster than another: the ratio of the medians, and in brackets the
 least and the greatest ratio of any one round, in which the two took turns. The same files give the same text.
@@ -16,12 +16,13 @@ import tyro
 from tyro.conf import Positional
 
 from benchmarks import plots
-from benchmarks.command import guarded
 from benchmarks.harness import say
 from gan_shared.atomic import replacing
+from gan_shared.command import guarded
 from gan_shared.errors import unexpected
+from gan_shared.markdown import table, with_section
 
-# Who is divided by whom.
+# Pairs of contenders whose ratio is reported.
 RATIOS = (("torch", "torch-naive"), ("jax", "jax-naive"), ("jax", "torch"), ("torch-compile", "torch"))
 BEGIN, END = "<!-- performance: begin -->", "<!-- performance: end -->"
 KINDS = ("throughput", "scaling", "input", "startup")
@@ -40,7 +41,7 @@ class Options:
     readme: Path | None = None
     """File whose text between the two performance marks is replaced by the main tables."""
 
-    out: Path = Path("docs/performance.md")
+    out: Path = Path("docs/performance-measured.md")
     """Markdown file; plots are written beside it."""
 
 
@@ -61,8 +62,8 @@ def run(options: Options) -> None:
         raise unexpected("files", "none", "at least one JSON file that a benchmark wrote")
     main_tables = "\n\n".join(text for result in _of(results, "throughput") for text in throughput(result))
     if options.readme is not None:
-        # First, so that a README without marks is told before anything is written.
-        replaced = with_tables(options.readme, main_tables)
+        # First, so that a README without marks is an error before anything is written.
+        replaced = with_section(options.readme, main_tables, BEGIN, END)
         _write(options.readme, replaced)
     drawn = plots.draw(results, options.out.parent)
     _write(options.out, document(results, drawn))
@@ -93,13 +94,13 @@ def document(results: Sequence[Result], drawn: Sequence[Path]) -> str:
         "input": inputs,
         "startup": startup,
     }
-    for kind, table in tables.items():
+    for kind, make in tables.items():
         found = _of(results, kind)
         if not found:
             continue
         parts.append(f"## {kind.capitalize()}")
         for result in found:
-            parts += [*table(result), *failures(result), *probes(result)]
+            parts += [*make(result), *failures(result), *probes(result)]
         parts += [f"![{path.stem}]({path.name})" for path in drawn if path.stem.endswith(kind)]
     return "\n\n".join(parts) + "\n"
 
@@ -108,7 +109,7 @@ def throughput(result: Result) -> Iterator[str]:
     """Yield where and when, the table of ratios and the table of absolute figures."""
     yield where(result)
     rows = _good(result)
-    yield _table(("preset", "batch", "precision", "compared", "times as fast"), ratios(rows))
+    yield table(("preset", "batch", "precision", "compared", "times as fast"), ratios(rows))
     yield _absolute(rows, ())
 
 
@@ -152,7 +153,7 @@ def inputs(result: Result) -> Iterator[str]:
         decoding = f"{1000 * row['decode_seconds_per_image']:.2f}"
         about = row["data"], row["preset"], str(row["resolution"]), row["backend"], row["data_on"]
         lines.append((*about, waiting, _speed(row), decoding))
-    yield _table(header, lines)
+    yield table(header, lines)
 
 
 def startup(result: Result) -> Iterator[str]:
@@ -163,7 +164,7 @@ def startup(result: Result) -> Iterator[str]:
         low, high = row["first_step_seconds_min"], row["first_step_seconds_max"]
         first = f"{row['first_step_seconds']:.1f} ({low:.1f} to {high:.1f})"
         lines.append((row["preset"], str(row["batch_size"]), row["variant"], first, f"{row['import_seconds']:.1f}"))
-    yield _table(("preset", "batch", "variant", "first step finished after (s)", "imports done after (s)"), lines)
+    yield table(("preset", "batch", "variant", "first step finished after (s)", "imports done after (s)"), lines)
 
 
 def probes(result: Result) -> Iterator[str]:
@@ -178,7 +179,7 @@ def probes(result: Result) -> Iterator[str]:
         for probe in result["probes"]
     ]
     if lines:
-        yield _table(("framework", "precision", "matrix product (GFLOP/s)", "3x3 convolution (GFLOP/s)"), lines)
+        yield table(("framework", "precision", "matrix product (GFLOP/s)", "3x3 convolution (GFLOP/s)"), lines)
 
 
 def failures(result: Result) -> Iterator[str]:
@@ -201,20 +202,6 @@ def where(result: Result) -> str:
     )
 
 
-def with_tables(readme: Path, tables: str, begin: str = BEGIN, end: str = END) -> str:
-    """Return the text of ``readme`` with ``tables`` between two marks.
-
-    Raises:
-        UserError: a mark is missing, or they stand in the wrong order.
-    """
-    text = readme.read_text(encoding="utf-8")
-    before, found, rest = text.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not found or not closed:
-        raise unexpected(str(readme), "no place for the tables", f"the marks {begin} and {end}")
-    return f"{before}{begin}\n\n{tables}\n\n{end}{after}"
-
-
 def _absolute(rows: Sequence[Row], more: tuple[str, ...]) -> str:
     """Return the table of figures per cell, with columns for what else changes between them."""
     header = ("preset", "batch", "precision", *more, "backend", "images/s", "of peak", "compiling (s)")
@@ -226,7 +213,7 @@ def _absolute(rows: Sequence[Row], more: tuple[str, ...]) -> str:
         start = f"{row['compile_seconds']:.1f}", f"{row['first_step_seconds']:.1f}"
         memory = (_megabytes(row[name]) for name in ("peak_host_bytes", "peak_device_bytes"))
         lines.append((*about, row["backend"], _speed(row), of_peak, *start, *memory))
-    return _table(header, lines)
+    return table(header, lines)
 
 
 def _speed(row: Row) -> str:
@@ -241,12 +228,6 @@ def _three_digits(value: float) -> str:
 
 def _megabytes(count: int | None) -> str:
     return "" if count is None else f"{count / 1e6:.0f}"
-
-
-def _table(header: tuple[str, ...], lines: Sequence[tuple[str, ...]]) -> str:
-    """Return a table as Markdown."""
-    rule = tuple("---" for _ in header)
-    return "\n".join("| " + " | ".join(line) + " |" for line in (header, rule, *lines))
 
 
 def _good(result: Result) -> list[Row]:

@@ -13,10 +13,10 @@ from pathlib import Path
 import tyro
 from tyro.conf import OmitArgPrefixes
 
-from benchmarks.command import guarded
 from benchmarks.harness import Bench, Plan, say
 from benchmarks.settings import Settings, available, configuration
 from gan_shared import presets
+from gan_shared.command import guarded
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Options:
     plan: OmitArgPrefixes[Plan] = field(default_factory=lambda: Plan(rounds=5))
 
     preset: str = "dcgan-64"
-    """Recipe whose steps are timed."""
+    """Preset whose steps are timed."""
 
     backends: tuple[str, ...] = ("torch", "jax")
-    """Who plays them: torch, jax, torch-compile, torch-naive, jax-naive, or several."""
+    """Backends to measure: torch, jax, torch-compile, torch-naive, jax-naive, or several."""
 
     batch_sizes: tuple[int, ...] = (16, 32, 64, 128, 256)
     """Images per update."""
@@ -44,7 +44,7 @@ class Options:
     """Floating-point type: float32, tf32, bfloat16 or float64."""
 
     device: str = "auto"
-    """Where to compute: cpu, gpu, or auto (a GPU when the framework sees one)."""
+    """Where to compute: cpu, gpu, or auto (a GPU when there is one)."""
 
     out: Path | None = None
     """JSON file; benchmarks/results/DEVICE-scaling.json when not given."""
@@ -68,7 +68,7 @@ def run(options: Options) -> None:
     ]
     for _, group in points:
         for settings in group:
-            configuration(settings)  # a wrong value is told before anything is timed
+            configuration(settings)  # a wrong value is an error before anything is timed
     bench = Bench("scaling", options.out, options.plan)
     for sweep, group in points:
         bench.measure(group, {"sweep": sweep})
@@ -77,7 +77,7 @@ def run(options: Options) -> None:
 
 def _points(options: Options) -> Iterator[tuple[str, Settings]]:
     """Yield the name of a sweep and the settings of one point on it."""
-    own = presets.find(options.preset).batch_size
+    own = presets.get_preset(options.preset).training.batch_size
     middle = Settings(options.preset, "torch", own, options.precision, device=options.device)
     for batch_size in options.batch_sizes:
         yield "batch_size", replace(middle, batch_size=batch_size)

@@ -1,19 +1,20 @@
-"""What one measured process is told, and what follows from it without any framework."""
+"""The settings of one measured process, and what follows from them without any framework."""
 
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gan_shared import data, presets
-from gan_shared.config import RANDOM, Config
+from gan_shared.config import Config
 from gan_shared.data import Dataset
 from gan_shared.errors import unexpected
-from gan_shared.validation import fitted, validate
+from gan_shared.option_groups import RANDOM
+from gan_shared.validation import validate, with_data_defaults
 
 # Images of the synthetic set, fewer where they would be larger than this: memory is for what is measured.
 NOISE_IMAGES = 2048
@@ -21,7 +22,7 @@ NOISE_BYTES = 128 * 2**20
 # Colours and classes of noise that stands for a preset's own data; one colour and no classes elsewhere.
 COLOURS = {"cifar10": 3, "stacked-mnist": 3, "ffhq": 3}
 NOISE_CLASSES = 10
-# No run that is timed comes to its end.
+# Steps of a timed run: more than any measurement takes.
 ENDLESS = 2**40
 
 
@@ -29,7 +30,7 @@ class Contender(NamedTuple):
     """Something that can be measured.
 
     Attributes:
-        framework: ``torch`` or ``jax``: whose probes say what the device can do.
+        framework: ``torch`` or ``jax``: whose probes measure what the device can do.
         needs: packages that it cannot run without.
         naive: whether it is a plain implementation instead of ours.
     """
@@ -118,7 +119,7 @@ def configuration(settings: Settings) -> Config:
     Raises:
         UserError: there is no such preset, or it cannot be had at these sizes.
     """
-    config = presets.find(settings.preset)
+    config = presets.get_preset(settings.preset)
     changed: dict[str, Any] = {
         "batch_size": settings.batch_size,
         "precision": settings.precision,
@@ -132,7 +133,7 @@ def configuration(settings: Settings) -> Config:
     for name in ("resolution", "width", "data"):
         if getattr(settings, name) is not None:
             changed[name] = getattr(settings, name)
-    config = replace(config, **changed)
+    config = config.with_options(**changed)
     config = without_files(config) if settings.data is None else config
     validate(config)
     return config
@@ -140,9 +141,9 @@ def configuration(settings: Settings) -> Config:
 
 def without_files(config: Config) -> Config:
     """Return a run with what its images would decide, and with random weights where it would read a VGG16's."""
-    if config.condition == "vgg16":
-        config = replace(config, vgg_weights=config.vgg_weights or RANDOM)
-    return fitted(config, COLOURS.get(config.data, 1), NOISE_CLASSES)
+    if config.image_condition.vgg_layer is not None:
+        config = config.with_options(vgg_weights=config.execution.vgg_weights or RANDOM)
+    return with_data_defaults(config, COLOURS.get(config.execution.data, 1), NOISE_CLASSES)
 
 
 def prepare(settings: Settings) -> tuple[Config, Dataset]:
@@ -154,8 +155,8 @@ def prepare(settings: Settings) -> tuple[Config, Dataset]:
     config = configuration(settings)
     if settings.data is None:
         return config, noise(config)
-    images = data.load(config.data, config.data_resolution, config.channels)
-    return fitted(config, images.channels, len(images.classes)), images
+    images = data.load(config.execution.data, config.data_resolution, config.data.channels)
+    return with_data_defaults(config, images.channels, len(images.class_names)), images
 
 
 def noise(config: Config) -> Dataset:
@@ -166,8 +167,8 @@ def noise(config: Config) -> Dataset:
         least one batch.
     """
     shape = (config.data_resolution, config.data_resolution, config.image_shape[2])
-    count = max(config.batch_size, min(NOISE_IMAGES, NOISE_BYTES // int(np.prod(shape))))
-    generator = np.random.default_rng(config.seed)
+    count = max(config.training.batch_size, min(NOISE_IMAGES, NOISE_BYTES // int(np.prod(shape))))
+    generator = np.random.default_rng(config.training.seed)
     images = generator.integers(256, size=(count, *shape), dtype=np.uint8)
-    labels = generator.integers(config.class_count, size=count) if config.conditional else None
+    labels = generator.integers(config.num_classes, size=count) if config.data.class_conditional else None
     return Dataset("noise", images, labels, (), "noise")

@@ -20,13 +20,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import tyro
 
-from benchmarks.command import guarded
 from benchmarks.harness import ROOT, Bench, say
-from benchmarks.machine import cache_in, processor
+from benchmarks.machine import cache_in
 from benchmarks.settings import CONTENDERS, Settings, available, configuration, noise
 from gan_shared import presets
+from gan_shared.command import guarded
 from gan_shared.data import load
 from gan_shared.errors import unexpected
+from gan_shared.machine import processor
 
 # The data of a run that is started: enough for one batch of any preset.
 IMAGES_FACTOR = 2
@@ -37,13 +38,13 @@ class Options:
     """Measure how long training takes to begin."""
 
     backends: tuple[str, ...] = ("torch", "jax")
-    """Who starts: torch, jax, torch-compile, or several."""
+    """Backends to start: torch, jax, torch-compile, or several."""
 
     repeats: int = 5
     """Starts of every variant."""
 
     preset: str = "dcgan-64"
-    """Recipe whose first step is played."""
+    """Preset whose first step is run."""
 
     batch_size: int | None = None
     """Images per update; the preset's own when not given."""
@@ -55,7 +56,7 @@ class Options:
     """Factor on the channel counts; the preset's own when not given."""
 
     device: str = "auto"
-    """Where to compute: cpu, gpu, or auto (a GPU when the framework sees one)."""
+    """Where to compute: cpu, gpu, or auto (a GPU when there is one)."""
 
     out: Path | None = None
     """JSON file; benchmarks/results/DEVICE-startup.json when not given."""
@@ -113,14 +114,14 @@ def _write_data(options: Options, folder: Path) -> str:
     settings = Settings(options.preset, "torch", _batch_size(options), resolution=options.resolution)
     config = configuration(settings)
     file = folder / "noise.npy"
-    np.save(file, noise(config).images[: IMAGES_FACTOR * config.batch_size])
+    np.save(file, noise(config).images[: IMAGES_FACTOR * config.training.batch_size])
     with cache_in(str(folder / "cache")):
-        load(str(file), config.resolution, config.channels)
+        load(str(file), config.data.resolution, config.data.channels)
     return str(file)
 
 
 def _batch_size(options: Options) -> int:
-    return options.batch_size or presets.find(options.preset).batch_size
+    return options.batch_size or presets.get_preset(options.preset).training.batch_size
 
 
 def _variants(options: Options, backends: tuple[str, ...], data: str) -> list[Variant]:
@@ -136,7 +137,7 @@ def _variants(options: Options, backends: tuple[str, ...], data: str) -> list[Va
             device=options.device,
             data=data,
         )
-        configuration(settings)  # a wrong value is told before anything is timed
+        configuration(settings)  # a wrong value is an error before anything is timed
         compiles = CONTENDERS[backend].framework == "jax" or backend == "torch-compile"
         if not compiles:
             variants.append(Variant(backend, settings))
@@ -156,11 +157,11 @@ def _start(settings: Settings, environment: Mapping[str, str]) -> dict[str, Any]
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or [f"the process ended with status {done.returncode}"]
         return {"error": lines[-1][:300]}
-    told = json.loads(done.stdout.splitlines()[-1])
+    times = json.loads(done.stdout.splitlines()[-1])
     return {
-        "seconds": told["first_step_at"] - started_at,
-        "import_seconds": told["imported_at"] - started_at,
-        "device": processor() if told["device"] == "cpu" else told["device"],
+        "seconds": times["first_step_at"] - started_at,
+        "import_seconds": times["imported_at"] - started_at,
+        "device": processor() if times["device"] == "cpu" else times["device"],
     }
 
 

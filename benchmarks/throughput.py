@@ -18,9 +18,9 @@ from pathlib import Path
 import tyro
 from tyro.conf import OmitArgPrefixes
 
-from benchmarks.command import guarded
 from benchmarks.harness import Bench, Plan, say
 from benchmarks.settings import Settings, available, configuration
+from gan_shared.command import guarded
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Options:
     plan: OmitArgPrefixes[Plan]
 
     presets: tuple[str, ...] = ("dcgan-64", "r3gan-tiny")
-    """Recipes whose steps are timed."""
+    """Presets whose steps are timed."""
 
     backends: tuple[str, ...] = ("torch", "jax", "torch-compile", "torch-naive", "jax-naive")
-    """Who plays them: torch, jax, torch-compile, torch-naive, jax-naive, or several."""
+    """Backends to measure: torch, jax, torch-compile, torch-naive, jax-naive, or several."""
 
     batch_sizes: tuple[int, ...] = (64,)
     """Images per update."""
@@ -48,13 +48,13 @@ class Options:
     """Height and width of the images in pixels; the preset's own when not given."""
 
     device: str = "auto"
-    """Where to compute: cpu, gpu, or auto (a GPU when the framework sees one)."""
+    """Where to compute: cpu, gpu, or auto (a GPU when there is one)."""
 
     steps_per_call: int = 1
     """Steps that our backends are handed at once."""
 
     recompute: bool = False
-    """Whether VGG16's activations are computed twice instead of kept; vgg16 alone."""
+    """Gradient checkpointing of VGG16: its activations are computed again instead of kept; vgg-inversion alone."""
 
     out: Path | None = None
     """JSON file; benchmarks/results/DEVICE-throughput.json when not given."""
@@ -92,7 +92,7 @@ def run(options: Options) -> None:
     ]
     for group in groups:
         for settings in group:
-            configuration(settings)  # a wrong value is told before anything is timed
+            configuration(settings)  # a wrong value is an error before anything is timed
     bench = Bench("throughput", options.out, options.plan)
     for group in groups:
         bench.measure(group)

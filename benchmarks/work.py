@@ -10,12 +10,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from gan_shared.checkpoint import TRAINED
-from gan_shared.config import AUGMENTATIONS, Config
-from gan_shared.schedules import knobs
+from gan_shared.config import Config
+from gan_shared.manifest import TRAINED
+from gan_shared.option_groups import AUGMENTATIONS
+from gan_shared.schedules import schedule_values
 from gan_torch import models, optimizers
+from gan_torch.backend import build_networks
+from gan_torch.examples import StepInputs
 from gan_torch.state import State, compute_dtype
-from gan_torch.step import StepInputs, make_step
+from gan_torch.step import make_step
 
 
 class Work(NamedTuple):
@@ -59,35 +62,39 @@ class Counter(TorchDispatchMode):
 
 def count(config: Config) -> Work:
     """Count one step of ``gan_torch``, on tensors without values, at the size that ``config`` names."""
-    updates, batch, size = config.discriminator_updates, config.batch_size, (config.data_resolution,) * 2
-    numbers = sum(AUGMENTATIONS.values()) if config.augment else 0
+    updates, batch, size = (
+        config.objective.discriminator_updates,
+        config.training.batch_size,
+        (config.data_resolution,) * 2,
+    )
+    numbers = sum(AUGMENTATIONS.values()) if config.augmentation.augment else 0
     with FakeTensorMode():
-        labels = torch.empty((config.real_rows, batch), dtype=torch.int64) if config.conditional else None
+        labels = torch.empty((config.real_rows, batch), dtype=torch.int64) if config.data.class_conditional else None
         inputs = StepInputs(
             images=torch.empty((config.real_rows, batch, *size, config.image_shape[2]), dtype=torch.uint8),
             labels=labels,
-            latents=torch.empty((updates + int(config.fresh_latents), batch, config.latent_size)),
-            mix=torch.empty((updates, batch)),
+            latents=torch.empty((updates + int(config.objective.fresh_latents), batch, config.networks.latent_size)),
+            interpolation=torch.empty((updates, batch)),
             augment=torch.empty((updates + 1, 3, batch, numbers)),
         )
-        players = models.generator(config), models.discriminator(config)
-        moments = {
-            f"{name}_moments": optimizers.find(config, name).init(dict(player.named_parameters()))
-            for name, player in zip(TRAINED, players, strict=True)
+        networks = models.generator(config), models.discriminator(config)
+        optimizer_states = {
+            f"{name}_optimizer_state": optimizers.build_optimizer(config, name).init(dict(network.named_parameters()))
+            for name, network in zip(TRAINED, networks, strict=True)
         }
         number, steps = torch.zeros(()), torch.zeros((), dtype=torch.int64)
         state = State(
-            *players,
+            *networks,
             generator_ema=models.generator(config),
-            vgg=models.load_vgg(config),
-            **moments,
+            image_condition_network=build_networks(config).image_condition,
+            **optimizer_states,
             augment_probability=number,
             augment_signs=number,
             step=steps,
             first_non_finite_step=steps,
         )
         with Counter() as counter:
-            make_step(config)(state, inputs, knobs(config, 0))
+            make_step(config)(state, inputs, schedule_values(config, 0))
     return counter.work
 
 

@@ -1,19 +1,14 @@
-"""A small port with a mistake, and what the locator says of it: ``python examples/locate_a_port.py``.
+"""A small port with a mistake, and what the locator reports: ``python examples/locate_a_port.py``.
 
 The original is a discriminator in PyTorch. The port looks the same in Flax, has the same number of parameters, makes
-outputs of the same shape, and trains. Run it from the root of the checkout.
+outputs of the same shape, and trains. Needs both frameworks: ``pip install "twin-gan[parity]"``.
 """
-
-import sys
-from pathlib import Path
 
 import numpy as np
 from flax import linen
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from parity_tests.locate import locate, report
+from gan_parity.locate import locate, report
 
 
 class Original(nn.Module):
@@ -35,7 +30,7 @@ class Original(nn.Module):
 class Port(linen.Module):
     """The same in Flax. Or is it?"""
 
-    padding: object = "SAME"
+    padding: str | tuple[tuple[int, int], ...] = "SAME"
     in_torchs_order: bool = False
 
     @linen.compact
@@ -50,7 +45,7 @@ class Port(linen.Module):
 
 
 def main():
-    """Mend the port one mistake at a time, as the locator names them."""
+    """Correct the port one mistake at a time, as the locator names them."""
     images = np.random.default_rng(0).standard_normal((4, 16, 16, 3))
     attempts = {
         "as it was written": Port(),

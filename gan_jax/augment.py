@@ -9,7 +9,7 @@ import math
 import jax.numpy as jnp
 from jax import Array
 
-from gan_shared.config import AUGMENTATIONS as COUNTS
+from gan_shared.option_groups import AUGMENTATIONS as COUNTS
 
 
 def augment(names: tuple[str, ...], images: Array, uniforms: Array, probability: Array) -> Array:
@@ -43,14 +43,15 @@ def augment(names: tuple[str, ...], images: Array, uniforms: Array, probability:
 
 
 def flip(images: Array, uniforms: Array) -> Array:
-    """Swap left and right where the uniform of (batch, 1) is below one half."""
+    """Swap left and right where the uniform of (batch, 1) is below one half. Equivalent to numpy.flip(axis=width)."""
     return jnp.where(uniforms[:, :, None, None] < 0.5, jnp.flip(images, 2), images)
 
 
 def crop(images: Array, uniforms: Array) -> Array:
     """Cut the full size out of the image continued by one eighth on each side, mirrored about its edge pixels.
 
-    The uniforms, (batch, 2), give the place: vertical, horizontal.
+    Equivalent to numpy.pad(mode="reflect") and a random crop. The uniforms, (batch, 2), give the place: vertical,
+    horizontal.
     """
     height, width = images.shape[1:3]
     rows, columns = _shifted(uniforms[:, 0], height), _shifted(uniforms[:, 1], width)
@@ -61,7 +62,8 @@ def crop(images: Array, uniforms: Array) -> Array:
 def translate(images: Array, uniforms: Array) -> Array:
     """Shift by whole pixels, up to one eighth of the size each way; zeros come in.
 
-    The uniforms, (batch, 2), give the shift: vertical, horizontal; large ones move the image up and left.
+    Equivalent to rand_translation of Zhao et al. (2020). The uniforms, (batch, 2), give it: vertical, horizontal;
+    large ones move the image up and left.
     """
     height, width = images.shape[1:3]
     rows, columns = _shifted(uniforms[:, 0], height), _shifted(uniforms[:, 1], width)
@@ -71,7 +73,8 @@ def translate(images: Array, uniforms: Array) -> Array:
 def rotate(images: Array, uniforms: Array) -> Array:
     """Turn about the centre by an angle in [-pi, pi), bilinear, zeros outside; positive is counter-clockwise.
 
-    The uniform, (batch, 1), gives the angle; one half is no turn.
+    Equivalent to torchvision.transforms.functional.rotate. The uniform, (batch, 1), gives the angle; one half is no
+    turn.
     """
     angle = math.pi * (2 * uniforms[:, 0] - 1)
     return _similarity(images, jnp.cos(angle), jnp.sin(angle))
@@ -80,7 +83,8 @@ def rotate(images: Array, uniforms: Array) -> Array:
 def scale(images: Array, uniforms: Array) -> Array:
     """Enlarge about the centre by 2 to the power of [-1/2, 1/2), bilinear, zeros outside.
 
-    The uniform, (batch, 1), gives the exponent; one half is no change. (ADA's exponent is normal, with deviation 0.2.)
+    Equivalent to torchvision.transforms.functional.affine with that scale. The uniform, (batch, 1), gives the exponent;
+    one half is no change. (ADA's exponent is normal, with deviation 0.2.)
     """
     shrink = jnp.exp2(0.5 - uniforms[:, 0])
     return _similarity(images, shrink, jnp.zeros_like(shrink))
@@ -89,7 +93,8 @@ def scale(images: Array, uniforms: Array) -> Array:
 def cutout(images: Array, uniforms: Array) -> Array:
     """Set a square of half the height and width to 0; what lies beyond the image's edge is lost.
 
-    The uniforms, (batch, 2), give its centre, anywhere on the image: vertical, horizontal.
+    Equivalent to rand_cutout of Zhao et al. (2020), but 0 is set, not multiplied. The uniforms, (batch, 2), give its
+    centre, anywhere on the image: vertical, horizontal.
     """
     height, width = images.shape[1:3]
     rows, columns = _covered(uniforms[:, 0], height), _covered(uniforms[:, 1], width)
@@ -98,18 +103,28 @@ def cutout(images: Array, uniforms: Array) -> Array:
 
 
 def brightness(images: Array, uniforms: Array) -> Array:
-    """Add up to one half either way; the uniform, (batch, 1), is the sum plus one half."""
+    """Add up to one half either way; equivalent to rand_brightness of Zhao et al. (2020).
+
+    The uniform, (batch, 1), is what is added plus one half.
+    """
     return images + (uniforms[:, :, None, None] - 0.5)
 
 
 def saturation(images: Array, uniforms: Array) -> Array:
-    """Scale each pixel's distance from the mean of its channels by twice the uniform of (batch, 1)."""
+    """Scale each pixel's distance from the mean of its channels; equivalent to rand_saturation of Zhao et al. (2020).
+
+    The factor is twice the uniform, (batch, 1).
+    """
     mean = images.mean(3, keepdims=True)
     return (images - mean) * (2 * uniforms[:, :, None, None]) + mean
 
 
 def contrast(images: Array, uniforms: Array) -> Array:
-    """Scale the distance from the mean of the whole image by one half more than the uniform of (batch, 1)."""
+    """Scale the distance from the mean of the whole image; equivalent to rand_contrast of Zhao et al. (2020).
+
+    On one channel, and where nothing is clamped, equivalent to torchvision.transforms.functional.adjust_contrast too.
+    The factor is one half more than the uniform, (batch, 1).
+    """
     mean = images.mean((1, 2, 3), keepdims=True)
     return (images - mean) * (uniforms[:, :, None, None] + 0.5) + mean
 
@@ -137,7 +152,7 @@ def _covered(uniform: Array, size: int) -> Array:
 
 
 def _similarity(images: Array, cosine: Array, sine: Array) -> Array:
-    """Read the image where the matrix ((cosine, -sine), (sine, cosine)) takes each (x, y), seen from the centre.
+    """Read the image where the matrix ((cosine, -sine), (sine, cosine)) takes each (x, y), counted from the centre.
 
     Coordinates that should be whole can miss by a rounding error, another one in each framework (cos, sin, exp2), and
     then floor differs by one. Both floors give nearly the same pixel, as bilinear weights are continuous there.

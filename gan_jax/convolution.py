@@ -136,15 +136,15 @@ def _transpose_by_phases(x: Array, kernel: Array, stride: int, padding: int, out
 
 
 def _weight_gradient_by_patches(larger: Array, smaller: Array, kernel_size: int, stride: int, padding: int) -> Array:
-    """Compute W as one matrix product: everything that each kernel tap met, times what came of it."""
+    """Compute W as one matrix product: the inputs under each kernel tap times the gradients of the outputs."""
     images = jnp.pad(larger, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     _, height, width, outputs = smaller.shape
-    met = [
+    patches = [
         images[:, i : i + (height - 1) * stride + 1 : stride, j : j + (width - 1) * stride + 1 : stride]
         for i in range(kernel_size)
         for j in range(kernel_size)
     ]
-    gradient = jnp.einsum("bhwi,bhwo->io", jnp.concatenate(met, 3), smaller)
+    gradient = jnp.einsum("bhwi,bhwo->io", jnp.concatenate(patches, 3), smaller)
     return gradient.reshape(kernel_size, kernel_size, larger.shape[3], outputs)
 
 

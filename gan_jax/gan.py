@@ -1,20 +1,21 @@
-"""The library face: a GAN as one object, driven by the same spine as the command line."""
+"""The Python API: a GAN as one object, trained by the same loop as the command line."""
 
 import copy
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax import Array
 
 from gan_jax import models
 from gan_jax.backend import Backend
-from gan_shared import checkpoint, library
-from gan_shared.sample import Maker, make_images
+from gan_shared import checkpoint, gan_api
+from gan_shared.config import Config
+from gan_shared.gan_api import Option
+from gan_shared.hooks import Every
+from gan_shared.sample import TrainedGenerator, generate_images
 from gan_shared.train import play
 from gan_shared.validation import validate
 
@@ -24,18 +25,27 @@ class GAN:
 
     A network is named (cnn, which is dcgan, resnet, inception, r3gan, r3gan-tiny) or is a module of the user's own,
     which keeps the initial weights it has: a generator maps latents (batch, latent) to images (batch, height, width,
-    channel) from -1 to 1, a discriminator maps images to logits (batch,); where ``conditional`` is set both take
-    ``labels`` (batch,) as well. Axes are in the order of the framework. Ctrl-C ends ``fit`` after the step. Device and
-    precision are options and stay as they are given.
+    channel) from -1 to 1, a discriminator maps images to logits (batch, ...), one or more of each; where
+    ``class_conditional`` is set both take ``labels`` (batch,) as well. Axes are in the order of the framework. A
+    discriminator may be ``patch`` too. Ctrl-C ends ``fit`` after the step. Device and precision are options and stay as
+    they are given.
 
     Args:
         generator: a name or a module.
         discriminator: a name or a module.
-        loss: see ``gan_shared/config.py``, which also lists the further options.
+        loss: see ``docs/options.md``, which also lists the further options.
         optimizer: of both networks: adam, adamw, rmsprop or sgd.
         resolution: height and width of the images in pixels.
         channels: colours of the images: 1 (grey) or 3 (RGB).
-        options: further fields of Config, such as batch_size, generator_learning_rate, penalties, seed or device.
+        options: further options by name, such as batch_size, generator_learning_rate, penalties, seed or device.
+
+    Attributes:
+        config: all options.
+        steps_done: generator updates done.
+        history: what ``fit`` has logged: of every ``log_every``-th step, of those at which a callback returned numbers,
+            and of the last of each ``fit``, ``step`` and the losses and further numbers by name.
+        state: everything that training changes.
+        backend: what computes.
 
     Raises:
         UserError: a value cannot work.
@@ -49,65 +59,96 @@ class GAN:
         optimizer: str = "adam",
         resolution: int = 32,
         channels: int = 1,
-        **options: Any,
+        **options: Option,
     ) -> None:
         options = {"loss": loss, "resolution": resolution, "channels": channels, **options}
-        self.config = library.configure(nn.Module, generator, discriminator, optimizer, options)
+        self.config = gan_api.configure(nn.Module, generator, discriminator, optimizer, options)
         self.backend = _backend(self.config, generator, discriminator)
         self.history: list[dict[str, float]] = []
         self.state, self.steps_done = self.backend.init(), 0
-        library.check_generator(self.backend, self.state)
+        gan_api.check_generator(self.backend, self.state)
 
-    def fit(self, images: np.ndarray, labels: np.ndarray | None = None, steps: int = 1000) -> Self:
-        """Train for ``steps`` steps more and return the trained GAN.
+    def fit(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray | None = None,
+        steps: int = 1000,
+        callbacks: Sequence[Every] = (),
+    ) -> Self:
+        """Train for ``steps`` steps more.
 
         Args:
             images: uint8 (image, height, width) or (image, height, width, channel); brought to the GAN's size.
-            labels: integers (image,), needed where ``conditional`` is set.
+            labels: integers (image,), needed where ``class_conditional`` is set.
             steps: generator updates.
+            callbacks: entries such as ``Every(100, function)``: after every 100 steps ``function(event)`` is called,
+                with ``event.step``, ``event.numbers()`` and what else ``Event`` lists. Numbers that it returns by name
+                are added to ``history``. What it raises ends ``fit``.
+
+        Returns:
+            The trained GAN: in PyTorch this one, in JAX a new one, beside which this one stays as it was.
 
         Raises:
-            UserError: the images cannot be used, or the losses are no longer finite.
+            UserError: the images or callbacks cannot be used, or the losses are no longer finite. Whatever is raised,
+                this GAN stays as it was.
         """
-        dataset = library.dataset(images, labels, self.config)
-        config = library.prolonged(self.config, self.steps_done, steps)
-        with library.Progress(steps, self.steps_done) as progress:
+        dataset = gan_api.dataset(images, labels, self.config)
+        config = gan_api.prolonged(self.config, self.steps_done, steps)
+        with gan_api.FitLog(config, self.steps_done, callbacks) as log:
             # A copy: the steps take over the memory of the state that they are given.
-            state = jax.tree.map(jnp.copy, self.state)
-            state, done = play(self.backend, config, state, dataset, self.steps_done, progress)
+            state = self.backend.copy(self.state)
+            state, done = play(self.backend, config, state, dataset, self.steps_done, log.hooks, remedy=log.remedy)
         trained = copy.copy(self)
         trained.state, trained.steps_done = state, done
-        trained.history = [*self.history, *progress.history]
+        trained.history = [*self.history, *log.history]
         return trained
 
     def sample(
         self, num_images: int = 64, seed: int = 0, labels: np.ndarray | None = None, ema: bool = True
     ) -> np.ndarray:
-        """Make images, uint8 (image, height, width, channel).
+        """Make images.
 
         Args:
             num_images: how many.
             seed: image i follows from the seed, i and its label alone.
             labels: integers (image,); the classes in turn when not given.
             ema: whether the averaged generator makes them.
+
+        Returns:
+            uint8 (image, height, width, channel), in NumPy.
+
+        Raises:
+            UserError: a number or a label cannot be used.
         """
-        inputs = library.inputs(self.config, num_images, seed, labels)
-        return np.concatenate(list(make_images([Maker(self.backend, self.state)], [inputs], ema)))
+        inputs = gan_api.inputs(self.config, num_images, seed, labels)
+        return np.concatenate(list(generate_images([TrainedGenerator(self.backend, self.state)], [inputs], ema)))
 
     def __call__(self, latents: Array, labels: Array | None = None) -> Array:
-        """Make images (batch, height, width, channel) in the generator's range with the averaged generator."""
-        images, _ = models.call(self.state.generator_ema, latents, labels, train=False)
+        """Make images with the averaged generator.
+
+        Args:
+            latents: floating (batch, latent).
+            labels: integers (batch,), needed where ``class_conditional`` is set.
+
+        Returns:
+            Images (batch, height, width, channel) in the generator's range, axes in the order of the framework.
+        """
+        with self.backend.precision_scope():
+            images, _ = models.call(self.state.generator_ema, latents, labels, train=False)
         return images
 
     def save(self, path: str | Path) -> None:
         """Write a checkpoint folder, of everything, that either backend's ``load`` and ``sample`` read.
 
+        Args:
+            path: the folder; an older checkpoint there is replaced.
+
         Raises:
             UserError: it cannot be written.
         """
         written_by = {"backend": self.backend.name, **self.backend.versions()}
-        data = {"name": library.MEMORY, "fingerprint": ""}
-        config = replace(self.config, steps=max(1, self.steps_done))
+        data = {"name": gan_api.MEMORY, "fingerprint": ""}
+        config = self.config.with_options(steps=max(1, self.steps_done))
         checkpoint.write(Path(path), config, self.backend.export(self.state), written_by, data)
 
     @classmethod
@@ -118,7 +159,7 @@ class GAN:
         discriminator: nn.Module | None = None,
         device: str = "auto",
     ) -> Self:
-        """Return the GAN in a checkpoint folder, or in the newest of a run folder, of either backend.
+        """Read the GAN in a checkpoint folder, or in the newest of a run folder, of either backend.
 
         Args:
             path: the folder.
@@ -126,21 +167,24 @@ class GAN:
             discriminator: likewise.
             device: cpu, gpu, or auto, whatever the GAN was trained on.
 
+        Returns:
+            The GAN as it was saved, with an empty ``history``.
+
         Raises:
             UserError: there is no good checkpoint, or it needs a module.
         """
         loaded = checkpoint.load_newest(Path(path))
         gan = cls.__new__(cls)
-        gan.config, gan.history = replace(loaded.config, device=device), []
+        gan.config, gan.history = loaded.config.with_options(device=device), []
         validate(gan.config)
-        library.check_unpictured(gan.config)
+        gan_api.check_condition(gan.config)
         gan.backend = _backend(gan.config, generator or "", discriminator or "")
         gan.state, gan.steps_done = gan.backend.restore(loaded.tensors), loaded.step
-        library.check_generator(gan.backend, gan.state)
+        gan_api.check_generator(gan.backend, gan.state)
         return gan
 
 
-def _backend(config: Any, generator: object, discriminator: object) -> Backend:
+def _backend(config: Config, generator: object, discriminator: object) -> Backend:
     """Build the backend, with the user's own modules where they are given."""
     return Backend(
         config,

@@ -74,7 +74,7 @@ def torch_shape(path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int, ...
 
 
 def to_torch(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Copy a tree of one network (params, batch_stats or moments) to NumPy, in torch's names and layouts."""
+    """Copy a tree of one network (params, batch_stats or optimizer state) to NumPy, in torch's names and layouts."""
     tensors = {}
     for path, value in traverse_util.flatten_dict(tree).items():
         array = np.asarray(jax.device_get(value))

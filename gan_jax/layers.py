@@ -5,6 +5,9 @@ Every layer declares how its tensors begin (``gan_shared/initial.py``) and draws
 of its input, whatever that of its weights.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -12,11 +15,17 @@ from jax import Array, lax
 
 from gan_jax.convolution import convolve, convolve_grouped, convolve_transpose
 from gan_jax.interop import declare
+from gan_shared.architecture import check_convolution, check_transposed_convolution
+from gan_shared.errors import unexpected
+from gan_shared.families import NORMS
 from gan_shared.initial import LEFT, ONES, RIGHT, SINGULAR_EPSILON, ZEROS, Initial
 
 
 class Conv(nn.Module):
     """Strided 2-D convolution, zero-padded symmetrically.
+
+    Equivalent to torch.nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups), with
+    ``spectral`` under torch.nn.utils.parametrizations.spectral_norm.
 
     Args:
         in_channels: channels of the input.
@@ -29,6 +38,9 @@ class Conv(nn.Module):
         bias_initial: how the bias begins; None for no bias.
         spectral: divide the kernel by its spectral norm (Miyato et al. 2018), estimated by one power
             iteration per forward in training.
+
+    Raises:
+        ValueError: the channels do not fill the groups, or there are groups and a stride.
     """
 
     in_channels: int
@@ -41,14 +53,16 @@ class Conv(nn.Module):
     bias_initial: Initial | None = None
     spectral: bool = False
 
+    def __post_init__(self) -> None:
+        check_convolution(self.in_channels, self.out_channels, self.groups, self.stride)
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Map (batch, height, width, in channels) to (batch, height', width', out channels).
 
         height' = floor((height + 2 padding - kernel size) / stride) + 1, width' likewise.
         """
-        if self.groups > 1 and self.stride > 1:
-            raise ValueError(f"a convolution in {self.groups} groups needs stride 1, got stride {self.stride}")
         shape = (self.kernel_size, self.kernel_size, self.in_channels // self.groups, self.out_channels)
         kernel = self.param("kernel", declare(self.weight_initial), shape)
         if self.spectral:
@@ -66,6 +80,9 @@ class Conv(nn.Module):
 class ConvTranspose(nn.Module):
     """Transposed 2-D convolution without bias: the gradient of ``Conv`` with respect to its input.
 
+    Equivalent to torch.nn.ConvTranspose2d(in_channels, out_channels, kernel_size, stride, padding, output_padding,
+    bias=False).
+
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
@@ -74,6 +91,9 @@ class ConvTranspose(nn.Module):
         stride: step between two inputs, in output pixels.
         padding: rows and columns cut from each side of the full output.
         output_padding: rows and columns added at the bottom and right; less than the stride.
+
+    Raises:
+        ValueError: ``output_padding`` is not less than the stride.
     """
 
     in_channels: int
@@ -84,14 +104,16 @@ class ConvTranspose(nn.Module):
     padding: int = 0
     output_padding: int = 0
 
+    def __post_init__(self) -> None:
+        check_transposed_convolution(self.stride, self.output_padding)
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Map (batch, height, width, in channels) to (batch, height', width', out channels).
 
         height' = (height - 1) stride - 2 padding + kernel size + output padding, width' likewise.
         """
-        if self.output_padding >= self.stride:
-            raise ValueError(f"output padding {self.output_padding} must be less than the stride {self.stride}")
         # The kernel of the convolution that this one transposes: from the output's channels to the input's.
         shape = (self.kernel_size, self.kernel_size, self.out_channels, self.in_channels)
         kernel = self.param("kernel", declare(self.weight_initial), shape)
@@ -100,6 +122,9 @@ class ConvTranspose(nn.Module):
 
 class Linear(nn.Module):
     """Matrix product, and a bias if it has one.
+
+    Equivalent to torch.nn.Linear(in_features, out_features), with ``spectral`` under
+    torch.nn.utils.parametrizations.spectral_norm.
 
     Args:
         in_features: length of an input.
@@ -126,16 +151,16 @@ class Linear(nn.Module):
 
 
 class Embedding(nn.Module):
-    """A learned vector for every class.
+    """A learned vector for every class; equivalent to torch.nn.Embedding(num_classes, features).
 
     Args:
-        classes: number of classes.
+        num_classes: number of classes.
         features: length of a vector.
         weight_initial: how the vectors begin.
         spectral: divide them by the spectral norm of their matrix, as in ``Conv``.
     """
 
-    classes: int
+    num_classes: int
     features: int
     weight_initial: Initial
     spectral: bool = False
@@ -143,7 +168,7 @@ class Embedding(nn.Module):
     @nn.compact
     def __call__(self, labels: Array, train: bool = False) -> Array:
         """Map labels (batch,) to vectors (batch, features), in the weight's own type."""
-        embedding = self.param("embedding", declare(self.weight_initial), (self.classes, self.features))
+        embedding = self.param("embedding", declare(self.weight_initial), (self.num_classes, self.features))
         if self.spectral:
             embedding = embedding / _spectral_norm(self, embedding, train)
         return _look_up(embedding, labels)
@@ -180,24 +205,26 @@ def _look_up(table: Array, labels: Array) -> Array:
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over batch, height and width (Ioffe and Szegedy 2015), in torch's conventions.
+    """Batch normalisation over batch, height and width (Ioffe and Szegedy 2015).
 
-    In training the biased batch variance normalises and the unbiased one enters the running variance; every
-    forward in training mode advances the running statistics once.
+    Equivalent to torch.nn.BatchNorm2d(channels, epsilon, momentum), with classes to torch.nn.BatchNorm2d without
+    affine parameters, followed by a torch.nn.Embedding each for scale and bias. In training the biased batch variance
+    normalises and the unbiased one enters the running variance; every forward in training mode advances the running
+    statistics once.
 
     Args:
         channels: channels of input and output.
         scale_initial: how the scale begins.
         momentum: weight of the new batch in the running statistics (torch's meaning).
         epsilon: added to the variance.
-        classes: if more than 0, each class has its own scale and bias (de Vries et al. 2017, arXiv:1707.00683).
+        num_classes: if more than 0, each class has its own scale and bias (de Vries et al. 2017, arXiv:1707.00683).
     """
 
     channels: int
     scale_initial: Initial = ONES
     momentum: float = 0.1
     epsilon: float = 1e-5
-    classes: int = 0
+    num_classes: int = 0
 
     @nn.compact
     def __call__(self, x: Array, train: bool, labels: Array | None = None) -> Array:
@@ -208,17 +235,17 @@ class BatchNorm(nn.Module):
             labels: (batch,), which scale and bias each image gets; ignored without classes.
 
         Raises:
-            ValueError: training on one value per channel, whose variance says nothing.
+            ValueError: training on one value per channel, whose variance is always 0.
         """
         shape = (self.channels,)
-        own = (self.classes, self.channels) if self.classes else shape
+        own = (self.num_classes, self.channels) if self.num_classes else shape
         scale = self.param("scale", declare(self.scale_initial), own)
         bias = self.param("bias", declare(ZEROS), own)
         running_mean = self.variable("batch_stats", "mean", declare(ZEROS), None, shape)
         running_var = self.variable("batch_stats", "var", declare(ONES), None, shape)
         tracked = self.variable("batch_stats", "num_batches_tracked", declare(ZEROS), None, (), jnp.int32)
-        if self.classes:
-            assert labels is not None, "a conditional normalisation needs labels"
+        if self.num_classes:
+            assert labels is not None, "class-conditional normalisation needs labels"
             scale, bias = (_look_up(table, labels)[:, None, None] for table in (scale, bias))
         dtype, x = x.dtype, x.astype(scale.dtype)
         if not train:
@@ -246,39 +273,82 @@ def _blend(old: Array, new: Array, momentum: float) -> Array:
     return (1 - momentum) * old + momentum * lax.stop_gradient(new)
 
 
+class NoNorm(nn.Module):
+    """No normalisation, in the place of a ``BatchNorm``; equivalent to torch.nn.Identity().
+
+    Args:
+        channels: as of ``BatchNorm``, like all arguments, which have no effect.
+        scale_initial: likewise.
+        num_classes: likewise.
+    """
+
+    channels: int
+    scale_initial: Initial = ONES
+    num_classes: int = 0
+
+    def __call__(self, x: Array, train: bool, labels: Array | None = None) -> Array:
+        """Return activations (batch, height, width, channel) as they are, whatever the labels."""
+        return x
+
+
+# What a block builds its convolutions and normalisations with, so that it needs no flags; see ``conv_and_norm``.
+ConvConstructor = Callable[..., Conv]
+NormConstructor = Callable[..., BatchNorm | NoNorm]
+
+
+def conv_and_norm(norm: str) -> tuple[ConvConstructor, NormConstructor]:
+    """Return the constructors of a convolution and of the normalisation of its output, for blocks to build with.
+
+    Args:
+        norm: ``none``, ``batch`` or ``spectral``.
+
+    Returns:
+        ``Conv``, divided by its spectral norm where that is asked for. Its bias begins at zero by default; before batch
+        normalisation, which has a bias of its own, there is none. Then ``BatchNorm``, or ``NoNorm`` for the other two.
+
+    Raises:
+        UserError: there is no such normalisation.
+    """
+    if norm not in NORMS:
+        raise unexpected("norm", repr(norm), "a known name", NORMS)
+    batch = norm == "batch"
+    conv = partial(Conv, bias_initial=None if batch else ZEROS, spectral=norm == "spectral")
+    return conv, BatchNorm if batch else NoNorm
+
+
 def relu(x: Array) -> Array:
-    """Rectify; the derivative at 0 is 0."""
+    """Rectify; the derivative at 0 is 0; equivalent to torch.nn.ReLU()."""
     return jax.nn.relu(x)
 
 
 def leaky_relu(x: Array, slope: float = 0.2) -> Array:
-    """Scale the negative side by ``slope``; the derivative at 0 is ``slope``."""
+    """Scale the negative side by ``slope``, also the derivative at 0; equivalent to torch.nn.LeakyReLU(slope)."""
     # jax.nn.leaky_relu takes 0 for positive: its derivative there is 1.
     return jnp.where(x > 0, x, slope * x)
 
 
 def sigmoid(x: Array) -> Array:
-    """Squash to (0, 1)."""
+    """Squash to (0, 1); equivalent to torch.nn.Sigmoid()."""
     return jax.nn.sigmoid(x)
 
 
 def tanh(x: Array) -> Array:
-    """Squash to (-1, 1)."""
+    """Squash to (-1, 1); equivalent to torch.nn.Tanh()."""
     return jnp.tanh(x)
 
 
 def silu(x: Array) -> Array:
-    """Multiply by the sigmoid."""
+    """Multiply by the sigmoid; equivalent to torch.nn.SiLU()."""
     return jax.nn.silu(x)
 
 
 def gelu(x: Array) -> Array:
-    """Multiply by the normal distribution function, exactly: by erf, not by its approximation with tanh."""
+    """Multiply by the normal distribution function, by erf; equivalent to torch.nn.GELU(approximate="none")."""
     return jax.nn.gelu(x, approximate=False)
 
 
 def identity(x: Array) -> Array:
-    """Leave as it is."""
+    """Return the input; equivalent to torch.nn.Identity()."""
     return x
 
 
@@ -291,63 +361,3 @@ ACTIVATIONS = {
     "gelu": gelu,
 }
 OUTPUTS = {"tanh": tanh, "sigmoid": sigmoid, "none": identity}
-
-
-def upsample_nearest(x: Array) -> Array:
-    """Repeat every pixel of (batch, height, width, channel) twice along height and width."""
-    return x.repeat(2, axis=1).repeat(2, axis=2)
-
-
-def max_pool(x: Array) -> Array:
-    """Keep the largest of 2x2 pixels of (batch, height, width, channel); an odd last row or column is left out.
-
-    The gradient goes to the first of equals.
-    """
-    return nn.max_pool(x, (2, 2), strides=(2, 2))
-
-
-def average_pool(x: Array) -> Array:
-    """Average blocks of 2x2 pixels of (batch, height, width, channel); an odd last row or column is left out."""
-    batch, height, width, channels = x.shape
-    even = x[:, : height // 2 * 2, : width // 2 * 2]
-    return even.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
-
-
-def average_pool_3x3(x: Array) -> Array:
-    """Average each pixel of (batch, height, width, channel) with its 8 neighbours, zeros beyond the border included."""
-    for axis in (1, 2):
-        before, after = _neighbours(x, axis)
-        x = before + x + after
-    return x / 9
-
-
-def upsample_smooth(x: Array) -> Array:
-    """Double height and width of (batch, height, width, channel): neighbours blend 3 to 1, zeros beyond the border.
-
-    The outer product of [1, 3, 3, 1], of sum 4, as a transposed convolution of stride 2 and padding 1.
-    """
-    for axis in (1, 2):
-        before, after = _neighbours(x, axis)
-        pairs = jnp.stack(((before + 3 * x) / 4, (3 * x + after) / 4), axis + 1)
-        x = pairs.reshape(*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :])
-    return x
-
-
-def downsample_smooth(x: Array) -> Array:
-    """Halve height and width of (batch, height, width, channel): neighbours blend 1 3 3 1, zeros beyond the border.
-
-    The outer product of [1, 3, 3, 1], of sum 1, as a convolution of stride 2 and padding 1.
-    """
-    for axis in (1, 2):
-        size = x.shape[axis] // 2
-        padded = jnp.pad(x, [(1, 1) if axis == i else (0, 0) for i in range(4)])
-        taps = [lax.slice_in_dim(padded, tap, tap + 2 * size - 1, 2, axis) for tap in range(4)]
-        x = (taps[0] + 3 * (taps[1] + taps[2]) + taps[3]) / 8
-    return x
-
-
-def _neighbours(x: Array, axis: int) -> tuple[Array, Array]:
-    """Return what lies before and after each element along ``axis``, zeros beyond the ends."""
-    padded = jnp.pad(x, [(1, 1) if axis == i else (0, 0) for i in range(4)])
-    size = x.shape[axis]
-    return lax.slice_in_dim(padded, 0, size, axis=axis), lax.slice_in_dim(padded, 2, size + 2, axis=axis)

@@ -5,6 +5,7 @@ from typing import Any
 
 from flax import linen as nn
 from flax import struct
+from jax import Array
 
 
 class Network(struct.PyTreeNode):
@@ -21,8 +22,15 @@ class Network(struct.PyTreeNode):
     buffers: dict[str, Any]
 
 
-def told_arguments(module: nn.Module, labels: Any, condition: Any, train: bool) -> dict[str, Any]:
-    """Return what ``module`` is told beside its input: what there is of the two, and the mode where it has one."""
+def call_kwargs(module: nn.Module, labels: Array | None, image_condition: Array | None, train: bool) -> dict[str, Any]:
+    """Return the keyword arguments of a call of ``module``.
+
+    Args:
+        module: a module of this package or of the user's own.
+        labels: (batch,), or None where there are none: the module need not have a parameter for them.
+        image_condition: likewise.
+        train: the mode, which a module without a parameter of that name does not get.
+    """
     mode = {"train": train} if "train" in inspect.signature(type(module).__call__).parameters else {}
-    told = {"labels": labels, "condition": condition}
-    return {**mode, **{name: value for name, value in told.items() if value is not None}}
+    given = {"labels": labels, "image_condition": image_condition}
+    return {**mode, **{name: value for name, value in given.items() if value is not None}}

@@ -12,9 +12,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _backend() -> MakeBackend:
-    """Import the framework, which takes seconds."""
+    """Import the framework, which takes seconds, and keep what it compiles."""
+    from gan_jax import compilation_cache
     from gan_jax.backend import Backend
 
+    compilation_cache.enable()
     return Backend
 
 

@@ -1,7 +1,7 @@
 """Everything that training changes, and its canonical names (``gan_shared/checkpoint.py``)."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +9,19 @@ import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 from jax import Array
+from jax.typing import DTypeLike
 
 from gan_jax import interop, optimizers
 from gan_jax.models import Networks
-from gan_jax.network import Network, told_arguments
-from gan_jax.optimizers import Moments
-from gan_shared import checkpoint, initial
-from gan_shared.architecture import condition_shape
+from gan_jax.network import Network, call_kwargs
+from gan_jax.optimizers import OptimizerState, Parameters
+from gan_shared import checkpoint, initial, manifest
 from gan_shared.config import Config
 from gan_shared.errors import unexpected
+from gan_shared.image_conditions import image_condition
+
+# jax.Device: jaxlib, which defines it, comes without types.
+Device: TypeAlias = Any
 
 
 class State(NamedTuple):
@@ -27,9 +31,9 @@ class State(NamedTuple):
         generator: the generator in training.
         discriminator: the discriminator in training.
         generator_ema: decaying average of the generator's parameters and floating buffers.
-        vgg: what tells the generator of pictures, or None; it never changes and no checkpoint holds it.
-        generator_moments: what the generator's optimiser remembers.
-        discriminator_moments: what the discriminator's optimiser remembers.
+        image_condition_network: computes the image condition, or None; it never changes and no checkpoint holds it.
+        generator_optimizer_state: averages and counters of the generator's optimiser.
+        discriminator_optimizer_state: likewise of the discriminator's.
         augment_probability: what adaptation has added to the scheduled probability of augmentation.
         augment_signs: sum of the mean signs of the reals' logits since the probability last moved.
         step: generator updates done.
@@ -39,16 +43,16 @@ class State(NamedTuple):
     generator: Network
     discriminator: Network
     generator_ema: Network
-    vgg: Network | None
-    generator_moments: Moments
-    discriminator_moments: Moments
+    image_condition_network: Network | None
+    generator_optimizer_state: OptimizerState
+    discriminator_optimizer_state: OptimizerState
     augment_probability: Array
     augment_signs: Array
     step: Array
     first_non_finite_step: Array
 
 
-def create(config: Config, networks: Networks, device: Any) -> State:
+def create(config: Config, networks: Networks, device: Device) -> State:
     """Return the state at step 0 on ``device``.
 
     Declared weights are drawn from the seed; those of a user's own module are as the module holds them.
@@ -62,64 +66,64 @@ def create(config: Config, networks: Networks, device: Any) -> State:
 def export(state: State) -> dict[str, np.ndarray]:
     """Copy the state to NumPy, by canonical name, in torch's layouts."""
     tensors = {}
-    for name in checkpoint.ROLES:
+    for name in manifest.ROLES:
         network: Network = getattr(state, name)
         for tree in (network.parameters, *network.buffers.values()):
             tensors |= {f"{name}/{key}": value for key, value in interop.to_torch(tree).items()}
-    for name in checkpoint.TRAINED:
-        for key, tree in getattr(state, f"{name}_moments").items():
+    for name in manifest.TRAINED:
+        for key, tree in getattr(state, f"{name}_optimizer_state").items():
             if key == "step":  # one for all parameters here, one for each in torch
                 parameters = interop.to_torch(getattr(state, name).parameters)
                 by_name = {each: np.array(tree, np.float32) for each in parameters}
             else:
                 by_name = interop.to_torch(tree)
-            tensors |= {checkpoint.moment_name(name, each, key): value for each, value in by_name.items()}
-    for name in checkpoint.GAME:
+            tensors |= {checkpoint.optimizer_state_name(name, each, key): value for each, value in by_name.items()}
+    for name in manifest.TRAINER:
         value = np.array(getattr(state, name))
-        tensors[f"game/{name}"] = value.astype(np.int64) if name == "step" else value
+        tensors[f"trainer/{name}"] = value.astype(np.int64) if name == "step" else value
     return tensors
 
 
-def restore(config: Config, networks: Networks, device: Any, tensors: Mapping[str, np.ndarray]) -> State:
+def restore(config: Config, networks: Networks, device: Device, tensors: Mapping[str, np.ndarray]) -> State:
     """Rebuild the state that ``export`` described.
 
     Raises:
         UserError: names, shapes or types differ from what ``config`` needs; every one is listed.
     """
-    # Without the VGG16, which is no part of what is compared.
-    expected = export(create(config, networks._replace(vgg=None), jax.devices("cpu")[0]))
+    # Without the network of the image condition, which no checkpoint holds.
+    expected = export(create(config, networks._replace(image_condition=None), jax.local_devices(backend="cpu")[0]))
     checkpoint.check_layout(expected, tensors)
     return _place(config, networks, device, tensors)
 
 
-def dtype(config: Config) -> Any:
-    """Return the floating-point type of weights, losses and everything else that outlives a forward."""
-    return jnp.float64 if config.precision == "float64" else jnp.float32
+def dtype(config: Config) -> DTypeLike:
+    """Return the floating-point type of weights, losses and everything else that outlives a forward pass."""
+    return jnp.float64 if config.training.precision == "float64" else jnp.float32
 
 
-def compute_dtype(config: Config) -> Any:
+def compute_dtype(config: Config) -> DTypeLike:
     """Return the floating-point type that the networks compute in."""
-    return jnp.bfloat16 if config.precision == "bfloat16" else dtype(config)
+    return jnp.bfloat16 if config.training.precision == "bfloat16" else dtype(config)
 
 
 def _initial_variables(config: Config, networks: Networks) -> dict[str, dict[str, Any]]:
     """Return each network's variables: shapes and declarations of ours, values of a user's own module."""
-    key = jax.random.key(config.seed)  # linen asks for one; our layers draw nothing from it
-    labels = jnp.zeros(2, jnp.int32) if config.conditional else None
-    shape = condition_shape(config)
+    key = jax.random.key(config.training.seed)  # linen asks for one; our layers draw nothing from it
+    labels = jnp.zeros(2, jnp.int32) if config.data.class_conditional else None
+    shape = image_condition(config).shape(config)
     condition = None if shape is None else jnp.zeros((2, *shape), jnp.float32)
     examples = {
-        "generator": (jnp.zeros((2, config.latent_size), jnp.float32), condition),
+        "generator": (jnp.zeros((2, config.networks.latent_size), jnp.float32), condition),
         "discriminator": (jnp.zeros((2, *config.image_shape), jnp.float32), None),
     }
     variables = {}
     for name, (x, condition) in examples.items():
         module = getattr(networks, name)
-        told = told_arguments(module, labels, condition, train=False)
-        variables[name] = jax.eval_shape(lambda module=module, x=x, told=told: module.init(key, x, **told))
+        kwargs = call_kwargs(module, labels, condition, train=False)
+        variables[name] = jax.eval_shape(lambda module=module, x=x, kwargs=kwargs: module.init(key, x, **kwargs))
         leaves = jax.tree.leaves(variables[name], is_leaf=lambda leaf: isinstance(leaf, interop.Declared))
         if not all(isinstance(leaf, interop.Declared) for leaf in leaves):
-            variables[name] = module.init(key, x, **told)
+            variables[name] = module.init(key, x, **kwargs)
     return variables
 
 
@@ -133,58 +137,65 @@ def _draw(config: Config, network: str, variables: dict[str, Any]) -> dict[str, 
                 declared[interop.torch_name(path)] = (shape, leaf.initial)
             else:
                 own |= interop.to_torch(traverse_util.unflatten_dict({path: leaf}))
-    return initial.tensors(config.seed, network, declared) | own
+    return initial.tensors(config.training.seed, network, declared) | own
 
 
-def _place(config: Config, networks: Networks, device: Any, tensors: Mapping[str, np.ndarray]) -> State:
-    """Fill the variables and put them on ``device``; moments and adaptation that are absent begin at zero."""
+def _place(config: Config, networks: Networks, device: Device, tensors: Mapping[str, np.ndarray]) -> State:
+    """Fill the variables and put them on ``device``; optimiser state and adaptation that are absent begin at 0."""
     shapes = jax.tree.map(lambda leaf: _typed(leaf, config), nn.meta.unbox(_initial_variables(config, networks)))
     parts: dict[str, Network] = {}
-    for network, role in checkpoint.ROLES.items():
+    for network, role in manifest.ROLES.items():
         prefix = f"{network}/"
         values = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         trees = {name: interop.from_torch(values, tree) for name, tree in shapes[role].items()}
         parts[network] = Network(getattr(networks, role), trees.pop("params", {}), trees)
-    moments = {name: _moments(config, name, parts[name].parameters, tensors) for name in checkpoint.TRAINED}
+    optimizer_states = {
+        name: _begin_optimizer(config, name, parts[name].parameters, tensors) for name in manifest.TRAINED
+    }
     floats = {
-        name: jnp.asarray(tensors.get(f"game/{name}", 0.0), dtype(config))
+        name: jnp.asarray(tensors.get(f"trainer/{name}", 0.0), dtype(config))
         for name in ("augment_probability", "augment_signs")
     }
-    step = jnp.asarray(tensors.get("game/step", 0), jnp.int32)
+    step = jnp.asarray(tensors.get("trainer/step", 0), jnp.int32)
     state = State(
         generator=parts["generator"],
         discriminator=parts["discriminator"],
         generator_ema=parts["generator_ema"],
-        vgg=jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype(config)), networks.vgg),
-        generator_moments=moments["generator"],
-        discriminator_moments=moments["discriminator"],
+        image_condition_network=jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype(config)), networks.image_condition),
+        generator_optimizer_state=optimizer_states["generator"],
+        discriminator_optimizer_state=optimizer_states["discriminator"],
         **floats,
         step=step,
         first_non_finite_step=jnp.zeros_like(step),
     )
     # Copied, as a donated state must own its buffers; and committed to the device by device_put, as the step's
-    # results are, so that both meet one compilation.
+    # results are, so that one compilation serves both.
     return jax.device_put(jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state), device)
 
 
-def _typed(leaf: Any, config: Config) -> jax.ShapeDtypeStruct:
+def _typed(leaf: Array | jax.ShapeDtypeStruct, config: Config) -> jax.ShapeDtypeStruct:
     """Give a floating tensor the type of the weights; counters stay integers."""
     floating = jnp.issubdtype(leaf.dtype, jnp.floating)
     return jax.ShapeDtypeStruct(leaf.shape, dtype(config) if floating else leaf.dtype)
 
 
-def _moments(config: Config, network: str, parameters: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> Moments:
-    """Begin a network's moments at zero and overwrite them with what ``tensors`` holds."""
-    moments = optimizers.find(config, network).init(parameters)
+def _begin_optimizer(
+    config: Config, network: str, parameters: Parameters, tensors: Mapping[str, np.ndarray]
+) -> OptimizerState:
+    """Return the optimiser state of a network before its first update, filled with what ``tensors`` holds of it."""
+    optimizer_state = optimizers.build_optimizer(config, network).init(parameters)
     names = list(interop.to_torch(parameters))
-    if not moments or not names or checkpoint.moment_name(network, names[0], next(iter(moments))) not in tensors:
-        return moments
-    saved = {key: {name: tensors[checkpoint.moment_name(network, name, key)] for name in names} for key in moments}
+    keys = list(optimizer_state)
+    if not keys or not names or checkpoint.optimizer_state_name(network, names[0], keys[0]) not in tensors:
+        return optimizer_state
+    saved = {
+        key: {name: tensors[checkpoint.optimizer_state_name(network, name, key)] for name in names} for key in keys
+    }
     steps = {int(step) for step in saved.pop("step", {}).values()}
     if len(steps) > 1:
         found = f"the steps {sorted(steps)} among the parameters of the {network}"
         raise unexpected("optimizer", found, "one step for all of them, which is all that this backend holds")
-    trees: Moments = {key: interop.from_torch(values, parameters) for key, values in saved.items()}
+    trees: OptimizerState = {key: interop.from_torch(values, parameters) for key, values in saved.items()}
     if steps:
         trees["step"] = jnp.asarray(steps.pop(), jnp.int32)
     return trees

@@ -1,7 +1,7 @@
-"""The game: discriminator updates, generator update, average of the generator."""
+"""One training step: discriminator updates, generator update, exponential moving average of the generator."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -9,59 +9,28 @@ from jax import Array
 
 from gan_jax import optimizers
 from gan_jax.augment import augment
-from gan_jax.conditions import CONDITIONS, lowered
+from gan_jax.examples import Examples, StepInputs, generate, interpolate, real_examples
 from gan_jax.losses import LOSSES, PENALTIES
 from gan_jax.models import call
 from gan_jax.network import Network
+from gan_jax.optimizers import Parameters
+from gan_jax.reconstruction import reconstruction_loss
 from gan_jax.state import State, compute_dtype
 from gan_shared.config import Config
-from gan_shared.schedules import Knobs
-from gan_shared.trace import note
+from gan_shared.draws import Part
+from gan_shared.schedules import ScheduleValues
+from gan_shared.step_trace import Observer
 from gan_shared.validation import check_logits
 
 # Steps between two moves of the adaptive probability (Karras et al. 2020, arXiv:2006.06676, section 3.2).
 ADAPT_EVERY = 4
 
 
-class StepInputs(NamedTuple):
-    """The batch and the draws of one step on the device; see ``gan_shared/backend.py`` and ``draws.py``.
-
-    Attributes:
-        images: uint8 (row, batch, height, width, channel).
-        labels: integers (row, batch), or None where the networks are told no classes.
-        latents: (row, batch, latent), like all that follow in the type of the weights.
-        mix: (update, batch).
-        augment: (update, 3, batch, number).
-    """
-
-    images: Array
-    labels: Array | None
-    latents: Array
-    mix: Array
-    augment: Array
-
-
-class Examples(NamedTuple):
-    """Images of one kind and what the discriminator is told about them.
-
-    Attributes:
-        images: (batch, height, width, channel), before augmentation.
-        labels: (batch,), or None.
-        augment: uniform numbers (batch, number) that augment the images.
-        condition: what a generator is told of them, where it is told of pictures.
-    """
-
-    images: Array
-    labels: Array | None
-    augment: Array
-    condition: Array | None = None
-
-
 class _Fakes(NamedTuple):
     """Generated examples, and what brings their images' gradient back to the generator's parameters."""
 
     examples: Examples
-    pullback: Callable[[Array], tuple[Any]]
+    pullback: Callable[[Array], tuple[Parameters]]
 
 
 class DiscriminatorScalars(NamedTuple):
@@ -82,40 +51,52 @@ class DiscriminatorScalars(NamedTuple):
     real_sign: Array
 
 
-def make_step(config: Config) -> Callable[[State, StepInputs, Knobs], tuple[State, dict[str, Array]]]:
-    """Build the step of ``config``: (state, inputs, knobs) -> (state, scalars).
+Step: TypeAlias = Callable[[State, StepInputs, ScheduleValues], tuple[State, dict[str, Array]]]
+
+
+def make_step(config: Config, observer: Observer[Parameters] | None = None) -> Step:
+    """Build the step of ``config``: (state, inputs, schedule values) -> (state, scalars).
 
     The statistics of batch normalisation and the vectors of spectral normalisation advance once in every forward: in
     the generator once per row of latents; in the discriminator per discriminator update for reals, then fakes, then
-    mixtures where a penalty wants them, and in the generator's update for reals where its loss sees them, then fakes.
-    """
-    updates = config.discriminator_updates
+    interpolates where a penalty is taken there, and in the generator's update for reals where its loss pairs them with
+    fakes, then fakes.
 
-    def step(state: State, inputs: StepInputs, knobs: Knobs) -> tuple[State, dict[str, Array]]:
+    Args:
+        config: the run.
+        observer: called with each network's gradients and updated parameters; for steps that are not compiled.
+    """
+    last = config.objective.discriminator_updates - 1
+
+    def step(state: State, inputs: StepInputs, schedule_values: ScheduleValues) -> tuple[State, dict[str, Array]]:
+        # Discriminator: one update for each of its rows; the generator may use the last row's examples again.
         finite = jnp.ones((), bool)
-        for update in range(updates):
-            reals = _reals(config, state, inputs, update)
-            state, fakes = _fakes(config, state, inputs, update, reals)
-            mixtures = _mixtures(inputs, update, reals, fakes.examples)
-            state, reported = update_discriminator(config, state, reals, fakes.examples, mixtures, knobs)
-            finite &= jnp.isfinite(reported.loss + reported.penalty)
-        if config.real_rows > updates:
-            reals = _reals(config, state, inputs, -1)
-        if config.fresh_latents:
-            state, fakes = _fakes(config, state, inputs, -1, reals)
-        fakes = fakes._replace(examples=fakes.examples._replace(augment=inputs.augment[-1, 1]))
-        state, generator_loss, price = update_generator(config, state, reals, fakes, knobs)
-        finite &= jnp.isfinite(generator_loss + price)
-        probability = augment_probability(state, knobs)
-        state = adapt_augment(config, update_average(state, knobs), reported.real_sign)
+        for row in range(last):
+            state, _, _, scalars = train_discriminator(config, state, inputs, row, schedule_values, observer=observer)
+            finite &= jnp.isfinite(scalars.loss + scalars.penalty)
+        state, real, fake, scalars = train_discriminator(
+            config, state, inputs, last, schedule_values, observer=observer
+        )
+        finite &= jnp.isfinite(scalars.loss + scalars.penalty)
+
+        # Generator: one update, on examples of its own where its loss needs them.
+        state, real, fake = generator_examples(config, state, inputs, real, fake)
+        state, generator_loss, reconstruction = update_generator(
+            config, state, real, fake, schedule_values, observer=observer
+        )
+        finite &= jnp.isfinite(generator_loss + reconstruction)
+
+        # Averages and counters.
+        probability = augment_probability(state, schedule_values)
+        state = adapt_augment(config, update_average(state, schedule_values), scalars.real_sign)
         state = count_step(state, finite)
         return state, {
-            "discriminator_loss": reported.loss,
+            "discriminator_loss": scalars.loss,
             "generator_loss": generator_loss,
-            "reconstruction": price,
-            "penalty": reported.penalty,
-            "real_logit": reported.real_logit,
-            "fake_logit": reported.fake_logit,
+            "reconstruction_loss": reconstruction,
+            "penalty": scalars.penalty,
+            "real_logit": scalars.real_logit,
+            "fake_logit": scalars.fake_logit,
             "augment_probability": probability,
             "first_non_finite_step": state.first_non_finite_step,
         }
@@ -123,125 +104,233 @@ def make_step(config: Config) -> Callable[[State, StepInputs, Knobs], tuple[Stat
     return step
 
 
-def update_discriminator(
-    config: Config, state: State, reals: Examples, fakes: Examples, mixtures: Examples, knobs: Knobs
-) -> tuple[State, DiscriminatorScalars]:
-    """Judge reals, then fakes, then mixtures where they are wanted, and move the discriminator down its loss."""
-    loss, penalties = LOSSES[config.loss], [PENALTIES[name] for name in config.penalties]
-    points = {"reals": reals, "fakes": fakes, "mixtures": mixtures}
-    wanted = {penalty.point for penalty in penalties}
-
-    def total(parameters: Any) -> tuple[Array, tuple[DiscriminatorScalars, Network]]:
-        moving, logits, gradients = state._replace(discriminator=_with(state.discriminator, parameters)), {}, {}
-        for name in ("reals", "fakes", *sorted(wanted - {"reals", "fakes"})):
-            moving, logits[name], gradients[name] = judge(config, moving, points[name], knobs, name in wanted)
-        value = loss.discriminator(logits["reals"], logits["fakes"]).mean()
-        prices = [penalty.value(gradients[penalty.point]).mean() for penalty in penalties]
-        price = knobs.gamma * sum(prices, start=jnp.zeros_like(value))
-        real, fake = logits["reals"], logits["fakes"]
-        reported = DiscriminatorScalars(value, price, real.mean(), fake.mean(), jnp.sign(real).mean())
-        return value + price, (reported, moving.discriminator)
-
-    gradients, (reported, advanced) = jax.grad(total, has_aux=True)(state.discriminator.parameters)
-    # The parameters of ``advanced`` are the same numbers, but traced by the gradient.
-    state = state._replace(discriminator=_with(advanced, state.discriminator.parameters))
-    return _descend(config, state, "discriminator", gradients, knobs), reported
-
-
-def update_generator(
-    config: Config, state: State, reals: Examples, fakes: _Fakes, knobs: Knobs
-) -> tuple[State, Array, Array]:
-    """Judge fakes, and reals before where the loss sees them, and move the generator down its loss.
+def train_discriminator(
+    config: Config,
+    state: State,
+    inputs: StepInputs,
+    row: int,
+    schedule_values: ScheduleValues,
+    *,
+    observer: Observer[Parameters] | None = None,
+) -> tuple[State, Examples, _Fakes, DiscriminatorScalars]:
+    """Make the examples of one row and update the discriminator on them.
 
     Returns:
-        The state, the adversarial loss and the price of what the fakes miss of the pictures they are made from.
+        The state, the reals, the fakes, and what the update reports.
     """
-    loss, real = LOSSES[config.loss], None
-    if loss.paired:
-        state, real, _ = judge(config, state, reals, knobs)
-
-    def total(images: Array) -> tuple[Array, tuple[State, Array, Array]]:
-        made = fakes.examples._replace(images=images)
-        moving, fake, _ = judge(config, state, made, knobs)
-        value = loss.generator(real, fake).mean()
-        price = reconstruction(config, state, reals, made, value)
-        return value + price, (moving, value, price)
-
-    gradient, (state, value, price) = jax.grad(total, has_aux=True)(fakes.examples.images)
-    (gradients,) = fakes.pullback(gradient)
-    return _descend(config, state, "generator", gradients, knobs), value, price
+    real = real_examples(config, state, inputs, row)
+    state, fake = fake_examples(config, state, inputs, row, real)
+    interpolated = interpolate(inputs, row, real, fake.examples)
+    state, scalars = update_discriminator(
+        config, state, real, fake.examples, interpolated, schedule_values, observer=observer
+    )
+    return state, real, fake, scalars
 
 
-def reconstruction(config: Config, state: State, reals: Examples, fakes: Examples, like: Array) -> Array:
-    """Return the weighted mean squared differences of fakes to the pictures they are made from, 0 where none counts.
+def update_discriminator(
+    config: Config,
+    state: State,
+    real: Examples,
+    fake: Examples,
+    interpolated: Examples,
+    schedule_values: ScheduleValues,
+    *,
+    observer: Observer[Parameters] | None = None,
+) -> tuple[State, DiscriminatorScalars]:
+    """Move the discriminator down its loss on reals and fakes plus the penalties.
 
-    Those of the pixels and of VGG16's features, after Dosovitskiy and Brox (2016), section 2, but means, not sums.
+    It is applied to reals, then fakes, then interpolates where a penalty is taken there. All means are over every
+    logit, of which an image may have several.
+    """
+    points = {PENALTIES[name].point for name in config.objective.penalties}
+    examples = {"real": real, "fake": fake, "interpolated": interpolated}
+
+    def objective(parameters: Parameters) -> tuple[Array, tuple[DiscriminatorScalars, Network]]:
+        # Logits, and their gradients at the images where a penalty needs them.
+        moving = state._replace(discriminator=_with(state.discriminator, parameters))
+        logits, gradients = {}, {}
+        for point in ("real", "fake", *sorted(points - {"real", "fake"})):
+            if point in points:
+                moving, logits[point], gradients[point] = discriminate_with_gradient(
+                    config, moving, examples[point], schedule_values
+                )
+            else:
+                moving, logits[point] = discriminate(config, moving, examples[point], schedule_values)
+
+        # Discriminator loss and penalty.
+        loss = LOSSES[config.objective.loss].discriminator(logits["real"], logits["fake"]).mean()
+        penalty = weighted_penalty(config, gradients, schedule_values, loss)
+        scalars = DiscriminatorScalars(
+            loss=loss,
+            penalty=penalty,
+            real_logit=logits["real"].mean(),
+            fake_logit=logits["fake"].mean(),
+            real_sign=jnp.sign(logits["real"]).mean(),
+        )
+        return loss + penalty, (scalars, moving.discriminator)
+
+    gradients, (scalars, advanced) = jax.grad(objective, has_aux=True)(state.discriminator.parameters)
+    # The parameters of ``advanced`` are the same numbers, but traced by the gradient.
+    state = state._replace(discriminator=_with(advanced, state.discriminator.parameters))
+    return _descend(config, state, "discriminator", gradients, schedule_values, observer=observer), scalars
+
+
+def generator_examples(
+    config: Config, state: State, inputs: StepInputs, real: Examples, fake: _Fakes
+) -> tuple[State, Examples, _Fakes]:
+    """Return the examples of the generator's update, augmented anew.
 
     Args:
         config: the run.
-        state: whose VGG16 looks.
-        reals: the pictures and what the generator was told of them.
-        fakes: what it made of that.
+        state: whose generator makes fresh fakes.
+        inputs: whose last row is the generator's: of reals where its loss pairs them with fakes, of latents where
+            those are fresh.
+        real: reals of the last discriminator update, used again where there is no such row.
+        fake: fakes of the last discriminator update, likewise.
+
+    Returns:
+        The state, the reals and the fakes.
+    """
+    row = config.objective.discriminator_updates
+    if config.real_rows > row:
+        real = real_examples(config, state, inputs, row)
+    if config.objective.fresh_latents:
+        state, fake = fake_examples(config, state, inputs, row, real)
+    augment = inputs.augment[row, Part.FAKE]
+    return state, real, fake._replace(examples=fake.examples._replace(augment=augment))
+
+
+def update_generator(
+    config: Config,
+    state: State,
+    real: Examples,
+    fake: _Fakes,
+    schedule_values: ScheduleValues,
+    *,
+    observer: Observer[Parameters] | None = None,
+) -> tuple[State, Array, Array]:
+    """Move the generator down its loss on fakes plus the reconstruction loss.
+
+    The discriminator is applied to reals before where the loss pairs them with fakes.
+
+    Returns:
+        The state, the generator loss and the weighted reconstruction loss.
+    """
+    adversarial, real_logits = LOSSES[config.objective.loss], None
+    if adversarial.paired:
+        state, real_logits = discriminate(config, state, real, schedule_values)
+
+    def objective(images: Array) -> tuple[Array, tuple[State, Array, Array]]:
+        # Generator loss and reconstruction loss.
+        made = fake.examples._replace(images=images)
+        moving, fake_logits = discriminate(config, state, made, schedule_values)
+        loss = adversarial.generator(real_logits, fake_logits).mean()
+        reconstruction = reconstruction_loss(config, state, real, made, loss)
+        return loss + reconstruction, (moving, loss, reconstruction)
+
+    gradient, (state, loss, reconstruction) = jax.grad(objective, has_aux=True)(fake.examples.images)
+    (gradients,) = fake.pullback(gradient)
+    state = _descend(config, state, "generator", gradients, schedule_values, observer=observer)
+    return state, loss, reconstruction
+
+
+def fake_examples(config: Config, state: State, inputs: StepInputs, row: int, real: Examples) -> tuple[State, _Fakes]:
+    """Make the fake examples of one row, with the labels and the image condition of the reals.
+
+    Returns:
+        The state, whose generator has advanced statistics, and the fakes.
+    """
+
+    def forward(parameters: Parameters) -> tuple[Array, Network]:
+        moving = _with(state.generator, parameters)
+        return generate(config, moving, inputs.latents[row], real.labels, real.image_condition)
+
+    images, pullback, advanced = jax.vjp(forward, state.generator.parameters, has_aux=True)
+    fake = Examples(images, real.labels, inputs.augment[row, Part.FAKE])
+    state = state._replace(generator=_with(advanced, state.generator.parameters))
+    return state, _Fakes(fake, pullback)
+
+
+def weighted_penalty(
+    config: Config, gradients: Mapping[str, Array], schedule_values: ScheduleValues, like: Array
+) -> Array:
+    """Return gamma times the sum of the penalties, each the mean over images; 0 where there are none.
+
+    Args:
+        config: the run.
+        gradients: of the logits at the images (batch, height, width, channel), by the penalties' points.
+        schedule_values: of this step.
         like: the loss, whose type the result has.
     """
-    prices = []
-    if config.pixel_weight:
-        prices.append(config.pixel_weight * jnp.square(fakes.images - reals.images).mean())
-    if config.feature_weight:
-        seen = CONDITIONS[config.condition](config, state.vgg, fakes.images)
-        prices.append(config.feature_weight * jnp.square(seen - reals.condition).mean())
-    return sum(prices, start=jnp.zeros_like(like))
+    penalties = [PENALTIES[name] for name in config.objective.penalties]
+    means = [penalty.value(gradients[penalty.point]).mean() for penalty in penalties]
+    return schedule_values.gamma * sum(means, start=jnp.zeros_like(like))
 
 
-def judge(
-    config: Config, state: State, examples: Examples, knobs: Knobs, with_gradient: bool = False
-) -> tuple[State, Array, Array]:
-    """Return the logits (batch,) of examples and, when asked, the gradient of their sum at the images.
+def discriminate(
+    config: Config, state: State, examples: Examples, schedule_values: ScheduleValues
+) -> tuple[State, Array]:
+    """Apply the discriminator to augmented examples.
 
-    That is each logit's gradient at its own image, where no batch statistics tie the images together. It is taken
-    before augmentation, which lies inside the differentiated path (Huang et al. 2024), and can be differentiated again.
+    Returns:
+        The state, whose discriminator has advanced statistics, and the logits (batch, ...), one or more per image.
+
+    Raises:
+        UserError: the logits have no axis of images.
     """
-    probability = augment_probability(state, knobs)
+    logits, advanced = _logits_at(config, state, examples, schedule_values)(examples.images)
+    return state._replace(discriminator=advanced), logits
 
-    def logits_at(images: Array) -> tuple[Array, Network]:
-        augmented = augment(config.augment, images, examples.augment, probability)
-        logits, advanced = call(state.discriminator, augmented.astype(compute_dtype(config)), examples.labels)
-        check_logits(logits.shape, images.shape)
-        return logits.astype(images.dtype), advanced
 
-    if not with_gradient:
-        logits, advanced = logits_at(examples.images)
-        return state._replace(discriminator=advanced), logits, logits
+def discriminate_with_gradient(
+    config: Config, state: State, examples: Examples, schedule_values: ScheduleValues
+) -> tuple[State, Array, Array]:
+    """Apply the discriminator to augmented examples and differentiate at the images.
+
+    The gradient is that of each image's mean logit at the image, where no batch statistics tie the images together
+    (with those, that of the sum of all mean logits). It is taken before augmentation, which lies inside the
+    differentiated path (Huang et al. 2024), and can be differentiated again.
+
+    Returns:
+        The state, the logits (batch, ...) and the gradient (batch, height, width, channel).
+
+    Raises:
+        UserError: the logits have no axis of images.
+    """
+    logits_at = _logits_at(config, state, examples, schedule_values)
     logits, pullback, advanced = jax.vjp(logits_at, examples.images, has_aux=True)
-    (gradient,) = pullback(jnp.ones_like(logits))
+    (gradient,) = pullback(jnp.full_like(logits, len(logits) / logits.size))
     return state._replace(discriminator=advanced), logits, gradient
 
 
-def augment_probability(state: State, knobs: Knobs) -> Array:
+def augment_probability(state: State, schedule_values: ScheduleValues) -> Array:
     """Return the scheduled probability and the adaptive one together."""
-    return (state.augment_probability + knobs.augment_probability).clip(0, 1)
+    return (state.augment_probability + schedule_values.augment_probability).clip(0, 1)
 
 
 def adapt_augment(config: Config, state: State, real_sign: Array) -> State:
-    """Steer the adaptive probability: up when the discriminator knows its reals too well (Karras et al. 2020).
+    """Steer the adaptive probability: up when the discriminator overfits its reals (Karras et al. 2020, section 3.2).
 
     Every fourth step it moves by a fixed length, up where the mean sign of the reals' logits since the last move (those
     of each step's last discriminator update) is above the target, else down.
     """
-    nimg = ADAPT_EVERY * config.batch_size
-    length = nimg / config.augment_adapt_nimg if config.augment_target else 0.0
+    nimg = ADAPT_EVERY * config.training.batch_size
+    length = nimg / config.augmentation.augment_adapt_nimg if config.augmentation.augment_target else 0.0
     signs = state.augment_signs + real_sign
     due = (state.step + 1) % ADAPT_EVERY == 0
-    moved = state.augment_probability + length * jnp.sign(signs / ADAPT_EVERY - config.augment_target)
+    moved = state.augment_probability + length * jnp.sign(signs / ADAPT_EVERY - config.augmentation.augment_target)
     return state._replace(
         augment_probability=jnp.where(due, moved.clip(0, 1), state.augment_probability),
         augment_signs=jnp.where(due, jnp.zeros_like(signs), signs),
     )
 
 
-def update_average(state: State, knobs: Knobs) -> State:
-    """Move the averaged generator towards the generator by the weight ``ema_complement``; integers are copied."""
-    weight = knobs.ema_complement
+def update_average(state: State, schedule_values: ScheduleValues) -> State:
+    """Move the averaged generator towards the generator by the weight ``ema_complement``: its EMA.
+
+    Parameters and floating buffers are averaged, average + weight * (current - average); integers are copied.
+    """
+    weight = schedule_values.ema_complement
 
     def move(average: Array, current: Array) -> Array:
         if not jnp.issubdtype(current.dtype, jnp.floating):
@@ -254,94 +343,55 @@ def update_average(state: State, knobs: Knobs) -> State:
 
 
 def count_step(state: State, finite: Array) -> State:
-    """Advance the step and remember the first one whose losses were not ``finite``."""
+    """Count the step, and keep its number where it is the first whose losses were not ``finite``."""
     step = state.step + 1
     first = state.first_non_finite_step
     first = jnp.where((first == 0) & ~finite, step, first)
     return state._replace(step=step, first_non_finite_step=first)
 
 
-def generate(
+def _logits_at(
+    config: Config, state: State, examples: Examples, schedule_values: ScheduleValues
+) -> Callable[[Array], tuple[Array, Network]]:
+    """Return a function from images, in the place of the examples', to logits and the advanced discriminator."""
+    probability = augment_probability(state, schedule_values)
+
+    def logits_at(images: Array) -> tuple[Array, Network]:
+        augmented = augment(config.augmentation.augment, images, examples.augment, probability)
+        logits, advanced = call(state.discriminator, augmented.astype(compute_dtype(config)), examples.labels)
+        check_logits(logits.shape, images.shape)
+        return logits.astype(images.dtype), advanced
+
+    return logits_at
+
+
+def _descend(
     config: Config,
-    network: Network,
-    latents: Array,
-    labels: Array | None,
-    condition: Array | None,
-    train: bool = True,
-) -> tuple[Array, Network]:
-    """Make images (batch, height, width, channel), in the type of the latents, in the type that networks compute in."""
-    computed = compute_dtype(config)
-    told = None if condition is None else condition.astype(computed)
-    images, advanced = call(network, latents.astype(computed), labels, told, train)
-    return images.astype(latents.dtype), advanced
-
-
-def pick(held: Array, indices: Array) -> Array:
-    """Read uint8 images (row, batch, height, width, channel) from those held on the device.
-
-    Args:
-        held: (image, height, width, channel).
-        indices: (row, batch), or (row, batch, member) where each member becomes the channels of one image.
-    """
-    picked = held[indices]
-    return picked if indices.ndim == 2 else jnp.concatenate(jnp.unstack(picked, axis=2), -1)
-
-
-def to_float(config: Config, images: Array, dtype: Any) -> Array:
-    """Map uint8 images (batch, height, width, channel) to the generator's range."""
-    low = config.lowest_pixel
-    return images.astype(dtype) / (255 / (1 - low)) + low
-
-
-def to_uint8(config: Config, images: Array) -> Array:
-    """Map images (batch, height, width, channel) in the generator's range to the nearest uint8, ties to even."""
-    low = config.lowest_pixel
-    return jnp.rint((images - low) * (255 / (1 - low))).clip(0, 255).astype(jnp.uint8)
-
-
-def _reals(config: Config, state: State, inputs: StepInputs, row: int) -> Examples:
-    """Return the real examples of one row, at the size of this run, and what a generator is told of them."""
-    labels = None if inputs.labels is None else inputs.labels[row]
-    pictures = to_float(config, inputs.images[row], inputs.latents.dtype)
-    condition = CONDITIONS[config.condition](config, state.vgg, pictures)
-    return Examples(lowered(pictures, config.resolution), labels, inputs.augment[row, 0], condition)
-
-
-def _fakes(config: Config, state: State, inputs: StepInputs, row: int, reals: Examples) -> tuple[State, _Fakes]:
-    """Make the fake examples of one row, with the reals' labels and conditions; the generator's statistics advance."""
-
-    def forward(parameters: Any) -> tuple[Array, Network]:
-        moving = _with(state.generator, parameters)
-        return generate(config, moving, inputs.latents[row], reals.labels, reals.condition)
-
-    images, pullback, advanced = jax.vjp(forward, state.generator.parameters, has_aux=True)
-    state = state._replace(generator=_with(advanced, state.generator.parameters))
-    return state, _Fakes(Examples(images, reals.labels, inputs.augment[row, 1]), pullback)
-
-
-def _mixtures(inputs: StepInputs, update: int, reals: Examples, fakes: Examples) -> Examples:
-    """Mix real and fake images, each pair in a proportion of its own (Gulrajani et al. 2017, algorithm 1)."""
-    mix = inputs.mix[update][:, None, None, None]
-    return Examples(fakes.images + mix * (reals.images - fakes.images), reals.labels, inputs.augment[update, 2])
-
-
-def _descend(config: Config, state: State, network: str, gradients: Any, knobs: Knobs) -> State:
+    state: State,
+    network: str,
+    gradients: Parameters,
+    schedule_values: ScheduleValues,
+    *,
+    observer: Observer[Parameters] | None,
+) -> State:
     """Move a network against its gradients by its optimiser."""
     before: Network = getattr(state, network)
-    if config.freeze == network:
+    if config.objective.freeze == network:
         return state
-    note("gradient", network, gradients)
-    parameters, moments = optimizers.find(config, network).update(
+    if observer is not None:
+        observer("gradient", network, gradients)
+    parameters, optimizer_state = optimizers.build_optimizer(config, network).update(
         before.parameters,
         gradients,
-        getattr(state, f"{network}_moments"),
-        getattr(knobs, f"{network}_learning_rate"),
-        getattr(knobs, f"{network}_beta2_complement"),
+        getattr(state, f"{network}_optimizer_state"),
+        getattr(schedule_values, f"{network}_learning_rate"),
+        getattr(schedule_values, f"{network}_square_decay_complement"),
     )
-    note("update", network, parameters)
-    return state._replace(**{network: _with(before, parameters), f"{network}_moments": moments})
+    if observer is not None:
+        observer("update", network, parameters)
+    return state._replace(**{network: _with(before, parameters), f"{network}_optimizer_state": optimizer_state})
 
 
-def _with(network: Network, parameters: Any) -> Network:
+def _with(network: Network, parameters: Parameters) -> Network:
     """Return the network with other parameters."""
     return network.replace(parameters=parameters)

@@ -3,8 +3,7 @@
 from math import log2
 from typing import NamedTuple
 
-from gan_shared.config import RESOLUTIONS, Config
-from gan_shared.errors import unexpected
+from gan_shared.families import check_resolution
 
 # Radford et al. 2016 double the channels with every halving of the image, from 64 at the widest image to 512;
 # deeper networks (128 pixels and more) stay at 512.
@@ -65,16 +64,20 @@ VGG_CONVOLUTIONS = {
     "relu5_2": (26, 512, 512),
     "relu5_3": (28, 512, 512),
 }
-# The first fully connected layer reads the map of this height and width and gives so many features.
+# The first fully connected layer maps a feature map of this height and width to so many features.
 VGG_TOP, VGG_HIDDEN = 7, 4096
 # The size of the images that the published VGG16 was trained on.
 VGG_RESOLUTION = 224
 
-# A level of a pyramid: channels of its maps, which have the size of the image, and how many of them there are. Denton
-# et al. 2015 (arXiv:1506.05751) have as few layers; the numbers and batch normalisation are this project's.
-PYRAMID_CHANNELS, PYRAMID_LAYERS = 64, 3
+# A level of a LAPGAN (Denton et al. 2015, arXiv:1506.05751): channels of its maps, which have the size of the image,
+# and how many of them there are. The paper has as few layers; the numbers and batch normalisation are this project's.
+LAPGAN_CHANNELS, LAPGAN_LAYERS = 64, 3
 
-# Length of the class embedding that a generator reads beside the latent.
+# Isola et al. 2017 (arXiv:1611.07004), section 6.1.2: C64-C128-C256-C512; the last of them does not halve, as in their
+# code. Halvings stop before a map of less than 4x4, so that there are 2x2 logits or more.
+PATCH_CHANNELS, PATCH_HALVINGS, PATCH_SMALLEST = 64, 3, 4
+
+# Length of the class embedding that is a part of a generator's input.
 LABEL_FEATURES = 64
 
 
@@ -100,7 +103,7 @@ def dcgan_plan(resolution: int, width: float) -> DcganPlan:
     Raises:
         UserError: the resolution is none of these.
     """
-    _check_resolution("dcgan", resolution)
+    check_resolution("dcgan", resolution)
     start = 7 if resolution % 7 == 0 else 4
     doublings = int(log2(resolution // start))
     full = [min(DCGAN_CHANNELS * 2**i, DCGAN_MAX_CHANNELS) for i in reversed(range(doublings))]
@@ -108,7 +111,7 @@ def dcgan_plan(resolution: int, width: float) -> DcganPlan:
 
 
 class VggPlan(NamedTuple):
-    """What a VGG16 computes up to a layer.
+    """Shape of a VGG16 up to a layer.
 
     Attributes:
         blocks: convolutions between two halvings: (place in ``features``, input channels, output channels) of each.
@@ -147,7 +150,7 @@ def vgg_decoder_plan(layer: str, resolution: int, width: float) -> DcganPlan:
     """Lay out the generator that makes images of ``resolution`` pixels from a VGG16's features.
 
     Args:
-        layer: what it reads.
+        layer: whose features they are.
         resolution: of the images.
         width: factor on every channel count.
 
@@ -155,22 +158,10 @@ def vgg_decoder_plan(layer: str, resolution: int, width: float) -> DcganPlan:
         Size of its smallest map, that of the features (7 for fc6, which is no map), and the channels of its maps, which
         are those of a DCGAN at the same sizes.
     """
-    _check_resolution("vgg16", resolution)
+    check_resolution("vgg-decoder", resolution)
     halvings = 5 if layer == "fc6" else len(vgg_plan(layer).blocks) - 1
     channels = [min(DCGAN_CHANNELS * 2**i, DCGAN_MAX_CHANNELS) for i in reversed(range(halvings))]
     return DcganPlan(resolution // 2**halvings, tuple(scaled(each, width) for each in channels))
-
-
-def condition_shape(config: Config) -> tuple[int, ...] | None:
-    """Return the shape, without the batch, of what a generator is told of a picture; None where it is told nothing."""
-    if config.condition == "none":
-        return None
-    if config.condition == "level":
-        return config.image_shape
-    assert config.vgg_layer is not None, "a generator of features has a layer that it reads"
-    plan = vgg_plan(config.vgg_layer, config.vgg_width)
-    size = vgg_decoder_plan(config.vgg_layer, config.resolution, config.width).start
-    return (plan.features,) if plan.hidden else (size, size, plan.features)
 
 
 class ResnetPlan(NamedTuple):
@@ -195,7 +186,7 @@ def resnet_plan(resolution: int, width: float) -> ResnetPlan:
     Raises:
         UserError: the resolution is none of these.
     """
-    _check_resolution("resnet", resolution)
+    check_resolution("resnet", resolution)
     generator = tuple(scaled(channels, width) for channels in RESNET_GENERATOR[resolution])
     blocks = tuple((scaled(channels, width), halves) for channels, halves in RESNET_DISCRIMINATOR[resolution])
     return ResnetPlan(generator, blocks)
@@ -214,7 +205,7 @@ def inception_plan(resolution: int, width: float) -> tuple[int, ...]:
     Raises:
         UserError: the resolution is none of these.
     """
-    _check_resolution("inception", resolution)
+    check_resolution("inception", resolution)
     doublings = int(log2(resolution // 4))
     full = [min(INCEPTION_CHANNELS * 2**i, INCEPTION_MAX_CHANNELS) for i in reversed(range(doublings + 1))]
     return tuple(INCEPTION_BRANCHES * scaled(channels // INCEPTION_BRANCHES, width) for channels in full)
@@ -242,14 +233,15 @@ def r3gan_plan(plan: str, resolution: int, width: float) -> R3ganPlan:
     """Lay out an R3GAN pair for images of ``resolution`` pixels.
 
     Args:
-        plan: ``r3gan`` (the published widths) or ``r3gan-tiny`` (a narrow pair that reads images in patches).
+        plan: ``r3gan`` (the published widths) or ``r3gan-tiny`` (narrow, with one position of the widest map for a
+            patch of pixels).
         resolution: one of the plan's.
         width: factor on every channel count, which stays a multiple of half a group so that twice it fills groups.
 
     Raises:
         UserError: the resolution is none of the plan's.
     """
-    _check_resolution(plan, resolution)
+    check_resolution(plan, resolution)
     patch = R3GAN_PATCHES[plan][resolution]
     stages = [stage for size, stage in R3GAN_STAGES[plan].items() if size <= resolution // patch]
     channels, blocks = (tuple(column) for column in zip(*stages, strict=True))
@@ -261,14 +253,32 @@ def r3gan_plan(plan: str, resolution: int, width: float) -> R3ganPlan:
     return R3ganPlan(patch, widened, blocks, gain, max(1, len(blocks) - R3GAN_HALF_STAGES))
 
 
-def check_r3gan_norm(norm: str) -> None:
-    """Refuse batch normalisation: R3GAN's penalties and residual scaling are for networks without it.
+class PatchPlan(NamedTuple):
+    """Shape of a PatchGAN discriminator, whose last convolution, to the logits, comes after these.
+
+    Attributes:
+        channels: output channels of every convolution of 4x4 pixels and padding 1.
+        strides: their strides.
+    """
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def patch_plan(resolution: int, width: float) -> PatchPlan:
+    """Lay out a PatchGAN discriminator for images of ``resolution`` pixels.
+
+    Args:
+        resolution: a power of two from 16 to 256, or 28, or 224; below 32 there are two halvings instead of three.
+        width: factor on every channel count; at least one channel remains.
 
     Raises:
-        UserError: ``norm`` is neither none nor spectral.
+        UserError: the resolution is none of these.
     """
-    if norm not in ("none", "spectral"):
-        raise unexpected("discriminator_norm", norm, "one that r3gan can have", ("none", "spectral"))
+    check_resolution("patch", resolution)
+    halvings = min(PATCH_HALVINGS, int(log2(resolution // PATCH_SMALLEST)))
+    channels = tuple(scaled(PATCH_CHANNELS * 2**i, width) for i in range(halvings + 1))
+    return PatchPlan(channels, (2,) * halvings + (1,))
 
 
 def scaled(channels: int, width: float) -> int:
@@ -276,7 +286,39 @@ def scaled(channels: int, width: float) -> int:
     return max(1, round(channels * width))
 
 
-def _check_resolution(network: str, resolution: int) -> None:
-    """Refuse a resolution that the network cannot make."""
-    if resolution not in RESOLUTIONS[network]:
-        raise unexpected("resolution", resolution, f"a size that {network} makes", RESOLUTIONS[network])
+def check_divisible(what: str, size: int, by: str, divisor: int) -> None:
+    """Refuse a size that a layer cannot divide into equal parts.
+
+    Args:
+        what: name of the size.
+        size: what is divided.
+        by: name of the number of parts.
+        divisor: the number of parts.
+
+    Raises:
+        ValueError: naming both with their values.
+    """
+    if size % divisor:
+        raise ValueError(f"`{what}` (={size}) must be divisible by `{by}` (={divisor})")
+
+
+def check_convolution(in_channels: int, out_channels: int, groups: int, stride: int) -> None:
+    """Refuse a convolution that cannot be built.
+
+    Raises:
+        ValueError: channels that do not fill the groups, or a stride beside groups.
+    """
+    check_divisible("in_channels", in_channels, "groups", groups)
+    check_divisible("out_channels", out_channels, "groups", groups)
+    if groups > 1 and stride > 1:
+        raise ValueError(f"a convolution in groups needs `stride` 1: `groups` (={groups}), `stride` (={stride})")
+
+
+def check_transposed_convolution(stride: int, output_padding: int) -> None:
+    """Refuse a transposed convolution that cannot be built.
+
+    Raises:
+        ValueError: rows and columns are added that no input reaches.
+    """
+    if output_padding >= stride:
+        raise ValueError(f"`output_padding` (={output_padding}) must be less than `stride` (={stride})")

@@ -61,7 +61,7 @@ def _flush(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network file systems cannot flush a folder: then there is nothing to promise.
+        # Some network file systems cannot flush a folder: there the rename alone must do.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:

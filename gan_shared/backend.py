@@ -1,4 +1,4 @@
-"""The contract of a backend: what the spine may ask of PyTorch or JAX.
+"""The contract of a backend: what the training loop calls in PyTorch or JAX.
 
 One legend for the project: L rows of latents, U discriminator updates, R rows of reals, B images in the global
 batch, H height and W width in pixels, C channels, Z latent size, N any number of images.
@@ -16,9 +16,9 @@ import numpy as np
 
 from gan_shared.config import Config
 from gan_shared.draws import Draws
-from gan_shared.schedules import Knobs
+from gan_shared.schedules import ScheduleValues
 
-# A state belongs to its backend: the spine passes it on and never looks inside.
+# A state belongs to its backend: the training loop passes it on and reads nothing in it.
 State = Any
 
 
@@ -27,10 +27,10 @@ class Batch(NamedTuple):
 
     Attributes:
         images: uint8 (R, B, H, W, C), one row of B images per discriminator update and one more where the
-            generator's loss sees reals. Where the backend holds the data: int64 (R, B), which images of it, or
+            generator's loss depends on reals. Where the backend holds the data: int64 (R, B), which images of it, or
             (R, B, S), which S images become the channels of each.
-        labels: int64 (R, B), or None where the data has none. Fakes are made of the classes of the reals that they
-            are judged beside; those of the generator's update, of the last row's.
+        labels: int64 (R, B), or None where the data has none. Fakes have the classes of the reals of their update;
+            those of the generator's update, of the last row.
     """
 
     images: np.ndarray
@@ -43,12 +43,12 @@ class StepValues(NamedTuple):
     Attributes:
         batch: the real images.
         draws: the random numbers.
-        knobs: the scheduled numbers.
+        schedule_values: the scheduled numbers: learning rates, decays, weights, probabilities.
     """
 
     batch: Batch
     draws: Draws
-    knobs: Knobs
+    schedule_values: ScheduleValues
 
 
 class Inputs(NamedTuple):
@@ -56,9 +56,10 @@ class Inputs(NamedTuple):
 
     Attributes:
         latents: float32 (N, Z).
-        labels: int64 (N,), or None for a generator that is told no classes.
-        images: uint8 (N, H', W', C), or None for a generator that is told nothing of pictures: the pictures whose
-            features it reads, or those whose level below, which they may be themselves, it adds detail to.
+        labels: int64 (N,), or None for a generator without class labels.
+        images: uint8 (N, H', W', C), or None for a generator without an image condition: the images whose VGG16
+            features it is given, or those whose next lower pyramid level, which they may be themselves, it adds detail
+            to.
     """
 
     latents: np.ndarray
@@ -67,7 +68,11 @@ class Inputs(NamedTuple):
 
 
 class Backend(Protocol):
-    """PyTorch or JAX, built from a Config whose channels are known."""
+    """PyTorch or JAX, built from a Config whose channels are known.
+
+    A backend changes no setting of the process for longer than one of its calls: backends of different precision exist
+    side by side, and each computes what it would compute alone.
+    """
 
     name: str
     """``torch`` or ``jax``, as the manifest names its writer."""
@@ -76,10 +81,17 @@ class Backend(Protocol):
     """The run."""
 
     def __init__(self, config: Config) -> None:
-        """Choose device and precision and build the networks.
+        """Choose the device and build the networks.
 
         Raises:
             UserError: the device or precision that the Config asks for is not there.
+        """
+        ...
+
+    def precision_scope(self) -> AbstractContextManager[None]:
+        """Return a context in which the framework computes in this run's precision; settings are restored at its end.
+
+        Every method below enters it by itself; it is for whatever else is computed with a state's tensors.
         """
         ...
 
@@ -92,24 +104,28 @@ class Backend(Protocol):
         ...
 
     def steps(self, state: State, values: Sequence[StepValues]) -> tuple[State, Mapping[str, Any]]:
-        """Play one step or more, each of them: the discriminator updates, the generator update, the EMA.
+        """Take one training step or more, each of them: the discriminator updates, the generator update, the EMA.
 
         Returns:
             The new state (the old one must not be used again) and scalars of the last step, that stay on the device
             until they are read: ``discriminator_loss`` and ``generator_loss`` (of the last update of each), ``penalty``
-            (weighted, not part of ``discriminator_loss``), ``reconstruction`` (likewise of ``generator_loss``; 0 where
-            the generator reads no features), ``real_logit`` and ``fake_logit`` (their means there),
-            ``augment_probability``, ``first_non_finite_step`` (the number of the first step, counted from 1, with a
-            loss that is not finite; 0 while there is none).
+            (weighted, not part of ``discriminator_loss``), ``reconstruction_loss`` (weighted, not part of
+            ``generator_loss``; 0 where no term has a weight), ``real_logit`` and ``fake_logit`` (their means in the
+            last discriminator update), ``augment_probability``, ``first_non_finite_step`` (the number of the first
+            step, counted from 1, with a loss that is not finite; 0 while there is none).
+
+            Every floating-point scalar is a curve and is logged, whatever its name, but ``reconstruction_loss`` only
+            where one of its terms has a weight. An integer is a check, which the training loop makes
+            (``check_finite``), and is not.
         """
         ...
 
     def trace(self, state: State, value: StepValues) -> dict[str, np.ndarray]:
-        """Play one step, not compiled, and return every value that it met by name, in execution order.
+        """Take one training step, not compiled, and return every value of it by name, in execution order.
 
         Returns:
-            Activations, losses, gradients, updates and buffers, by the names that ``trace.py`` of each backend lists.
-            The state must not be used again.
+            Activations, losses, gradients, updates and buffers, by the names that ``step_trace.py`` of each backend
+            lists. The state must not be used again.
         """
         ...
 
@@ -126,6 +142,10 @@ class Backend(Protocol):
         """
         ...
 
+    def copy(self, state: State) -> State:
+        """Return a state of its own memory, in training mode, to be trained without changing ``state``."""
+        ...
+
     def export(self, state: State) -> dict[str, np.ndarray]:
         """Return copies of everything that training changes, by canonical name (``checkpoint.py``)."""
         ...
@@ -139,7 +159,7 @@ class Backend(Protocol):
         ...
 
     def profile(self, folder: Path) -> AbstractContextManager[None]:
-        """Return a context that writes a trace of what runs inside it into ``folder``, for Perfetto or TensorBoard."""
+        """Return a context that writes a profile of what runs inside it to ``folder``, for Perfetto or TensorBoard."""
         ...
 
     def versions(self) -> dict[str, str]:

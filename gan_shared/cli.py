@@ -9,43 +9,48 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Annotated, Any, NamedTuple, NoReturn, TextIO
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
 
-from gan_shared import checkpoint, presets
+from gan_shared import legacy, manifest, presets
 from gan_shared import sample as sampling
 from gan_shared import train as training
 from gan_shared.backend import MakeBackend
-from gan_shared.config import Config
+from gan_shared.config import Config, groups
 from gan_shared.errors import UserError, unexpected
 from gan_shared.interrupt import deferred
 from gan_shared.profile import WARM_UP, Profiled
-from gan_shared.validation import check_continuation, from_json, validate
+from gan_shared.validation import check_continuation, validate
 
 # What a shell reports for a program that Ctrl-C ended.
 INTERRUPTED = 130
+RUN_DIR_HELP = (
+    "Run folder; runs/PRESET-DATA when not given, and level-RESOLUTION in it for a pyramid level of a LAPGAN."
+)
+RESUME_HELP = "Go on from the newest checkpoint in the run folder; its configuration is the default."
+PROFILE_HELP = "Profile three calls, soon after the start, into the run folder's profile."
 # Package that a backend cannot run without -> the extra of pyproject.toml that brings it.
 EXTRAS = {"torch": "torch", "jax": "jax", "jaxlib": "jax", "flax": "jax", "optax": "jax"}
 
 
-@dataclass(frozen=True)
-class TrainOptions:
-    """Train a GAN, or go on with a run that either backend began."""
+class TrainRequest(NamedTuple):
+    """What the command line of ``train`` asks for.
 
-    config: OmitArgPrefixes[Config]
+    Attributes:
+        config: the run.
+        run_dir: its folder.
+        resume: whether to go on with the run that is there.
+        profile: whether to profile three calls.
+    """
 
-    run_dir: Path | None = None
-    """Run folder; runs/PRESET-DATA when not given, and level-RESOLUTION in it for a level of a pyramid."""
-
-    resume: bool = False
-    """Go on from the newest checkpoint in the run folder; its configuration is the default."""
-
-    profile: bool = False
-    """Write a trace of three calls, soon after the start, into the run folder's profile."""
+    config: Config
+    run_dir: Path
+    resume: bool
+    profile: bool
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class SampleOptions:
     """Make images with a trained generator, whichever backend trained it."""
 
     run: Positional[Path]
-    """Run folder (its newest checkpoint), checkpoint folder, or the folder of a pyramid's runs."""
+    """Run folder (its newest checkpoint), checkpoint folder, or the folder of a LAPGAN's runs."""
 
     num_images: int = 64
     """Images, or frames of an animation."""
@@ -65,22 +70,22 @@ class SampleOptions:
     """FILE.png for a grid, FILE.npz for arrays, FILE.gif for a walk between latents, a folder for single PNGs."""
 
     classes: tuple[int, ...] = ()
-    """Classes that a conditional generator makes, in turn; all of them when not given."""
+    """Classes that a class-conditional generator makes, in turn; all of them when not given."""
 
     ema: bool = True
     """Whether the averaged generator makes them."""
 
     images: str | None = None
-    """Pictures that the generator is told of, where it is told of pictures: what --data takes."""
+    """Input images for image-conditional generators; same formats as --data."""
 
     resolution: int | None = None
-    """Level of a pyramid to stop at, in pixels; the highest when not given."""
+    """Pyramid level of a LAPGAN to stop at, in pixels; the highest when not given."""
 
     vgg_weights: str | None = None
-    """File of VGG16's weights, where it lies elsewhere now."""
+    """File of VGG16's weights, if it has moved since the training."""
 
     device: str = "auto"
-    """Where to compute: cpu, gpu, or auto (a GPU when the framework sees one)."""
+    """Where to compute: cpu, gpu, or auto (a GPU when there is one)."""
 
 
 def train(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None = None) -> int:
@@ -99,44 +104,49 @@ def sample(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None =
     return _guarded(lambda: _sample(find_backend, argv), "stopped: nothing was written")
 
 
-def parse_train(argv: Sequence[str] | None = None) -> tuple[Config, Path, bool, bool]:
-    """Return the configuration, the run folder, whether to resume and whether to profile.
+def parse_train(argv: Sequence[str] | None = None) -> TrainRequest:
+    """Return what the options of ``train`` ask for.
 
-    The options are read twice: once to learn the preset or the saved run, then with its values as defaults.
+    They are read twice: once to learn the preset, the update rules or the saved run, then with their values as
+    defaults.
 
     Raises:
         UserError: a value is wrong, or a resumed run's configuration would change.
     """
-    options = _parse_train(presets.PRESETS["dcgan"], argv)
-    if not options.resume:
-        options = _parse_train(presets.find(options.config.preset), argv)
-        validate(options.config)
-        return options.config, _run_dir(options), False, options.profile
+    legacy.check_arguments(sys.argv[1:] if argv is None else argv)
+    first = _parse_train(presets.PRESETS["dcgan"], argv)
+    preset = presets.get_preset(first.config.preset)
+    legacy.check_family(str(first.config.networks.generator), "generator")
+    if not first.resume:
+        # A rule that is named keeps the hyperparameters of the preset that it has too; others are its own defaults.
+        rules = {name: first.config.values()[name] for name in ("generator_optimizer", "discriminator_optimizer")}
+        typed = {name: rule for name, rule in rules.items() if rule != presets.PRESETS["dcgan"].values()[name]}
+        request = _parse_train(preset.with_values(typed), argv)
+        validate(request.config)
+        return request
     # The folder that this preset's run is in when none is named.
-    run_dir = _run_dir(_parse_train(presets.find(options.config.preset), argv))
-    file = run_dir / "config.json"
-    if not file.is_file():
-        raise UserError(f"{run_dir}: found no run to resume, expected a folder with config.json")
-    saved = from_json(checkpoint.read_json(file), file)
-    options = _parse_train(saved, argv)
-    check_continuation(saved, options.config, run_dir)
-    validate(options.config)
-    return options.config, run_dir, True, options.profile
+    run_dir = _parse_train(preset, argv).run_dir
+    saved = manifest.read_config(run_dir)
+    request = _parse_train(saved, argv)._replace(run_dir=run_dir)
+    check_continuation(saved, request.config, run_dir)
+    validate(request.config)
+    return request
 
 
 def _train(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None) -> int:
-    """Parse, train, and say where the results lie."""
+    """Parse, train, and print where the results are."""
     config, run_dir, resume, profile = parse_train(argv)
-    make_backend, traces = _imported(find_backend), run_dir / "profile"
+    make_backend, profiles = _imported(find_backend), run_dir / "profile"
     with ExitStack() as stack:
 
         def make(config: Config) -> Any:
             backend = make_backend(config)
-            return Profiled(backend, traces, stack) if profile else backend
+            return Profiled(backend, profiles, stack) if profile else backend
 
         outcome = training.train(make, config, run_dir, resume)
     if profile:
-        _say(f"trace of three calls in {traces}" if traces.exists() else f"no trace: found less than {WARM_UP} calls")
+        few = f"no profile: found less than {WARM_UP} calls"
+        _say(f"profile of three calls in {profiles}" if profiles.exists() else few)
     if outcome.interrupted:
         _say(f"stopped at step {outcome.step}, saved in {outcome.checkpoint}; --resume goes on from there")
         return INTERRUPTED
@@ -145,7 +155,7 @@ def _train(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None) 
 
 
 def _sample(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None) -> int:
-    """Parse, sample, and say where the images lie."""
+    """Parse, sample, and print where the images are."""
     options = tyro.cli(SampleOptions, args=argv)
     sampling.sample(
         _imported(find_backend),
@@ -153,7 +163,7 @@ def _sample(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None)
         options.out,
         num_images=options.num_images,
         seed=options.seed,
-        classes=options.classes,
+        class_ids=options.classes,
         ema=options.ema,
         device=options.device,
         images=options.images,
@@ -164,18 +174,47 @@ def _sample(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None)
     return 0
 
 
-def _parse_train(default: Config, argv: Sequence[str] | None) -> TrainOptions:
-    """Parse the options of ``train`` with ``default`` as the configuration's defaults."""
-    return tyro.cli(TrainOptions, args=argv, default=TrainOptions(config=default))
+def _parse_train(default: Config, argv: Sequence[str] | None) -> TrainRequest:
+    """Parse the options of ``train`` with the values of ``default`` as their defaults."""
+    parsed = tyro.cli(_train_options(default), args=argv)
+    values = {
+        name: getattr(getattr(parsed, group), name)
+        for group, _, declared in groups()
+        for name in (each.name for each in declared)
+    }
+    config = default.with_values({**values, "preset": parsed.preset})
+    return TrainRequest(config, _run_dir(parsed.run_dir, config), parsed.resume, parsed.profile)
 
 
-def _run_dir(options: TrainOptions) -> Path:
-    """Return the run folder that was named, or the one that preset and data name."""
-    if options.run_dir is not None:
-        return options.run_dir
-    config = options.config
-    folder = Path("runs") / f"{config.preset}-{Path(os.path.abspath(config.data)).stem or 'root'}"
-    return folder / f"level-{config.resolution}" if config.levels else folder
+def _train_options(default: Config) -> type:
+    """Return the options of ``train`` as a dataclass for tyro: every group a heading in the help, every name flat."""
+    values, headings = default.values(), []
+    for group, kind, declared in groups():
+        options_of_group = [
+            (each.name, Annotated[each.kind, tyro.conf.arg(help=each.description)], field(default=values[each.name]))  # type: ignore[valid-type]
+            for each in declared
+        ]
+        made = make_dataclass(group, options_of_group, frozen=True)
+        made.__doc__ = kind.__doc__
+        headings.append((group, OmitArgPrefixes[made], field(default_factory=made)))
+    preset = Annotated[str, tyro.conf.arg(help="Named recipe whose values are the defaults of every option.")]
+    own = [
+        ("preset", Positional[preset], field(default=default.preset)),
+        ("run_dir", Annotated[Path | None, tyro.conf.arg(help=RUN_DIR_HELP)], field(default=None)),
+        ("resume", Annotated[bool, tyro.conf.arg(help=RESUME_HELP)], field(default=False)),
+        ("profile", Annotated[bool, tyro.conf.arg(help=PROFILE_HELP)], field(default=False)),
+    ]
+    made = make_dataclass("TrainOptions", [*own, *headings], frozen=True)
+    made.__doc__ = "Train a GAN, or go on with a run that either backend began."
+    return made
+
+
+def _run_dir(given: Path | None, config: Config) -> Path:
+    """Return the run folder that was given, or the one that preset and data name."""
+    if given is not None:
+        return given
+    folder = Path("runs") / f"{config.preset}-{Path(os.path.abspath(config.execution.data)).stem or 'root'}"
+    return folder / f"level-{config.data.resolution}" if config.image_condition.pyramid_levels else folder
 
 
 def leave(status: int) -> NoReturn:
@@ -210,7 +249,7 @@ def _imported(find_backend: Callable[[], MakeBackend]) -> MakeBackend:
 
 
 def _guarded(command: Callable[[], int], stopped: str) -> int:
-    """Run ``command``; a user's mistake is told in one line and gives status 2, Ctrl-C is told by ``stopped``."""
+    """Run ``command``; a user's mistake is printed as one line with status 2, Ctrl-C as the line ``stopped``."""
     main_thread = threading.current_thread() is threading.main_thread()
     # Like Ctrl-C, so that what is half-written is removed; while training, interrupt.py takes over.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler) if main_thread else None
@@ -239,6 +278,6 @@ def _guarded(command: Callable[[], int], stopped: str) -> int:
 
 
 def _say(message: str, stream: TextIO | None = None) -> None:
-    """Print a line, on standard output if nothing else is named, for whoever still reads."""
+    """Print a line, on standard output if no other stream is given; a stream that is closed is no error."""
     with suppress(OSError, UnicodeError):
         print(message, file=stream, flush=True)

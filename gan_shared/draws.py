@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gan_shared.config import AUGMENTATIONS, Config
+from gan_shared.config import Config
+from gan_shared.option_groups import AUGMENTATIONS
 
 
 class Stream(IntEnum):
@@ -19,9 +20,17 @@ class Stream(IntEnum):
     EPOCH_ORDER = 0
     LATENTS = 1
     SAMPLES = 2
-    PENALTY_MIX = 3
+    INTERPOLATION = 3
     AUGMENT = 4
     STACK = 5
+
+
+class Part(IntEnum):
+    """Which images the numbers along axis 1 of ``Draws.augment`` are for."""
+
+    REAL = 0
+    FAKE = 1
+    INTERPOLATED = 2
 
 
 class Draws(NamedTuple):
@@ -31,14 +40,15 @@ class Draws(NamedTuple):
         latents: float32 (L, B, Z), standard normal. Row u feeds the discriminator update u; the last row
             feeds the generator update. L is ``discriminator_updates``, plus one where the generator's
             latents are fresh.
-        mix: float32 (U, B), uniform in [0, 1): where between real and fake the gradient penalty looks.
-        augment: float32 (U + 1, 3, B, K), uniform in [0, 1): what augments the images that each discriminator
-            update and last the generator update judges: reals, fakes and mixtures. K numbers per image, 0 without
-            augmentation.
+        interpolation: float32 (U, B), uniform in [0, 1): the share of the real image in each interpolate between
+            a real and a fake image, where the gradient penalty is taken.
+        augment: float32 (U + 1, 3, B, K), uniform in [0, 1): what augments the images that the discriminator is
+            applied to in each of its updates and, last, in the generator update; axis 1 is a ``Part``: real, fake and
+            interpolated images. K numbers per image, 0 without augmentation.
     """
 
     latents: np.ndarray
-    mix: np.ndarray
+    interpolation: np.ndarray
     augment: np.ndarray
 
 
@@ -72,19 +82,19 @@ def draw(config: Config, step: int, rows: slice = slice(None)) -> Draws:
         step: the number of steps done before this one.
         rows: the rows of the global batch that this process computes.
     """
-    updates, batch = config.discriminator_updates, config.batch_size
-    latents = (updates + int(config.fresh_latents), batch, config.latent_size)
-    augment = (updates + 1, 3, batch, sum(AUGMENTATIONS.values()) if config.augment else 0)
+    updates, batch = config.objective.discriminator_updates, config.training.batch_size
+    latents = (updates + int(config.objective.fresh_latents), batch, config.networks.latent_size)
+    augment = (updates + 1, len(Part), batch, sum(AUGMENTATIONS.values()) if config.augmentation.augment else 0)
     return Draws(
-        latents=normals(config.seed, step, Stream.LATENTS, latents)[:, rows],
-        mix=uniforms(config.seed, step, Stream.PENALTY_MIX, (updates, batch))[:, rows],
-        augment=uniforms(config.seed, step, Stream.AUGMENT, augment)[:, :, rows],
+        latents=normals(config.training.seed, step, Stream.LATENTS, latents)[:, rows],
+        interpolation=uniforms(config.training.seed, step, Stream.INTERPOLATION, (updates, batch))[:, rows],
+        augment=uniforms(config.training.seed, step, Stream.AUGMENT, augment)[:, :, rows],
     )
 
 
 # Latents come in blocks, so that the first images of a seed do not depend on how many are asked for.
 SAMPLE_BLOCK = 64
-# Blocks of a pyramid's level: more than anyone can ask for.
+# Blocks of latents of a pyramid level: more than anyone can ask for.
 LEVEL_BLOCKS = 2**40
 
 
@@ -100,7 +110,7 @@ def sample_latents(seed: int, count: int, latent_size: int, level: int = 0) -> n
         seed: what they follow from.
         count: how many.
         latent_size: length Z of each.
-        level: place in its pyramid of the generator that they are for, so that levels share none.
+        level: place of the generator's pyramid level, so that levels share no latents; 0 for a single generator.
     """
     blocks = [
         normals(seed, level * LEVEL_BLOCKS + block, Stream.SAMPLES, (SAMPLE_BLOCK, latent_size))

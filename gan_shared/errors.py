@@ -1,6 +1,8 @@
-"""Mistakes that a user can make and mend: one line, no traceback, exit status 2."""
+"""Mistakes of the user, who can correct them: one line, no traceback, exit status 2."""
 
 from collections.abc import Iterable
+
+import numpy as np
 
 
 class UserError(Exception):
@@ -8,6 +10,11 @@ class UserError(Exception):
 
     The command line prints the message as one line and exits with status 2.
     """
+
+
+def is_whole(value: object) -> bool:
+    """Return whether a value is a whole number, Python's or NumPy's, and no truth value."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def unexpected(field: str, found: object, expected: str, choices: Iterable[object] = ()) -> UserError:

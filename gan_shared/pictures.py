@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from gan_shared.atomic import replacing
 
-# Mid-grey between the pictures of a grid tells black and white backgrounds apart from the gap.
+# Mid-grey, so that the gap between the pictures of a grid differs from black and white backgrounds.
 GAP_VALUE = 128
 
 

@@ -3,16 +3,15 @@
 The numbers to expect are those that the sources report at full size and length; none was reproduced here.
 """
 
-from dataclasses import replace
-
+from gan_shared import legacy
 from gan_shared.config import Config
 from gan_shared.errors import unexpected
 
 # Miyato et al. 2018 (arXiv:1802.05957), appendix B: ResNets at 32 pixels, Adam 2e-4 with betas 0 and 0.9, five
 # discriminator updates, batch 64. CIFAR-10: FID 16.77 (mimicry, 100,000 steps; its rates fall linearly
-# to 0, these stay). ``--conditional`` adds
+# to 0, these stay). ``--class-conditional`` adds
 # class-conditional batch normalisation and the projection discriminator of Miyato and Koyama 2018 (arXiv:1802.05637).
-SNGAN = Config(
+SNGAN = Config().with_options(
     preset="sngan",
     generator="resnet",
     discriminator="resnet",
@@ -28,7 +27,7 @@ SNGAN = Config(
 )
 # Huang et al. 2024 (arXiv:2501.05441): widths, schedules and lengths of its StackedMNIST run, which found 1,000
 # modes at a reverse KL of 0.029.
-R3GAN = Config(
+R3GAN = Config().with_options(
     preset="r3gan-stacked-mnist",
     data="stacked-mnist",
     generator="r3gan",
@@ -49,8 +48,7 @@ R3GAN = Config(
 )
 # The other image sets share these: 20 million images of burn-in, learning rate 2e-4 -> 5e-5, augmentation (ours is
 # close to the paper's, not the same).
-R3GAN_IMAGES = replace(
-    R3GAN,
+R3GAN_IMAGES = R3GAN.with_options(
     generator_learning_rate=(2e-4, 5e-5),
     discriminator_learning_rate=(2e-4, 5e-5),
     burn_in_nimg=20_000_000,
@@ -61,14 +59,14 @@ R3GAN_IMAGES = replace(
 PRESETS: dict[str, Config] = {
     # Radford et al. 2016 (arXiv:1511.06434), at the size of small digits. 2,000 steps of 64 images are
     # 26 epochs of mnist-5k. No published number: it is here to be tried.
-    "dcgan": Config(preset="dcgan"),
+    "dcgan": Config().with_options(preset="dcgan"),
     # The work of the PyTorch project's DCGAN example: 64x64 RGB, 100 latents, 64 channels at the widest image,
     # Adam 2e-4 with beta1 0.5, batch 64, and one set of fakes for both updates. The example counts epochs of the
     # user's data; 25,000 steps are this project's choice.
-    "dcgan-64": Config(preset="dcgan-64", resolution=64, channels=3, fresh_latents=False, steps=25_000),
+    "dcgan-64": Config().with_options(preset="dcgan-64", resolution=64, channels=3, fresh_latents=False, steps=25_000),
     # "PyTorch and GANs: from model to application": a CNN pair at 28 pixels, squared error on reals and cross-entropy
     # on fakes, Adam 1e-4, 1,000 iterations. It names no other constants: those of dcgan and of torch's Adam.
-    "article": Config(
+    "article": Config().with_options(
         preset="article",
         resolution=28,
         loss="mse-bce",
@@ -79,11 +77,10 @@ PRESETS: dict[str, Config] = {
         steps=1000,
     ),
     # Mao et al. 2017 (arXiv:1611.04076). FID of Lucic et al. 2018: MNIST 7.8, Fashion-MNIST 30.7, CIFAR-10 87.1.
-    "lsgan": Config(preset="lsgan", loss="mse", steps=10_000),
+    "lsgan": Config().with_options(preset="lsgan", loss="mse", steps=10_000),
     # Gulrajani et al. 2017 (arXiv:1704.00028): weight 10, five discriminator updates, Adam 1e-4 with betas 0 and 0.9.
     # The paper's 32-pixel ResNets have 128 channels in both networks; these are sngan's, with 256 in the generator.
-    "wgan-gp": replace(
-        SNGAN,
+    "wgan-gp": SNGAN.with_options(
         preset="wgan-gp",
         discriminator_norm="none",
         loss="wasserstein",
@@ -93,23 +90,21 @@ PRESETS: dict[str, Config] = {
         discriminator_learning_rate=1e-4,
     ),
     "sngan": SNGAN,
-    # Blocks of Szegedy et al. 2015 (arXiv:1409.4842) and 2016 (arXiv:1512.00567) in sngan's game. No published number.
-    "inception": replace(SNGAN, preset="inception", generator="inception", discriminator="inception"),
+    # Blocks of Szegedy et al. 2015 (arXiv:1409.4842) and 2016 (arXiv:1512.00567) trained as sngan. No published number.
+    "inception": SNGAN.with_options(preset="inception", generator="inception", discriminator="inception"),
     "r3gan-stacked-mnist": R3GAN,
-    # CIFAR-10, conditional: FID 1.96.
-    "r3gan-cifar10": replace(
-        R3GAN_IMAGES,
+    # CIFAR-10, class-conditional: FID 1.96.
+    "r3gan-cifar10": R3GAN_IMAGES.with_options(
         preset="r3gan-cifar10",
         data="cifar10",
-        conditional=True,
+        class_conditional=True,
         gamma=(0.05, 0.005),
         ema_half_life_nimg=(0.0, 5_000_000.0),
         augment_probability=(0.0, 0.55),
         steps=250_000_000 // 512,
     ),
     # FFHQ at 64 pixels. The pictures are the user's to name with --data.
-    "r3gan-ffhq-64": replace(
-        R3GAN_IMAGES,
+    "r3gan-ffhq-64": R3GAN_IMAGES.with_options(
         preset="r3gan-ffhq-64",
         data="ffhq",
         resolution=64,
@@ -119,8 +114,7 @@ PRESETS: dict[str, Config] = {
         steps=100_000_000 // 256,
     ),
     # FFHQ at 256 pixels.
-    "r3gan-ffhq-256": replace(
-        R3GAN_IMAGES,
+    "r3gan-ffhq-256": R3GAN_IMAGES.with_options(
         preset="r3gan-ffhq-256",
         data="ffhq",
         resolution=256,
@@ -129,10 +123,9 @@ PRESETS: dict[str, Config] = {
         batch_size=256,
         steps=200_000_000 // 256,
     ),
-    # The same game for a laptop: narrow (64 to 96 channels instead of 768), images read in patches of 4x4 pixels, a
+    # The same for a laptop: narrow (64 to 96 channels instead of 768), images read in patches of 4x4 pixels, a
     # short burn-in with a larger step, and three times the gamma of stacked digits. No published number.
-    "r3gan-tiny": replace(
-        R3GAN,
+    "r3gan-tiny": R3GAN.with_options(
         preset="r3gan-tiny",
         data="mnist-5k",
         generator="r3gan-tiny",
@@ -148,12 +141,12 @@ PRESETS: dict[str, Config] = {
     # Dosovitskiy and Brox 2016 (arXiv:1602.02644): an adversarial, a pixel and a feature loss. The layer, the decoder
     # and the weights are this project's: the paper sums squared differences, these are means. The pictures are the
     # user's to name with --data, and VGG16's weights with --vgg-weights.
-    "vgg16": Config(
-        preset="vgg16",
+    "vgg-inversion": Config().with_options(
+        preset="vgg-inversion",
         data="photographs",
         resolution=224,
         channels=3,
-        generator="vgg16",
+        generator="vgg-decoder",
         vgg_layer="relu4_3",
         latent_size=0,
         pixel_weight=50.0,
@@ -162,18 +155,19 @@ PRESETS: dict[str, Config] = {
         batch_size=8,
         steps=50_000,
     ),
-    # Denton et al. 2015 (arXiv:1506.05751): a GAN for the lowest level and one for the detail of each further one, each
-    # a run of its own: --resolution names it. Sizes are this project's. No published number.
-    "pyramid": Config(preset="pyramid", levels=(8, 16, 32), resolution=8),
+    # Denton et al. 2015 (arXiv:1506.05751): a GAN for the lowest pyramid level and one for the detail of each
+    # further one, each a run of its own: --resolution names it. Sizes are this project's. No published number.
+    "lapgan": Config().with_options(preset="lapgan", pyramid_levels=(8, 16, 32), resolution=8),
 }
 
 
-def find(name: str) -> Config:
+def get_preset(name: str) -> Config:
     """Return the preset called ``name``.
 
     Raises:
         UserError: there is none; the message lists those there are.
     """
+    legacy.check_preset(name)
     if name not in PRESETS:
         raise unexpected("preset", repr(name), "a known preset", PRESETS)
     return PRESETS[name]

@@ -1,4 +1,4 @@
-"""A trace of a few steps: what ran when, on the host and on the device."""
+"""A profile of a few steps: what ran when, on the host and on the device."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -8,17 +8,17 @@ from typing import Any
 from gan_shared.backend import Backend, State, StepValues
 from gan_shared.errors import unexpected
 
-# Calls before the trace, which compile and warm caches, and calls in it.
-WARM_UP, TRACED = 3, 3
+# Calls before the profile, which compile and warm caches, and calls in it.
+WARM_UP, PROFILED = 3, 3
 
 
 class Profiled:
-    """A backend that writes a trace of its fourth to sixth call; in all else the one that it is given.
+    """A backend that profiles its fourth to sixth call; in all else it is the one that it is given.
 
     Args:
-        backend: who computes.
-        folder: where the trace is written.
-        stack: what ends the trace where the run ends before it.
+        backend: what computes.
+        folder: where the profile is written.
+        stack: a context that closes the profile if the run ends before its sixth call.
 
     Raises:
         UserError: the folder is something else.
@@ -34,12 +34,12 @@ class Profiled:
         return getattr(self._backend, name)
 
     def steps(self, state: State, values: Sequence[StepValues]) -> tuple[State, Mapping[str, Any]]:
-        """Play; see ``Backend``."""
+        """Take training steps; see ``Backend``."""
         if self._calls == WARM_UP:
             self._stack.enter_context(self._backend.profile(self._folder))
         state, scalars = self._backend.steps(state, values)
         self._calls += 1
-        if self._calls == WARM_UP + TRACED:
+        if self._calls == WARM_UP + PROFILED:
             float(scalars["generator_loss"])  # waits for the device
             self._stack.close()
         return state, scalars

@@ -1,39 +1,39 @@
-"""The run folder and the terminal: what a run tells while it trains.
+"""The run folder: what a run writes while it trains.
 
 runs/<name>/config.json      the run's configuration
 runs/<name>/scalars.jsonl    one JSON object per logged step
-runs/<name>/tensorboard/     the same scalars
+runs/<name>/tensorboard/     the same scalars, and the sample grids
 runs/<name>/samples/         one grid per sampled step
 runs/<name>/checkpoints/     see checkpoint.py
 """
 
 import json
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol
 
-import numpy as np
 from filelock import FileLock, Timeout
-from tensorboard.summary import Writer
-from tqdm import tqdm
 
 from gan_shared import checkpoint
 from gan_shared.atomic import replacing
+from gan_shared.backend import Inputs
 from gan_shared.config import Config
 from gan_shared.errors import UserError, unexpected
+from gan_shared.hooks import Event, Every, ScalarLog
+from gan_shared.manifest import write_config
 from gan_shared.pictures import save_png
+from gan_shared.progress import Progress
+from gan_shared.sample import make_sample_grid
 from gan_shared.schedules import images_seen
+from gan_shared.tensorboard_log import TensorBoardLog
 
 # Held by the process that trains there.
 LOCK = ".lock"
-# What is logged of a step's scalars (backend.py), with ``reconstruction`` where there is any; the one left out is a
-# check, not a curve.
+# The first columns of a line of scalars.jsonl. What else is logged follows by name: the order of the twins' reports
+# differs, as JAX sorts them.
 SCALARS = ("discriminator_loss", "generator_loss", "penalty", "real_logit", "fake_logit", "augment_probability")
-# Seconds between two redraws of the progress bar: a file that takes the output wants few lines.
-REDRAW_SEC, REDRAW_IN_FILE_SEC = 0.2, 30.0
 
 
 def check_unused(run_dir: Path) -> None:
@@ -54,26 +54,6 @@ def check_unused(run_dir: Path) -> None:
         )
 
 
-class Log(Protocol):
-    """Who listens to a run."""
-
-    def advance(self, steps: int) -> None:
-        """Hear that so many steps more are done."""
-
-    def scalars(self, step: int, values: Mapping[str, Any]) -> None:
-        """Hear what ``step`` reported; reading it waits for the device."""
-
-    def grid(self, step: int, make: Callable[[], np.ndarray]) -> None:
-        """Hear that ``make`` returns a sheet of what the generator makes after ``step`` steps, uint8 (H, W, C)."""
-
-    def save(self, export: Callable[[], Mapping[str, np.ndarray]]) -> None:
-        """Hear that ``export`` returns the state by canonical name."""
-
-    def remedy(self) -> str:
-        """Say what is left to go on from when the run has failed."""
-        ...
-
-
 class RunLog:
     """Writer of a run folder; use it as a context.
 
@@ -84,88 +64,102 @@ class RunLog:
             left, are dropped; None for a run that begins, in a folder that must still be unused.
         written_by: backend and versions, for the manifests of its checkpoints.
         data: name and fingerprint of the training images, likewise.
+
+    Raises:
+        UserError: another process trains in the folder, or has done so meanwhile.
     """
 
     def __init__(
-        self, run_dir: Path, config: Config, start: int | None, written_by: Mapping[str, Any], data: Mapping[str, str]
+        self, run_dir: Path, config: Config, start: int | None, written_by: Mapping[str, str], data: Mapping[str, str]
     ) -> None:
         self.run_dir, self.config = run_dir, config
         self.written_by, self.data = written_by, data
         run_dir.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(run_dir)
-        # Again, now that the folder is this process's: data were decoded and networks built since the first look.
+        # Again, now that the folder is this process's: data were decoded and networks built since the first check.
         if start is None:
             check_unused(run_dir)
         elif checkpoint.newest_step(run_dir) != start:
             raise UserError(f"run_dir: another process has trained in {run_dir} meanwhile; --resume goes on from there")
         start = start or 0
         checkpoint.remove_leftovers(run_dir)
-        for name in ("tensorboard", "samples", "checkpoints"):
+        for name in ("samples", "checkpoints"):
             (run_dir / name).mkdir(exist_ok=True)
         _keep_scalars(run_dir / "scalars.jsonl", start)
-        with replacing(run_dir / "config.json") as temporary:
-            temporary.write_text(json.dumps(config.to_json(), indent=2) + "\n", encoding="utf-8")
+        write_config(run_dir, config)
         self._scalars = (run_dir / "scalars.jsonl").open("a", encoding="utf-8")
-        self._tensorboard = Writer(str(run_dir / "tensorboard"))
-        self._bar = _progress_bar(desc=run_dir.name, total=config.steps, initial=start)
+        self._progress = Progress(run_dir.name, config.execution.steps, start)
+        self._tensorboard = TensorBoardLog(run_dir / "tensorboard", self._progress.print_line)
         self._logged_step, self._logged_at = start, perf_counter()
 
     def __enter__(self) -> "RunLog":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._bar.close()
-        self._scalars.close()
-        self._tensorboard.close()
-        self._lock.release()
-
-    def advance(self, steps: int) -> None:
-        """Move the progress bar."""
         try:
-            self._bar.update(steps)
-        except OSError:  # whoever read it has gone (``2>&1 | head``): no reason to lose the run
-            self._bar.disable = True
+            self._scalars.close()
+            self._tensorboard.close()
+        finally:
+            # Before the terminal, where a write may block.
+            self._lock.release()
+            self._progress.close()
 
-    def scalars(self, step: int, values: Mapping[str, Any]) -> None:
-        """Log the scalars after ``step`` steps; reading them waits for the device.
+    def hooks(self, inputs: Inputs, further: Sequence[Every] = ()) -> list[Every]:
+        """Return what is logged, drawn and saved, and when.
 
-        ``images_per_second`` is wall time since the line before: compilation, samples and saving count.
+        Args:
+            inputs: what the sample grids are made from.
+            further: entries of the caller's own, which run first; numbers that their actions return are logged.
         """
-        names = SCALARS + (("reconstruction",) if self.config.condition == "vgg16" else ())
-        numbers = {name: float(values[name]) for name in names}
-        now = perf_counter()
-        trained = (step - self._logged_step) * self.config.batch_size
-        numbers["images_per_second"] = trained / (now - self._logged_at)
-        self._logged_step, self._logged_at = step, now
-        line = {"step": step, "images_seen": images_seen(self.config, step), **numbers}
-        with self._telling("scalars.jsonl"):
-            self._scalars.write(json.dumps(line) + "\n")
-            self._scalars.flush()
-        for name, number in numbers.items():
-            self._tensorboard.add_scalar(name, number, step)
-        self._bar.set_postfix_str(
-            f"D {numbers['discriminator_loss']:.3f} G {numbers['generator_loss']:.3f} "
-            f"{numbers['images_per_second']:.0f} images/s",
-            refresh=False,
-        )
-
-    def grid(self, step: int, make: Callable[[], np.ndarray]) -> None:
-        """Write the sheet of ``step``."""
-        name = f"samples/step-{step:07d}.png"
-        with self._telling(name):
-            save_png(self.run_dir / name, make())
-
-    def save(self, export: Callable[[], Mapping[str, np.ndarray]]) -> None:
-        """Write a checkpoint."""
-        checkpoint.save(self.run_dir, self.config, export(), self.written_by, self.data)
+        config = self.config
+        return [
+            Every(None, self._progress.advance),
+            # The step of a checkpoint is logged as well.
+            *ScalarLog(self._log).hooks((config.execution.log_every, config.execution.save_every), further),
+            Every(config.execution.sample_every, partial(self._draw, inputs), at_end=True),
+            Every(config.execution.save_every, self._save, at_end=True),
+        ]
 
     def remedy(self) -> str:
         """Name the last good checkpoint."""
         return checkpoint.last_good(self.run_dir)
 
+    def _log(self, event: Event, numbers: dict[str, float]) -> None:
+        """Write the numbers of a step.
+
+        ``images_per_second`` is wall time since the line before: compilation, samples and saving count.
+        """
+        now = perf_counter()
+        trained = (event.step - self._logged_step) * self.config.training.batch_size
+        numbers = {name: numbers[name] for name in sorted(numbers, key=_column)}
+        numbers["images_per_second"] = trained / (now - self._logged_at)
+        self._logged_step, self._logged_at = event.step, now
+        line = {"step": event.step, "images_seen": images_seen(self.config, event.step), **numbers}
+        with self._writing("scalars.jsonl"):
+            self._scalars.write(json.dumps(line) + "\n")
+            self._scalars.flush()
+        self._tensorboard.scalars(event.step, numbers)
+        self._progress.show(
+            f"D {numbers['discriminator_loss']:.3f} G {numbers['generator_loss']:.3f} "
+            f"{numbers['images_per_second']:.0f} images/s"
+        )
+
+    def _draw(self, inputs: Inputs, event: Event) -> None:
+        """Write the sample grid of a step."""
+        name = f"samples/step-{event.step:07d}.png"
+        with self._writing(name):
+            grid = make_sample_grid(event.backend, event.state, inputs)
+            save_png(self.run_dir / name, grid)
+            png = (self.run_dir / name).read_bytes()
+        self._tensorboard.picture(event.step, "samples", png, grid.shape)
+
+    def _save(self, event: Event) -> None:
+        """Write a checkpoint."""
+        checkpoint.save(self.run_dir, self.config, event.backend.export(event.state), self.written_by, self.data)
+
     @contextmanager
-    def _telling(self, name: str) -> Iterator[None]:
-        """Tell which file of the run could not be written, and what is left to go on from."""
+    def _writing(self, name: str) -> Iterator[None]:
+        """Name the file of the run that could not be written, and what is left to go on from."""
         try:
             yield
         except OSError as error:
@@ -174,15 +168,9 @@ class RunLog:
             ) from error
 
 
-def _progress_bar(**options: Any) -> tqdm:
-    """Return a bar of steps on standard error, which shows nothing where there is none or nobody reads it."""
-    if sys.stderr is None:
-        return tqdm(disable=True, **options)
-    redraw = REDRAW_SEC if sys.stderr.isatty() else REDRAW_IN_FILE_SEC
-    try:
-        return tqdm(unit="step", mininterval=redraw, **options)
-    except OSError:
-        return tqdm(disable=True, **options)
+def _column(name: str) -> tuple[int, str]:
+    """Return what the columns of scalars.jsonl are sorted by."""
+    return (SCALARS.index(name) if name in SCALARS else len(SCALARS), name)
 
 
 def read_scalars(run_dir: Path) -> list[dict[str, float]]:
@@ -192,7 +180,7 @@ def read_scalars(run_dir: Path) -> list[dict[str, float]]:
 
 
 def _lock(run_dir: Path) -> FileLock:
-    """Take a run folder for this process; the operating system gives it back when the process ends, however it ends.
+    """Lock a run folder for this process; the operating system unlocks it when the process ends, however it ends.
 
     Raises:
         UserError: another process trains there.

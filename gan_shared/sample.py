@@ -2,41 +2,40 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from math import ceil, sqrt
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from gan_shared import checkpoint, data, pyramid
+from gan_shared import checkpoint, data, lapgan
 from gan_shared.atomic import replacing
 from gan_shared.backend import Backend, Inputs, MakeBackend, State
-from gan_shared.config import RANDOM, Config
+from gan_shared.config import Config
 from gan_shared.data import Dataset
 from gan_shared.draws import sample_labels, sample_latents
-from gan_shared.errors import UserError, unexpected
+from gan_shared.errors import UserError, is_whole, unexpected
+from gan_shared.image_conditions import image_condition, is_image_conditional
 from gan_shared.interrupt import deferred
 from gan_shared.pictures import beside, captioned, grid, save_gif, save_png
 from gan_shared.validation import validate
-from gan_shared.vgg16 import RANDOM_NOTE
 
 # Images in a sample grid: eight rows of eight.
 GRID_SIZE = 64
-# Pixels beyond which a grid of pictures and what is made of them shows eight of them instead of 32.
-LARGE_PICTURE = 64
+# Height in pixels beyond which a grid of images and their reconstructions shows eight of them instead of 32.
+LARGE_IMAGE = 64
 # Images made at a time, fewer where they would have more pixels than this together; the last batch is filled up: one
 # shape, so one compilation.
 BATCH, BATCH_PIXELS = 64, 64 * 64**2
 # An animation shows this many images side by side, and takes this many frames from one latent to the next.
 GIF_IMAGES, GIF_FRAMES_PER_LATENT = 16, 16
-# Ten times ImageNet: whoever asks for more has mistyped.
+# Ten times ImageNet: more is taken for a typing error.
 MAX_IMAGES = 10**7
 SUFFIXES = (".png", ".npz", ".gif")
 
 
-class Maker(NamedTuple):
-    """A trained generator: one, or one for each level of a pyramid.
+class TrainedGenerator(NamedTuple):
+    """A generator that images can be made with: of a single run, or of one pyramid level of a LAPGAN.
 
     Attributes:
         backend: what computes it.
@@ -54,7 +53,7 @@ def sample(
     *,
     num_images: int = 64,
     seed: int = 0,
-    classes: tuple[int, ...] = (),
+    class_ids: tuple[int, ...] = (),
     ema: bool = True,
     device: str = "auto",
     images: str | None = None,
@@ -65,19 +64,20 @@ def sample(
 
     Args:
         make_backend: the Backend class of gan_torch or gan_jax; either reads the other's checkpoints.
-        source: a run folder (its newest checkpoint), a checkpoint folder, or the folder of a pyramid, whose levels are
-            composed.
-        out: ``.png`` for a grid, ``.npz`` for the arrays ``images``, ``latents`` (of a pyramid's lowest level) and, of
-            a conditional generator, ``labels``, ``.gif`` for a walk between latents of ``num_images`` frames, or a new
-            folder for single PNGs. Of a generator that is told of pictures: each picture beside what was made of it,
-            as ``pictures`` in an ``.npz``, and no ``.gif``.
+        source: a run folder (its newest checkpoint), a checkpoint folder, or the folder of a LAPGAN, whose pyramid
+            levels are composed.
+        out: ``.png`` for a grid, ``.npz`` for the arrays ``images``, ``latents`` (of a LAPGAN's lowest level) and, of
+            a class-conditional generator, ``labels``, ``.gif`` for a walk between latents of ``num_images`` frames, or
+            a new folder for single PNGs. Of an image-conditional generator: each input image beside what was made of
+            it, as ``input_images`` in an ``.npz``, and no ``.gif``.
         num_images: how many.
-        seed: image i follows from the seed, i, the classes and its picture alone.
-        classes: of a conditional generator, taken in turn; when there are none, those of the pictures, or all.
+        seed: image i follows from the seed, i, the classes and its input image alone.
+        class_ids: of a class-conditional generator, taken in turn; when there are none, those of the input images, or
+            all.
         ema: whether the averaged generator makes them.
         device: where to compute, whatever the run was trained on.
-        images: the pictures that the generator is told of, where it is told of any: what ``data.load`` takes.
-        resolution: the level of a pyramid to stop at.
+        images: input images for an image-conditional generator: what ``data.load`` takes.
+        resolution: the pyramid level of a LAPGAN to stop at.
         vgg_weights: file of VGG16's weights, where it is not where it was in training.
 
     Raises:
@@ -85,71 +85,77 @@ def sample(
     """
     check_request(num_images, seed)
     check_output(out)
-    found = find(source, resolution)
+    found = load_checkpoints(source, resolution)
     changed = {"device": device} | ({} if vgg_weights is None else {"vgg_weights": vgg_weights})
-    configs = [replace(loaded.config, **changed) for loaded in found]
-    pictures = load_pictures(configs[0], images, out, num_images, classes)
-    chosen, makers = check_classes(configs[0], classes), []
-    for loaded, config in zip(found, configs, strict=True):
-        validate(config)
-        with deferred():
-            backend = make_backend(config)
-            with checkpoint.offering(loaded.path):
-                makers.append(Maker(backend, backend.restore(loaded.tensors)))
+    configs = [loaded.config.with_options(**changed) for loaded in found]
+    input_images = load_input_images(configs[0], images, out, num_images, class_ids)
+    chosen = check_class_ids(configs[0], class_ids)
+    generators = [_restored(make_backend, each, config) for each, config in zip(found, configs, strict=True)]
     if out.suffix.lower() == ".gif":
-        first, *above = told(configs, seed, GIF_IMAGES, chosen)
+        first, *above = inputs_of(configs, seed, GIF_IMAGES, chosen)
         frames = [
-            grid(np.concatenate(list(make_images(makers, [first._replace(latents=latents), *above], ema))))
-            for latents in walk(seed, num_images, configs[0].latent_size)
+            grid(np.concatenate(list(generate_images(generators, [first._replace(latents=latents), *above], ema))))
+            for latents in walk(seed, num_images, configs[0].networks.latent_size)
         ]
         return save_gif(out, frames)
-    count = num_images if pictures is None else len(pictures.images)
-    first, *above = told(configs, seed, count, chosen)
-    if pictures is not None:
-        first = first._replace(images=pictures.images)
-        if configs[0].conditional and not classes and pictures.labels is not None:
-            first = first._replace(labels=pictures.labels)
-    write(out, make_images(makers, [first, *above], ema), first, configs[-1])
+    count = num_images if input_images is None else len(input_images.images)
+    first, *above = inputs_of(configs, seed, count, chosen)
+    if input_images is not None:
+        first = first._replace(images=input_images.images)
+        if configs[0].data.class_conditional and not class_ids and input_images.labels is not None:
+            first = first._replace(labels=input_images.labels)
+    write(out, generate_images(generators, [first, *above], ema), first, configs[-1])
 
 
-def find(source: Path, resolution: int | None) -> list[checkpoint.Checkpoint]:
-    """Return the checkpoint that ``source`` means, or those of a pyramid's levels up to ``resolution``.
+def load_checkpoints(source: Path, resolution: int | None) -> list[checkpoint.Checkpoint]:
+    """Return the checkpoint that ``source`` means, or those of a LAPGAN's pyramid levels up to ``resolution``.
 
     Raises:
         UserError: there is none, or a level is missing or does not belong, or ``resolution`` is asked of a single run.
     """
-    if pyramid.is_pyramid(source):
-        return pyramid.load(source, resolution)
+    if lapgan.is_lapgan(source):
+        return lapgan.load(source, resolution)
     if resolution is not None:
-        raise unexpected("resolution", resolution, f"none, as {source} is no folder of a pyramid")
+        raise unexpected("resolution", resolution, f"none, as {source} is no folder of a LAPGAN")
     return [checkpoint.load_newest(source)]
 
 
-def load_pictures(
-    config: Config, images: str | None, out: Path, num_images: int, classes: tuple[int, ...]
+def load_input_images(
+    config: Config, images: str | None, out: Path, num_images: int, class_ids: tuple[int, ...]
 ) -> Dataset | None:
-    """Return the pictures that a generator is told of, at most ``num_images``; None where it is told of none.
+    """Return at most ``num_images`` input images of an image-conditional generator; None for any other.
 
     Raises:
-        UserError: pictures are missing, or given to a generator that is told of none, or cannot be read.
+        UserError: they are missing, or given to a generator that takes none, or cannot be read.
     """
-    if config.condition == "none":
+    if not is_image_conditional(config):
         if images is not None:
-            raise unexpected("images", images, "none, as the generator is told nothing of pictures")
+            raise unexpected("images", images, "none, as the generator is not image-conditional")
         return None
     if images is None:
-        raise unexpected("images", None, "a folder of pictures, or what else --data takes, as the generator reads them")
+        expected = "a folder of images, or what else --data takes, as the generator is image-conditional"
+        raise unexpected("images", None, expected)
     if out.suffix.lower() == ".gif":
-        raise unexpected("out", ".gif", "another kind of file, as the generator is told of pictures")
+        raise unexpected("out", ".gif", "another kind of file, as the generator is image-conditional")
     try:
-        found = data.load(images, config.data_resolution, config.channels)
-    except UserError as error:  # it calls what it loads data
+        found = data.load(images, config.data_resolution, config.data.channels)
+    except UserError as error:  # it names the option data
         raise UserError(re.sub("^data:", "images:", str(error))) from error
-    if config.conditional and not classes and found.labels is not None and len(found.classes) != config.class_count:
-        expected = f"the {config.class_count} of the run, or --classes for what they show"
-        raise unexpected("images", f"{len(found.classes)} classes", expected)
-    pictures, labels = found.spread(min(num_images, len(found.images)))
-    return found._replace(images=pictures, labels=labels, stacked=1)
+    labelled = config.data.class_conditional and not class_ids and found.labels is not None
+    if labelled and len(found.class_names) != config.num_classes:
+        expected = f"the {config.num_classes} of the run, or --classes for what they show"
+        raise unexpected("images", f"{len(found.class_names)} classes", expected)
+    chosen, labels = found.spread(min(num_images, len(found.images)))
+    return found._replace(images=chosen, labels=labels, stacked=1)
+
+
+def _restored(make_backend: MakeBackend, loaded: checkpoint.Checkpoint, config: Config) -> TrainedGenerator:
+    """Return the generator of a checkpoint, computed as ``config`` says."""
+    validate(config)
+    with deferred():
+        backend = make_backend(config)
+        with checkpoint.suggesting_another(loaded.path):
+            return TrainedGenerator(backend, backend.restore(loaded.tensors))
 
 
 def check_request(num_images: int, seed: int) -> None:
@@ -158,34 +164,34 @@ def check_request(num_images: int, seed: int) -> None:
     Raises:
         UserError: naming what was found and expected.
     """
-    whole = (int, np.integer)
-    if not isinstance(num_images, whole) or not 1 <= num_images <= MAX_IMAGES:
+    if not is_whole(num_images) or not 1 <= num_images <= MAX_IMAGES:
         raise unexpected("num_images", num_images, f"a number from 1 to {MAX_IMAGES}")
-    if not isinstance(seed, whole) or not 0 <= seed < 2**63:
+    if not is_whole(seed) or not 0 <= seed < 2**63:
         raise unexpected("seed", seed, f"a number from 0 to {2**63 - 1}")
 
 
-def check_classes(config: Config, classes: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the classes to make in turn: those asked for, or all that a generator is told; none where it is told none.
+def check_class_ids(config: Config, class_ids: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the classes to make in turn: those asked for, or all; none where the generator is not class-conditional.
 
     Raises:
-        UserError: classes are asked for that the generator does not know.
+        UserError: classes are asked for that the generator does not have.
     """
-    known = range(config.class_count)
-    if not set(classes) <= set(known):
-        expected = f"numbers from 0 to {len(known) - 1}" if known else "none, as the generator is told no classes"
-        raise unexpected("classes", " ".join(map(str, classes)), expected)
-    return classes or tuple(known)
+    known = range(config.num_classes)
+    if not set(class_ids) <= set(known):
+        expected = f"numbers from 0 to {len(known) - 1}" if known else "none, as the generator is not class-conditional"
+        raise unexpected("classes", " ".join(map(str, class_ids)), expected)
+    return class_ids or tuple(known)
 
 
-def told(configs: Sequence[Config], seed: int, count: int, classes: tuple[int, ...]) -> list[Inputs]:
-    """Return what ``count`` images are made from by each of a pyramid's generators, or by a single one.
+def inputs_of(configs: Sequence[Config], seed: int, count: int, class_ids: tuple[int, ...]) -> list[Inputs]:
+    """Return what ``count`` images are made from by a single generator, or by each of a LAPGAN's.
 
-    Each has latents of its own, and all have ``classes`` in turn, where there are any.
+    Each has latents of its own, and all have the classes in turn, where there are any.
     """
-    labels = sample_labels(count, classes) if classes else None
+    labels = sample_labels(count, class_ids) if class_ids else None
     return [
-        Inputs(sample_latents(seed, count, config.latent_size, level), labels) for level, config in enumerate(configs)
+        Inputs(sample_latents(seed, count, config.networks.latent_size, level), labels)
+        for level, config in enumerate(configs)
     ]
 
 
@@ -204,55 +210,57 @@ def check_output(out: Path) -> None:
         raise unexpected("out", f"{out}, which is not empty", "a new or empty folder for single pictures")
 
 
-def make_images(makers: Sequence[Maker], inputs: Sequence[Inputs], ema: bool) -> Iterator[np.ndarray]:
-    """Yield uint8 (up to BATCH, H, W, C) in order: each generator adds to what the one before it made.
+def generate_images(
+    generators: Sequence[TrainedGenerator], inputs: Sequence[Inputs], ema: bool
+) -> Iterator[np.ndarray]:
+    """Yield uint8 (up to BATCH, H, W, C) in order; each generator adds to what the one before it made.
 
     Args:
-        makers: one generator, or those of a pyramid's levels, the lowest first.
-        inputs: of each; the pictures, where there are any, those of the first.
+        generators: one, or those of a LAPGAN's pyramid levels, the lowest first.
+        inputs: of each; the input images, where there are any, those of the first.
         ema: whether the averaged generators make them.
     """
-    count, size = len(inputs[0].latents), makers[-1].backend.config.resolution
+    count, size = len(inputs[0].latents), generators[-1].backend.config.data.resolution
     batch = max(1, min(BATCH, BATCH_PIXELS // size**2))
     for first in range(0, count, batch):
         rows = np.arange(first, first + batch) % count  # the last batch is filled up from the first images
         made = None
-        for (backend, state), own in zip(makers, inputs, strict=True):
+        for (backend, state), own in zip(generators, inputs, strict=True):
             now = Inputs(own.latents[rows], *(value if value is None else value[rows] for value in own[1:]))
             made = backend.sample(state, now if made is None else now._replace(images=made), ema)
-        assert made is not None, "nothing makes images"
+        assert made is not None, "there is no generator"
         yield made[: count - first]
 
 
 def grid_inputs(config: Config, dataset: Dataset) -> Inputs:
     """Return what a run's sample grids are made from, always the same.
 
-    The classes in turn, or pictures from the whole set and their classes where the generator is told of pictures.
+    The classes in turn, or, for an image-conditional generator, images from the whole set and their classes.
     """
-    if config.condition == "none":
-        classes = sample_labels(GRID_SIZE, tuple(range(config.class_count))) if config.conditional else None
-        return Inputs(sample_latents(config.seed, GRID_SIZE, config.latent_size), classes)
-    count = GRID_SIZE // 2 if config.resolution <= LARGE_PICTURE else GRID_SIZE // 8
-    pictures, labels = dataset.spread(count)
-    return Inputs(
-        sample_latents(config.seed, count, config.latent_size), labels if config.conditional else None, pictures
-    )
+    conditional, size = config.data.class_conditional, config.networks.latent_size
+    if not is_image_conditional(config):
+        labels = sample_labels(GRID_SIZE, tuple(range(config.num_classes))) if conditional else None
+        return Inputs(sample_latents(config.training.seed, GRID_SIZE, size), labels)
+    count = GRID_SIZE // 2 if config.data.resolution <= LARGE_IMAGE else GRID_SIZE // 8
+    images, labels = dataset.spread(count)
+    return Inputs(sample_latents(config.training.seed, count, size), labels if conditional else None, images)
 
 
-def make_sheet(backend: Backend, state: State, inputs: Inputs) -> np.ndarray:
-    """Return a picture, uint8 (H, W, C), of what the averaged generator makes of inputs."""
-    return sheet(backend.config, backend.sample(state, inputs), inputs.images)
+def make_sample_grid(backend: Backend, state: State, inputs: Inputs) -> np.ndarray:
+    """Return one image, uint8 (H, W, C), of all that the averaged generator makes from inputs."""
+    return sample_grid(backend.config, backend.sample(state, inputs), inputs.images)
 
 
-def sheet(config: Config, made: np.ndarray, pictures: np.ndarray | None) -> np.ndarray:
-    """Arrange images uint8 (N, H, W, C) in one picture, beside the pictures (N, H', W', C) that they were made from."""
+def sample_grid(config: Config, made: np.ndarray, input_images: np.ndarray | None) -> np.ndarray:
+    """Arrange images uint8 (N, H, W, C) in one, beside the input images (N, H', W', C) that they were made from."""
     columns = 2 * ceil(sqrt(len(made) / 2))
-    result = grid(made) if pictures is None else grid(beside(pictures, made), columns)
-    return captioned(result, RANDOM_NOTE) if config.vgg_sha256 == RANDOM else result
+    result = grid(made) if input_images is None else grid(beside(input_images, made), columns)
+    note = image_condition(config).note(config)
+    return result if note is None else captioned(result, note)
 
 
 def write(out: Path, batches: Iterator[np.ndarray], inputs: Inputs, config: Config) -> None:
-    """Write images as the kind of output that ``out`` names; single pictures are never held at once.
+    """Write images as the kind of output that ``out`` names; single images are never held at once.
 
     Args:
         out: see ``sample``.
@@ -261,17 +269,17 @@ def write(out: Path, batches: Iterator[np.ndarray], inputs: Inputs, config: Conf
         config: of the run that made them.
     """
     if out.suffix.lower() == ".png":
-        save_png(out, sheet(config, np.concatenate(list(batches)), inputs.images))
+        save_png(out, sample_grid(config, np.concatenate(list(batches)), inputs.images))
     elif out.suffix.lower() == ".npz":
         with replacing(out) as temporary, temporary.open("wb") as file:
-            named = {"latents": inputs.latents, "labels": inputs.labels, "pictures": inputs.images}
+            named = {"latents": inputs.latents, "labels": inputs.labels, "input_images": inputs.images}
             arrays = {name: value for name, value in named.items() if value is not None}
             np.savez_compressed(file, images=np.concatenate(list(batches)), **arrays)
     else:
         singles = (image for batch in batches for image in batch)
         if inputs.images is not None:
             pairs = zip(inputs.images, singles, strict=True)
-            singles = (grid(beside(picture[None], made[None]), columns=2) for picture, made in pairs)
+            singles = (grid(beside(image[None], made[None]), columns=2) for image, made in pairs)
         write_singles(out, singles, max(4, len(str(len(inputs.latents) - 1))))
 
 
@@ -300,7 +308,7 @@ def walk(seed: int, frames: int, latent_size: int) -> Iterator[np.ndarray]:
     """Yield latents (GIF_IMAGES, Z) along a closed path through random latents, one array per frame.
 
     Neighbouring latents are joined on the sphere (White 2016, arXiv:1609.04468): a straight line between two
-    normals passes closer to the origin than the generator has ever seen.
+    normals passes closer to the origin than any latent of the training.
     """
     stops = max(2, round(frames / GIF_FRAMES_PER_LATENT))
     latents = sample_latents(seed, stops * GIF_IMAGES, latent_size).reshape(stops, GIF_IMAGES, latent_size)

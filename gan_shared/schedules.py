@@ -1,29 +1,31 @@
-"""Knobs: the scheduled floats of one step, as functions of images seen."""
+"""The scheduled numbers of one step, as functions of images seen."""
 
 from math import cos, expm1, log, pi
 from typing import NamedTuple
 
-from gan_shared.config import Config, Schedule, ends
+from gan_shared.config import Config
+from gan_shared.options import Schedule, ends
 
 
-class Knobs(NamedTuple):
+class ScheduleValues(NamedTuple):
     """What a schedule may change from step to step; passed as values, never compiled in (law 7).
 
     Attributes:
         generator_learning_rate: step size of the generator.
         discriminator_learning_rate: step size of the discriminator.
-        generator_beta2_complement: 1 - beta2 of the generator's optimiser. The complement keeps its relative
-            precision in float32, where 1 - 0.999 is off by 1e-5.
-        discriminator_beta2_complement: likewise of the discriminator's.
+        generator_square_decay_complement: 1 - the decay of the squared gradient average of the generator's optimiser
+            (beta2 of adam and adamw, alpha of rmsprop). The complement keeps its relative precision in float32, where
+            1 - 0.999 is off by 1e-5.
+        discriminator_square_decay_complement: likewise of the discriminator's.
         ema_complement: 1 - decay of the averaged generator: the weight of the new values, for the same reason.
         gamma: weight of the penalties.
-        augment_probability: probability with which an augmentation meets an image, before adaptation.
+        augment_probability: probability with which an augmentation is applied to an image, before adaptation.
     """
 
     generator_learning_rate: float
     discriminator_learning_rate: float
-    generator_beta2_complement: float
-    discriminator_beta2_complement: float
+    generator_square_decay_complement: float
+    discriminator_square_decay_complement: float
     ema_complement: float
     gamma: float
     augment_probability: float
@@ -51,22 +53,11 @@ def ema_complement(batch_size: int, half_life_nimg: float) -> float:
 
 def images_seen(config: Config, step: int) -> int:
     """Return the images seen after ``step`` steps: a step counts its batch once, however many updates it holds."""
-    return step * config.batch_size
+    return step * config.training.batch_size
 
 
-def due(step: int, every: int) -> bool:
-    """Whether something that happens every ``every`` steps happens after ``step``."""
-    return step % every == 0
-
-
-def call_length(config: Config, step: int) -> int:
-    """Return how many steps after ``step`` are one call: up to the next that something happens after, or the last."""
-    cadences = (config.log_every, config.sample_every, config.save_every)
-    return min(config.steps_per_call, config.steps - step, *(every - step % every for every in cadences))
-
-
-def knobs(config: Config, step: int) -> Knobs:
-    """Return the knobs of ``step``.
+def schedule_values(config: Config, step: int) -> ScheduleValues:
+    """Return the scheduled numbers of ``step``.
 
     Args:
         config: the run.
@@ -74,14 +65,14 @@ def knobs(config: Config, step: int) -> Knobs:
     """
 
     def now(value: Schedule) -> float:
-        return scheduled(value, images_seen(config, step), config.burn_in_nimg)
+        return scheduled(value, images_seen(config, step), config.training.burn_in_nimg)
 
-    return Knobs(
-        generator_learning_rate=now(config.generator_learning_rate),
-        discriminator_learning_rate=now(config.discriminator_learning_rate),
-        generator_beta2_complement=1.0 - now(config.generator_beta2),
-        discriminator_beta2_complement=1.0 - now(config.discriminator_beta2),
-        ema_complement=ema_complement(config.batch_size, now(config.ema_half_life_nimg)),
-        gamma=now(config.gamma),
-        augment_probability=now(config.augment_probability),
+    return ScheduleValues(
+        generator_learning_rate=now(config.generator_optimizer.learning_rate),
+        discriminator_learning_rate=now(config.discriminator_optimizer.learning_rate),
+        generator_square_decay_complement=1.0 - now(config.generator_optimizer.square_decay()),
+        discriminator_square_decay_complement=1.0 - now(config.discriminator_optimizer.square_decay()),
+        ema_complement=ema_complement(config.training.batch_size, now(config.training.ema_half_life_nimg)),
+        gamma=now(config.objective.gamma),
+        augment_probability=now(config.augmentation.augment_probability),
     )

@@ -1,25 +1,25 @@
-"""The spine: read this first. Config, data, steps, log, samples, checkpoints; no tensor operation in it."""
+"""The training loop: read this first. Config, data, steps, log, samples, checkpoints; no tensor operation in it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from gan_shared import checkpoint, data, pyramid
+from gan_shared import checkpoint, data, lapgan
 from gan_shared.backend import Backend, MakeBackend, State, StepValues
 from gan_shared.config import Config
 from gan_shared.data import Dataset
 from gan_shared.data.batches import batches, check_batch_size
 from gan_shared.draws import draw
 from gan_shared.errors import UserError
+from gan_shared.hooks import Event, Every, call_length
+from gan_shared.image_conditions import image_condition
 from gan_shared.interrupt import Interrupt, deferred
-from gan_shared.runlog import Log, RunLog, check_unused
-from gan_shared.sample import grid_inputs, make_sheet
-from gan_shared.schedules import call_length, due, knobs
-from gan_shared.validation import check_continuation, check_features, fitted
-from gan_shared.vgg16 import identified
+from gan_shared.runlog import RunLog, check_unused
+from gan_shared.sample import grid_inputs
+from gan_shared.schedules import schedule_values
+from gan_shared.validation import check_continuation, with_data_defaults
 
 
 class Outcome(NamedTuple):
@@ -38,7 +38,9 @@ class Outcome(NamedTuple):
     checkpoint: Path
 
 
-def train(make_backend: MakeBackend, config: Config, run_dir: Path, resume: bool) -> Outcome:
+def train(
+    make_backend: MakeBackend, config: Config, run_dir: Path, resume: bool, further: Sequence[Every] = ()
+) -> Outcome:
     """Train from step 0, or from the newest checkpoint of ``run_dir`` when ``resume`` is set.
 
     Args:
@@ -46,56 +48,73 @@ def train(make_backend: MakeBackend, config: Config, run_dir: Path, resume: bool
         config: the run.
         run_dir: the run folder; new or empty unless ``resume`` is set.
         resume: whether to go on with the run that is there.
+        further: entries beside logging, sampling and saving; numbers that their actions return are logged.
 
     Raises:
         UserError: the run cannot begin, or its losses are no longer finite.
     """
     if not resume:
         check_unused(run_dir)
-    config = identified(config)
-    dataset = data.load(config.data, config.data_resolution, config.channels)
-    config = fitted(config, dataset.channels, len(dataset.classes))
+    config = image_condition(config).identified(config)
+    dataset = data.load(config.execution.data, config.data_resolution, config.data.channels)
+    config = with_data_defaults(config, dataset.channels, len(dataset.class_names))
     check_batch_size(dataset, config)
     with deferred():
         backend = make_backend(config)
         state, start = begin(backend, config, run_dir, resume, dataset.fingerprint)
     written_by = {"backend": backend.name, **backend.versions()}
     source = {"name": dataset.name, "fingerprint": dataset.fingerprint}
-    if config.levels:
-        pyramid.enrol(run_dir, config, source)
+    if config.image_condition.pyramid_levels:
+        lapgan.register(run_dir, config, source)
     with RunLog(run_dir, config, start if resume else None, written_by, source) as runlog:
-        _, done = play(backend, config, state, dataset, start, runlog)
-    return Outcome(run_dir, done, done < config.steps, checkpoint.folders(run_dir)[-1])
+        hooks = runlog.hooks(grid_inputs(config, dataset), further)
+        _, done = play(backend, config, state, dataset, start, hooks, remedy=runlog.remedy)
+    return Outcome(run_dir, done, done < config.execution.steps, checkpoint.folders(run_dir)[-1])
 
 
-def play(backend: Backend, config: Config, state: State, dataset: Dataset, start: int, log: Log) -> tuple[State, int]:
-    """Play the steps from ``start`` to the last one of ``config``, or until Ctrl-C.
+def play(
+    backend: Backend,
+    config: Config,
+    state: State,
+    dataset: Dataset,
+    start: int,
+    hooks: Sequence[Every],
+    *,
+    remedy: Callable[[], str],
+) -> tuple[State, int]:
+    """Run the steps from ``start`` to the last one of ``config``, or until Ctrl-C.
+
+    Args:
+        backend: what computes.
+        config: the run.
+        state: the state after ``start`` steps; it must not be used again.
+        dataset: the training images.
+        start: steps done before.
+        hooks: what happens beside the steps, in this order where several entries are due (see ``Every``).
+        remedy: says what is left to go on from when the losses are no longer finite.
 
     Returns:
         The state and the number of steps that it has done.
+
+    Raises:
+        UserError: the losses are no longer finite.
     """
-    fixed = grid_inputs(config, dataset)
-    if config.data_on == "device":
+    if config.execution.data_on == "device":
         backend.hold(dataset.images)
     done = start
     with Interrupt() as interrupt, closing(batches(dataset, config, start)) as stream:
         while True:
-            ahead = islice(stream, call_length(config, done))
-            values = [StepValues(batch, draw(config, step), knobs(config, step)) for step, batch in ahead]
+            ahead = islice(stream, call_length(hooks, config, done))
+            values = [StepValues(batch, draw(config, step), schedule_values(config, step)) for step, batch in ahead]
             state, scalars = backend.steps(state, values)
-            log.advance(len(values))
             done += len(values)
-            last = interrupt.requested or done == config.steps
-            save, show = (last or due(done, every) for every in (config.save_every, config.sample_every))
-            if save or show or due(done, config.log_every):
-                check_finite(scalars, log)  # the only synchronisation
-            if save or due(done, config.log_every):
-                log.scalars(done, scalars)
-            if show:
-                log.grid(done, partial(make_sheet, backend, state, fixed))
-            if save:
-                log.save(partial(backend.export, state))
-            if last:
+            event = Event(done, interrupt.requested or done == config.execution.steps, state, scalars, backend, config)
+            for hook in hooks:
+                if hook.due(done, event.last):
+                    if hook.reads:
+                        check_finite(event, remedy)  # the only synchronisation
+                    hook.action(event)
+            if event.last:
                 return state, done
 
 
@@ -108,38 +127,36 @@ def begin(backend: Backend, config: Config, run_dir: Path, resume: bool, fingerp
     check_continuation(saved.config, config, saved.path)
     if saved.data["fingerprint"] != fingerprint:
         raise UserError(
-            f"data: found other images in {config.data} than those of {saved.data['name']} that the run in "
+            f"data: found other images in {config.execution.data} than those of {saved.data['name']} that the run in "
             f"{run_dir} was trained on, expected the same"
         )
-    if saved.step >= config.steps:
+    if saved.step >= config.execution.steps:
         raise UserError(
-            f"steps: found {config.steps}, expected more than the {saved.step} steps that {run_dir} has done"
+            f"steps: found {config.execution.steps}, expected more than the {saved.step} steps that {run_dir} has done"
         )
-    with checkpoint.offering(saved.path):
+    with checkpoint.suggesting_another(saved.path):
         return backend.restore(saved.tensors), saved.step
 
 
 def first_state(backend: Backend, config: Config) -> State:
     """Return the state at step 0, with the networks of another run where the configuration names one."""
     state = backend.init()
-    if config.init_from is None:
+    if config.training.init_from is None:
         return state
     try:
-        other = checkpoint.load_newest(Path(config.init_from))
-        check_features(other.config, config)
+        other = checkpoint.load_newest(Path(config.training.init_from))
+        image_condition(config).check_same(other.config, config)
         return backend.restore(checkpoint.with_networks(backend.export(state), other.tensors))
     except UserError as error:
         raise UserError(f"init_from: {error}") from error
 
 
-def check_finite(scalars: Mapping[str, Any], log: Log) -> None:
-    """Stop a run whose losses are no longer finite.
+def check_finite(event: Event, remedy: Callable[[], str]) -> None:
+    """Stop a run whose losses are no longer finite; this waits for the device.
 
     Raises:
         UserError: naming the first such step and what is left to go on from.
     """
-    first = int(scalars["first_non_finite_step"])
+    first = int(event.scalars["first_non_finite_step"].item())
     if first:
-        raise UserError(
-            f"step {first}: the losses are no longer finite; {log.remedy()}; a lower learning rate may help"
-        )
+        raise UserError(f"step {first}: the losses are no longer finite; {remedy()}; a lower learning rate may help")

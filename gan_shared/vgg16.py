@@ -1,11 +1,10 @@
 """The weights of a VGG16: read from a file, or drawn from the run's seed; torchvision's names and layouts.
 
-They belong to no checkpoint: a run remembers the file's hash. ``scripts/vgg_weights.py`` writes the file.
+They are in no checkpoint: a run keeps the hash of their file. ``scripts/vgg_weights.py`` writes the file.
 """
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 from math import prod, sqrt
 from pathlib import Path
@@ -14,16 +13,15 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from gan_shared.architecture import vgg_plan
-from gan_shared.config import RANDOM, Config
+from gan_shared.config import Config
 from gan_shared.errors import unexpected
 from gan_shared.initial import Initial, fan_in_normal, tensor
+from gan_shared.option_groups import RANDOM
 
 # torchvision's preprocessing: mean and standard deviation of ImageNet's red, green and blue, from 0 to 1.
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
 HOW = f"the file that python scripts/vgg_weights.py writes, or {RANDOM} for features that are not pretrained"
-# Where random features come from must be seen wherever their pictures are.
-RANDOM_NOTE = "VGG16 with random weights: not pretrained"
 
 
 def shapes(layer: str, width: float = 1.0) -> dict[str, tuple[int, ...]]:
@@ -42,18 +40,22 @@ def weight_initial(fan_in: int) -> Initial:
     return fan_in_normal(fan_in, sqrt(2))
 
 
-def identified(config: Config) -> Config:
-    """Return the configuration with the hash of its VGG16's weights.
+def width(config: Config) -> float:
+    """Return the factor on the channels of a run's VGG16: published weights fit the published widths alone."""
+    return config.networks.width if config.execution.vgg_weights == RANDOM else 1.0
+
+
+def with_sha256(config: Config) -> Config:
+    """Return the configuration of a run that has a VGG16 with the hash of its weights.
 
     Raises:
         UserError: there is no such file, or not the one that the run began with.
     """
-    if config.condition != "vgg16":
-        return config
-    found = RANDOM if config.vgg_weights == RANDOM else _sha256(_file(config))
-    if config.vgg_sha256 not in (None, found):
-        raise unexpected("vgg_weights", f"{config.vgg_weights} with sha256 {found}", f"sha256 {config.vgg_sha256}")
-    return replace(config, vgg_sha256=found)
+    weights, expected = config.execution.vgg_weights, config.image_condition.vgg_sha256
+    found = RANDOM if weights == RANDOM else _sha256(_file(config))
+    if expected not in (None, found):
+        raise unexpected("vgg_weights", f"{weights} with sha256 {found}", f"sha256 {expected}")
+    return config.with_options(vgg_sha256=found)
 
 
 def load(config: Config) -> dict[str, np.ndarray]:
@@ -62,11 +64,12 @@ def load(config: Config) -> dict[str, np.ndarray]:
     Raises:
         UserError: there is no such file, or not the run's own, or it holds something else.
     """
-    assert config.vgg_layer is not None, "a run without a VGG16 has no weights of one"
-    identified(config)
-    wanted = shapes(config.vgg_layer, config.vgg_width)
-    if config.vgg_weights == RANDOM:
-        return {name: _draw(config.seed, name, shape) for name, shape in wanted.items()}
+    layer = config.image_condition.vgg_layer
+    assert layer is not None, "a run without a VGG16 has no weights of one"
+    with_sha256(config)
+    wanted = shapes(layer, width(config))
+    if config.execution.vgg_weights == RANDOM:
+        return {name: _draw(config.training.seed, name, shape) for name, shape in wanted.items()}
     path = _file(config)
     try:
         with safe_open(path, framework="numpy") as file:
@@ -103,9 +106,10 @@ def _draw(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 def _file(config: Config) -> Path:
     """Return the file of a run's weights."""
-    path = Path(config.vgg_weights or "").expanduser()
-    if config.vgg_weights is None or not path.is_file():
-        found = "none" if config.vgg_weights is None else f"no file {path}"
+    weights = config.execution.vgg_weights
+    path = Path(weights or "").expanduser()
+    if weights is None or not path.is_file():
+        found = "none" if weights is None else f"no file {path}"
         raise unexpected("vgg_weights", found, HOW)
     return path
 

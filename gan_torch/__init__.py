@@ -2,14 +2,16 @@
 
 from typing import TYPE_CHECKING, Any
 
+from gan_shared.hooks import Every
+
 if TYPE_CHECKING:
     from gan_torch.gan import GAN
 
-__all__ = ["GAN"]
+__all__ = ["GAN", "Every"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the library face when it is asked for: the command line's help need not wait for the framework."""
+    """Import the Python API when it is asked for: the command line's help need not wait for the framework."""
     if name != "GAN":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from gan_torch.gan import GAN

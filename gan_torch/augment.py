@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from gan_shared.config import AUGMENTATIONS as COUNTS
+from gan_shared.option_groups import AUGMENTATIONS as COUNTS
 
 
 def augment(names: tuple[str, ...], images: Tensor, uniforms: Tensor, probability: Tensor) -> Tensor:
@@ -41,14 +41,15 @@ def augment(names: tuple[str, ...], images: Tensor, uniforms: Tensor, probabilit
 
 
 def flip(images: Tensor, uniforms: Tensor) -> Tensor:
-    """Swap left and right where the uniform of (batch, 1) is below one half."""
+    """Swap left and right where the uniform of (batch, 1) is below one half. Equivalent to numpy.flip(axis=width)."""
     return torch.where(uniforms[:, :, None, None] < 0.5, images.flip(3), images)
 
 
 def crop(images: Tensor, uniforms: Tensor) -> Tensor:
     """Cut the full size out of the image continued by one eighth on each side, mirrored about its edge pixels.
 
-    The uniforms, (batch, 2), give the place: vertical, horizontal.
+    Equivalent to numpy.pad(mode="reflect") and a random crop. The uniforms, (batch, 2), give the place: vertical,
+    horizontal.
     """
     height, width = images.shape[2:]
     rows, columns = _shifted(uniforms[:, 0], height), _shifted(uniforms[:, 1], width)
@@ -59,7 +60,8 @@ def crop(images: Tensor, uniforms: Tensor) -> Tensor:
 def translate(images: Tensor, uniforms: Tensor) -> Tensor:
     """Shift by whole pixels, up to one eighth of the size each way; zeros come in.
 
-    The uniforms, (batch, 2), give the shift: vertical, horizontal; large ones move the image up and left.
+    Equivalent to rand_translation of Zhao et al. (2020). The uniforms, (batch, 2), give it: vertical, horizontal;
+    large ones move the image up and left.
     """
     height, width = images.shape[2:]
     rows, columns = _shifted(uniforms[:, 0], height), _shifted(uniforms[:, 1], width)
@@ -69,7 +71,8 @@ def translate(images: Tensor, uniforms: Tensor) -> Tensor:
 def rotate(images: Tensor, uniforms: Tensor) -> Tensor:
     """Turn about the centre by an angle in [-pi, pi), bilinear, zeros outside; positive is counter-clockwise.
 
-    The uniform, (batch, 1), gives the angle; one half is no turn.
+    Equivalent to torchvision.transforms.functional.rotate. The uniform, (batch, 1), gives the angle; one half is no
+    turn.
     """
     angle = math.pi * (2 * uniforms[:, 0] - 1)
     return _similarity(images, torch.cos(angle), torch.sin(angle))
@@ -78,7 +81,8 @@ def rotate(images: Tensor, uniforms: Tensor) -> Tensor:
 def scale(images: Tensor, uniforms: Tensor) -> Tensor:
     """Enlarge about the centre by 2 to the power of [-1/2, 1/2), bilinear, zeros outside.
 
-    The uniform, (batch, 1), gives the exponent; one half is no change. (ADA's exponent is normal, with deviation 0.2.)
+    Equivalent to torchvision.transforms.functional.affine with that scale. The uniform, (batch, 1), gives the exponent;
+    one half is no change. (ADA's exponent is normal, with deviation 0.2.)
     """
     shrink = torch.exp2(0.5 - uniforms[:, 0])
     return _similarity(images, shrink, torch.zeros_like(shrink))
@@ -87,7 +91,8 @@ def scale(images: Tensor, uniforms: Tensor) -> Tensor:
 def cutout(images: Tensor, uniforms: Tensor) -> Tensor:
     """Set a square of half the height and width to 0; what lies beyond the image's edge is lost.
 
-    The uniforms, (batch, 2), give its centre, anywhere on the image: vertical, horizontal.
+    Equivalent to rand_cutout of Zhao et al. (2020), but 0 is set, not multiplied. The uniforms, (batch, 2), give its
+    centre, anywhere on the image: vertical, horizontal.
     """
     height, width = images.shape[2:]
     rows, columns = _covered(uniforms[:, 0], height), _covered(uniforms[:, 1], width)
@@ -96,18 +101,28 @@ def cutout(images: Tensor, uniforms: Tensor) -> Tensor:
 
 
 def brightness(images: Tensor, uniforms: Tensor) -> Tensor:
-    """Add up to one half either way; the uniform, (batch, 1), is the sum plus one half."""
+    """Add up to one half either way; equivalent to rand_brightness of Zhao et al. (2020).
+
+    The uniform, (batch, 1), is what is added plus one half.
+    """
     return images + (uniforms[:, :, None, None] - 0.5)
 
 
 def saturation(images: Tensor, uniforms: Tensor) -> Tensor:
-    """Scale each pixel's distance from the mean of its channels by twice the uniform of (batch, 1)."""
+    """Scale each pixel's distance from the mean of its channels; equivalent to rand_saturation of Zhao et al. (2020).
+
+    The factor is twice the uniform, (batch, 1).
+    """
     mean = images.mean(1, keepdim=True)
     return (images - mean) * (2 * uniforms[:, :, None, None]) + mean
 
 
 def contrast(images: Tensor, uniforms: Tensor) -> Tensor:
-    """Scale the distance from the mean of the whole image by one half more than the uniform of (batch, 1)."""
+    """Scale the distance from the mean of the whole image; equivalent to rand_contrast of Zhao et al. (2020).
+
+    On one channel, and where nothing is clamped, equivalent to torchvision.transforms.functional.adjust_contrast too.
+    The factor is one half more than the uniform, (batch, 1).
+    """
     mean = images.mean((1, 2, 3), keepdim=True)
     return (images - mean) * (uniforms[:, :, None, None] + 0.5) + mean
 
@@ -135,7 +150,7 @@ def _covered(uniform: Tensor, size: int) -> Tensor:
 
 
 def _similarity(images: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Read the image where the matrix ((cosine, -sine), (sine, cosine)) takes each (x, y), seen from the centre.
+    """Read the image where the matrix ((cosine, -sine), (sine, cosine)) takes each (x, y), counted from the centre.
 
     Coordinates that should be whole can miss by a rounding error, another one in each framework (cos, sin, exp2), and
     then floor differs by one. Both floors give nearly the same pixel, as bilinear weights are continuous there.

@@ -3,6 +3,7 @@
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,14 +12,16 @@ from torch import Tensor
 from gan_shared.backend import Inputs, StepValues
 from gan_shared.config import Config
 from gan_shared.errors import unexpected
+from gan_shared.image_conditions import condition_name
 from gan_torch import models
 from gan_torch import state as states
-from gan_torch import trace as tracing
 from gan_torch.compilation import Compiled
-from gan_torch.conditions import CONDITIONS
+from gan_torch.examples import StepInputs, generate, pick, to_float, to_uint8
+from gan_torch.image_conditions import IMAGE_CONDITIONS
 from gan_torch.models import Networks
 from gan_torch.state import State
-from gan_torch.step import StepInputs, generate, make_step, pick, to_float, to_uint8
+from gan_torch.step import make_step
+from gan_torch.step_trace import record_step
 
 
 class Backend:
@@ -26,68 +29,93 @@ class Backend:
 
     Args:
         config: the run; its channels and classes must be known.
-        networks: the two players, where they are not those that ``config`` names.
+        networks: generator and discriminator, where they are not those that ``config`` names.
     """
 
     name = "torch"
 
     def __init__(self, config: Config, networks: Networks | None = None) -> None:
         self.config = config
-        self.networks = networks or models.networks(config)
-        self.device = find_device(config.device)
+        with self.precision_scope():
+            self.networks = networks or build_networks(config)
+        self.device = find_device(config.execution.device)
         self.dtype = states.dtype(config)
-        # float32 means float32: left alone, a GPU rounds what it convolves to TF32.
-        rounded = config.precision == "tf32"
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = rounded
         step = make_step(config)
-        self._step = Compiled(step) if config.compile else step
+        self._step = Compiled(step) if config.execution.compile else step
         self._images: Tensor | None = None
+
+    @contextmanager
+    def precision_scope(self) -> Generator[None]:
+        """Compute in this run's precision while the block runs: float32 means float32, TF32 only where it is asked."""
+        # Left alone, a GPU rounds what it convolves to TF32.
+        rounded = self.config.training.precision == "tf32"
+        flags: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
+        before = [each.allow_tf32 for each in flags]
+        try:
+            for each in flags:
+                each.allow_tf32 = rounded
+            yield
+        finally:
+            for each, value in zip(flags, before, strict=True):
+                each.allow_tf32 = value
 
     def init(self) -> State:
         """Return the state at step 0."""
-        return states.create(self.config, self.networks, self.device)
+        with self.precision_scope():
+            return states.create(self.config, self.networks, self.device)
 
     def hold(self, images: np.ndarray) -> None:
         """Copy the data to the device."""
         self._images = self._put(np.array(images))
 
     def steps(self, state: State, values: Sequence[StepValues]) -> tuple[State, Mapping[str, Tensor]]:
-        """Play one step or more."""
+        """Take one training step or more."""
         scalars = {}
-        for value in values:
-            state, scalars = self._step(state, self._inputs(value), value.knobs)
+        with self.precision_scope():
+            for value in values:
+                state, scalars = self._step(state, self._inputs(value), value.schedule_values)
         return state, scalars
 
     def trace(self, state: State, value: StepValues) -> dict[str, np.ndarray]:
-        """Play one step, not compiled, and return every value that it met."""
-        return tracing.trace(make_step(self.config), state, self._inputs(value), value.knobs)
+        """Take one training step, not compiled, and return every value of it."""
+        with self.precision_scope():
+            return record_step(self.config, state, self._inputs(value), value.schedule_values)
 
     def sample(self, state: State, inputs: Inputs, ema: bool = True) -> np.ndarray:
         """Make images in evaluation mode."""
-        network, condition = state.generator_ema if ema else state.generator, None
-        latents = self._put(inputs.latents).to(self.dtype)
-        labels = None if inputs.labels is None else self._put(inputs.labels)
+        network = state.generator_ema if ema else state.generator
         training = network.training
         network.eval()
-        with torch.no_grad():
+        with self.precision_scope(), torch.no_grad():
+            latents = self._put(inputs.latents).to(self.dtype)
+            labels = None if inputs.labels is None else self._put(inputs.labels)
+            image_condition = None
             if inputs.images is not None:
-                pictures = to_float(self.config, self._put(inputs.images), self.dtype)
-                condition = CONDITIONS[self.config.condition](self.config, state.vgg, pictures)
-            images = generate(self.config, network, latents, labels, condition)
+                images = to_float(self.config, self._put(inputs.images), self.dtype)
+                compute = IMAGE_CONDITIONS[condition_name(self.config)].compute
+                image_condition = compute(self.config, state.image_condition_network, images)
+            made, _ = generate(self.config, network, latents, labels, image_condition)
+            result = to_uint8(self.config, made).cpu().numpy()
         network.train(training)
-        return to_uint8(self.config, images).cpu().numpy()
+        return result
+
+    def copy(self, state: State) -> State:
+        """Return a state of its own memory, in training mode."""
+        return self.restore(self.export(state))
 
     def export(self, state: State) -> dict[str, np.ndarray]:
         """Copy the state to NumPy."""
-        return states.export(state)
+        with self.precision_scope():
+            return states.export(state)
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> State:
         """Rebuild an exported state."""
-        return states.restore(self.config, self.networks, self.device, tensors)
+        with self.precision_scope():
+            return states.restore(self.config, self.networks, self.device, tensors)
 
     @contextmanager
     def profile(self, folder: Path) -> Generator[None]:
-        """Trace with the framework's own profiler, in files that TensorBoard's profile plugin and Perfetto open."""
+        """Profile with the framework's own profiler, in files that TensorBoard's profile plugin and Perfetto open."""
         with torch.profiler.profile(on_trace_ready=torch.profiler.tensorboard_trace_handler(str(folder))):
             yield
 
@@ -102,9 +130,9 @@ class Backend:
         images = self._put(batch.images)
         return StepInputs(
             images=images if self._images is None else pick(self._images, images),
-            labels=None if batch.labels is None or not self.config.conditional else self._put(batch.labels),
+            labels=None if batch.labels is None or not self.config.data.class_conditional else self._put(batch.labels),
             latents=self._put(draws.latents).to(self.dtype),
-            mix=self._put(draws.mix).to(self.dtype),
+            interpolation=self._put(draws.interpolation).to(self.dtype),
             augment=self._put(draws.augment).to(self.dtype),
         )
 
@@ -122,8 +150,18 @@ def find_device(device: str) -> torch.device:
         device: ``cpu``, ``gpu``, or ``auto`` for a GPU when there is one.
 
     Raises:
-        UserError: a GPU is asked for and none is seen.
+        UserError: a GPU is asked for and there is none.
     """
     if device == "gpu" and not torch.cuda.is_available():
-        raise unexpected("device", "gpu", "a device that torch sees", ("auto", "cpu"))
+        raise unexpected("device", "gpu", "a GPU that torch finds", ("auto", "cpu"))
     return torch.device("cpu" if device == "cpu" or not torch.cuda.is_available() else "cuda")
+
+
+def build_networks(config: Config) -> Networks:
+    """Build the networks that ``config`` names, without values but for that of its image condition.
+
+    Raises:
+        UserError: a network is a module of the user's own, or cannot be built at this size, or weights cannot be read.
+    """
+    condition = IMAGE_CONDITIONS[condition_name(config)]
+    return Networks(models.generator(config), models.discriminator(config), condition.build(config))

@@ -1,11 +1,11 @@
 """The step as one graph that torch.compile turns into fused kernels. (JAX compiles its step in any case.)
 
-torch.compile cannot take a gradient's gradient, which penalties need. So the whole game, optimisers included, is
-first traced below autograd into one graph without gradients; that graph is compiled.
+torch.compile cannot take a gradient's gradient, which penalties need. So the whole training step, optimisers included,
+is first recorded below autograd as one graph without gradients; that graph is compiled.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -13,25 +13,29 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree
 
 from gan_shared.errors import unexpected
-from gan_shared.schedules import Knobs
+from gan_shared.schedules import ScheduleValues
+from gan_torch.examples import StepInputs
 from gan_torch.state import State
-from gan_torch.step import StepInputs
+from gan_torch.step import Step
 
-Step = Callable[[State, StepInputs, Knobs], tuple[State, dict[str, Tensor]]]
+# (replaced tensors of the state, scalars)
+Results: TypeAlias = tuple[dict[str, Tensor], dict[str, Tensor]]
+# A step as a function of tensors alone: (tensors of the state by field, inputs, schedule values (7,)) -> results.
+Graph: TypeAlias = Callable[[dict[str, Any], StepInputs, Tensor], Results]
 
-NETWORKS = ("generator", "discriminator", "generator_ema", "vgg")
-MOMENTS = ("generator_moments", "discriminator_moments")
+NETWORKS = ("generator", "discriminator", "generator_ema", "image_condition_network")
+OPTIMIZER_STATES = ("generator_optimizer_state", "discriminator_optimizer_state")
 # Tensors of the state that a step replaces; all others it changes in place.
 REPLACED = ("augment_probability", "augment_signs", "step", "first_non_finite_step")
 
 
 class Compiled:
-    """A step that is traced and compiled when it is first called. Shapes, types and devices must stay as they are.
+    """A step that is compiled when it is first called. Shapes, types and devices must stay as they are.
 
     On a GPU it is replayed as a CUDA graph, for which every tensor of a state stays at its place in memory.
 
     Args:
-        step: the step; every knob reaches it as a tensor, so that no schedule compiles anew.
+        step: the step; every scheduled value reaches it as a tensor, so that no schedule compiles anew.
 
     Raises:
         UserError: there is no C++ compiler, without which torch.compile would stop in the first step.
@@ -47,19 +51,21 @@ class Compiled:
                 "compile", "no C++ compiler", "g++ or clang++ on the PATH, or one that CXX names"
             ) from error
         self._step = step
-        self._compiled: Callable[..., Any] | None = None
+        self._compiled: Graph | None = None
         self._generator: nn.Module | None = None
 
-    def __call__(self, state: State, inputs: StepInputs, knobs: Knobs) -> tuple[State, dict[str, Tensor]]:
+    def __call__(
+        self, state: State, inputs: StepInputs, schedule_values: ScheduleValues
+    ) -> tuple[State, dict[str, Tensor]]:
         tensors, number = _tensors(state), state.augment_probability
         on_gpu = number.device.type == "cuda"
         if self._compiled is None:
             mode = "reduce-overhead" if on_gpu else "default"
-            self._compiled = torch.compile(trace(self._step, state, inputs), fullgraph=True, mode=mode)
+            self._compiled = torch.compile(make_graph(self._step, state, inputs), fullgraph=True, mode=mode)
         if on_gpu and state.generator is not self._generator:
             self._generator = state.generator
             _pytree.tree_map_only(Tensor, torch._dynamo.mark_static_address, tensors)
-        floats = torch.tensor(knobs, dtype=number.dtype).to(number.device, non_blocking=True)
+        floats = torch.tensor(schedule_values, dtype=number.dtype).to(number.device, non_blocking=True)
         with torch.no_grad():
             replaced, scalars = self._compiled(tensors, inputs, floats)
             for name, value in replaced.items():
@@ -68,26 +74,26 @@ class Compiled:
             return state, {name: value.clone() for name, value in scalars.items()}
 
 
-def trace(step: Step, state: State, inputs: StepInputs) -> Callable[..., Any]:
-    """Return the graph of a step: (tensors of the state, inputs, knobs (7,)) -> (replaced tensors, scalars).
+def make_graph(step: Step, state: State, inputs: StepInputs) -> Graph:
+    """Return the graph of a step: (tensors of the state, inputs, schedule values (7,)) -> (replaced tensors, scalars).
 
     Nothing is computed, and the state stays as it is.
     """
-    game = _Game(step, state)
-    trained = {name for name, parameter in game.named_parameters() if parameter.requires_grad}
+    module = _StepModule(step, state)
+    trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
 
-    def play(tensors: dict[str, Any], inputs: StepInputs, floats: Tensor) -> Any:
+    def call(tensors: dict[str, Any], inputs: StepInputs, floats: Tensor) -> Results:
         # Aliases that autograd takes for leaves; what is done to them is done to the tensors.
         leaves = {name: tensor.detach().requires_grad_(name in trained) for name, tensor in tensors["networks"].items()}
-        others = {name: tensors[name] for name in (*MOMENTS, *REPLACED)}
-        knobs: Any = floats.unbind()
-        return torch.func.functional_call(game, leaves, (others, inputs, Knobs(*knobs)))
+        others = {name: tensors[name] for name in (*OPTIMIZER_STATES, *REPLACED)}
+        schedule_values: Any = floats.unbind()
+        return torch.func.functional_call(module, leaves, (others, inputs, ScheduleValues(*schedule_values)))
 
     number = state.augment_probability
-    return make_fx(play, tracing_mode="fake")(_tensors(state), inputs, number.new_zeros(len(Knobs._fields)))
+    return make_fx(call, tracing_mode="fake")(_tensors(state), inputs, number.new_zeros(len(ScheduleValues._fields)))
 
 
-class _Game(nn.Module):
+class _StepModule(nn.Module):
     """A step as a module, so that its networks can be given other tensors than their own.
 
     Args:
@@ -100,8 +106,8 @@ class _Game(nn.Module):
         self.networks = _networks(state)
         self._step, self._state = step, state
 
-    def forward(self, others: dict[str, Any], inputs: StepInputs, knobs: Knobs) -> Any:
-        state, scalars = self._step(self._state._replace(**others), inputs, knobs)
+    def forward(self, others: dict[str, Any], inputs: StepInputs, schedule_values: ScheduleValues) -> Results:
+        state, scalars = self._step(self._state._replace(**others), inputs, schedule_values)
         return {name: getattr(state, name) for name in REPLACED}, scalars
 
 
@@ -114,4 +120,4 @@ def _networks(state: State) -> nn.ModuleDict:
 def _tensors(state: State) -> dict[str, Any]:
     """Return every tensor of a state by name."""
     networks = _networks(state).state_dict(prefix="networks.", keep_vars=True)
-    return {"networks": networks, **{name: getattr(state, name) for name in (*MOMENTS, *REPLACED)}}
+    return {"networks": networks, **{name: getattr(state, name) for name in (*OPTIMIZER_STATES, *REPLACED)}}

@@ -6,12 +6,16 @@ of its input, whatever that of its weights.
 """
 
 import math
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_shared.architecture import check_convolution, check_transposed_convolution
+from gan_shared.errors import unexpected
+from gan_shared.families import NORMS
 from gan_shared.initial import LEFT, ONES, RIGHT, SINGULAR_EPSILON, ZEROS, Initial
 
 
@@ -60,6 +64,9 @@ class _Weighted(nn.Module):
 class Conv(_Weighted):
     """Strided 2-D convolution, zero-padded symmetrically.
 
+    Equivalent to torch.nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups), with
+    ``spectral`` under torch.nn.utils.parametrizations.spectral_norm.
+
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
@@ -71,6 +78,9 @@ class Conv(_Weighted):
         bias_initial: how the bias begins; None for no bias.
         spectral: divide the kernel by its spectral norm (Miyato et al. 2018), estimated by one power
             iteration per forward in training.
+
+    Raises:
+        ValueError: the channels do not fill the groups, or there are groups and a stride.
     """
 
     def __init__(
@@ -86,10 +96,9 @@ class Conv(_Weighted):
         bias_initial: Initial | None = None,
         spectral: bool = False,
     ) -> None:
+        check_convolution(in_channels, out_channels, groups, stride)
         shape = (out_channels, in_channels // groups, kernel_size, kernel_size)
         super().__init__(shape, weight_initial, bias_initial, spectral)
-        if groups > 1 and stride > 1:
-            raise ValueError(f"a convolution in {groups} groups needs stride 1, got stride {stride}")
         self.stride, self.padding, self.groups = stride, padding, groups
 
     def forward(self, x: Tensor) -> Tensor:
@@ -104,6 +113,9 @@ class Conv(_Weighted):
 class ConvTranspose(nn.Module):
     """Transposed 2-D convolution without bias: the gradient of ``Conv`` with respect to its input.
 
+    Equivalent to torch.nn.ConvTranspose2d(in_channels, out_channels, kernel_size, stride, padding, output_padding,
+    bias=False).
+
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
@@ -112,6 +124,9 @@ class ConvTranspose(nn.Module):
         stride: step between two inputs, in output pixels.
         padding: rows and columns cut from each side of the full output.
         output_padding: rows and columns added at the bottom and right; less than the stride.
+
+    Raises:
+        ValueError: ``output_padding`` is not less than the stride.
     """
 
     def __init__(
@@ -125,6 +140,7 @@ class ConvTranspose(nn.Module):
         padding: int = 0,
         output_padding: int = 0,
     ) -> None:
+        check_transposed_convolution(stride, output_padding)
         super().__init__()
         self.weight = nn.Parameter(torch.empty(in_channels, out_channels, kernel_size, kernel_size))
         self.declared = {"weight": weight_initial}
@@ -146,6 +162,9 @@ class ConvTranspose(nn.Module):
 
 class Linear(_Weighted):
     """Matrix product, and a bias if it has one.
+
+    Equivalent to torch.nn.Linear(in_features, out_features), with ``spectral`` under
+    torch.nn.utils.parametrizations.spectral_norm.
 
     Args:
         in_features: length of an input.
@@ -172,17 +191,17 @@ class Linear(_Weighted):
 
 
 class Embedding(_Weighted):
-    """A learned vector for every class.
+    """A learned vector for every class; equivalent to torch.nn.Embedding(num_classes, features).
 
     Args:
-        classes: number of classes.
+        num_classes: number of classes.
         features: length of a vector.
         weight_initial: how the vectors begin.
         spectral: divide them by the spectral norm of their matrix, as in ``Conv``.
     """
 
-    def __init__(self, classes: int, features: int, weight_initial: Initial, *, spectral: bool = False) -> None:
-        super().__init__((classes, features), weight_initial, None, spectral)
+    def __init__(self, num_classes: int, features: int, weight_initial: Initial, *, spectral: bool = False) -> None:
+        super().__init__((num_classes, features), weight_initial, None, spectral)
 
     def forward(self, labels: Tensor) -> Tensor:
         """Map labels (batch,) to vectors (batch, features), in the weight's own type."""
@@ -190,17 +209,19 @@ class Embedding(_Weighted):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over batch, height and width (Ioffe and Szegedy 2015), in torch's conventions.
+    """Batch normalisation over batch, height and width (Ioffe and Szegedy 2015).
 
-    In training the biased batch variance normalises and the unbiased one enters the running variance; every
-    forward in training mode advances the running statistics once.
+    Equivalent to torch.nn.BatchNorm2d(channels, epsilon, momentum), with classes to torch.nn.BatchNorm2d without
+    affine parameters, followed by a torch.nn.Embedding each for scale and bias. In training the biased batch variance
+    normalises and the unbiased one enters the running variance; every forward in training mode advances the running
+    statistics once.
 
     Args:
         channels: channels of input and output.
         scale_initial: how the scale begins.
         momentum: weight of the new batch in the running statistics (torch's meaning).
         epsilon: added to the variance.
-        classes: if more than 0, each class has its own scale and bias (de Vries et al. 2017, arXiv:1707.00683).
+        num_classes: if more than 0, each class has its own scale and bias (de Vries et al. 2017, arXiv:1707.00683).
     """
 
     def __init__(
@@ -209,10 +230,10 @@ class BatchNorm(nn.Module):
         scale_initial: Initial = ONES,
         momentum: float = 0.1,
         epsilon: float = 1e-5,
-        classes: int = 0,
+        num_classes: int = 0,
     ) -> None:
         super().__init__()
-        shape = (classes, channels) if classes else (channels,)
+        shape = (num_classes, channels) if num_classes else (channels,)
         self.weight = nn.Parameter(torch.empty(shape))
         self.bias = nn.Parameter(torch.empty(shape))
         self.running_mean: Tensor
@@ -228,7 +249,7 @@ class BatchNorm(nn.Module):
             "running_var": ONES,
             "num_batches_tracked": ZEROS,
         }
-        self.momentum, self.epsilon, self.classes = momentum, epsilon, classes
+        self.momentum, self.epsilon, self.num_classes = momentum, epsilon, num_classes
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Normalise (batch, height, width, channel) per channel, in the type of the parameters.
@@ -238,13 +259,13 @@ class BatchNorm(nn.Module):
             labels: (batch,), which scale and bias each image gets; ignored without classes.
 
         Raises:
-            ValueError: training on one value per channel, whose variance says nothing.
+            ValueError: training on one value per channel, whose variance is always 0.
         """
         if self.training:
             self.num_batches_tracked.add_(1)
-        weight, bias = (None, None) if self.classes else (self.weight, self.bias)
+        weight, bias = (None, None) if self.num_classes else (self.weight, self.bias)
         # Where channels come last, torch's kernel for CPUs sums in order and in float32: statistics of 16,384 numbers
-        # are off by 5e-6, not by 1e-7. A copy with channels first would mend that, and cost an eighth of a step.
+        # are off by 5e-6, not by 1e-7. A copy with channels first would correct that, and cost an eighth of a step.
         y = F.batch_norm(
             x.to(self.weight.dtype),
             self.running_mean,
@@ -255,45 +276,88 @@ class BatchNorm(nn.Module):
             self.momentum,
             self.epsilon,
         )
-        if self.classes:
-            assert labels is not None, "a conditional normalisation needs labels"
+        if self.num_classes:
+            assert labels is not None, "class-conditional normalisation needs labels"
             scale, shift = (F.embedding(labels, table)[:, :, None, None] for table in (self.weight, self.bias))
             y = y * scale + shift
         return y.to(x.dtype)
 
 
+class NoNorm(nn.Module):
+    """No normalisation, in the place of a ``BatchNorm``; equivalent to torch.nn.Identity().
+
+    Args:
+        channels: as of ``BatchNorm``, like all arguments, which have no effect.
+        scale_initial: likewise.
+        num_classes: likewise.
+    """
+
+    def __init__(self, channels: int, scale_initial: Initial = ONES, num_classes: int = 0) -> None:
+        super().__init__()
+        del channels, scale_initial, num_classes
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return activations (batch, height, width, channel) as they are, whatever the labels."""
+        return x
+
+
+# What a block builds its convolutions and normalisations with, so that it needs no flags; see ``conv_and_norm``.
+ConvConstructor = Callable[..., Conv]
+NormConstructor = Callable[..., BatchNorm | NoNorm]
+
+
+def conv_and_norm(norm: str) -> tuple[ConvConstructor, NormConstructor]:
+    """Return the constructors of a convolution and of the normalisation of its output, for blocks to build with.
+
+    Args:
+        norm: ``none``, ``batch`` or ``spectral``.
+
+    Returns:
+        ``Conv``, divided by its spectral norm where that is asked for. Its bias begins at zero by default; before batch
+        normalisation, which has a bias of its own, there is none. Then ``BatchNorm``, or ``NoNorm`` for the other two.
+
+    Raises:
+        UserError: there is no such normalisation.
+    """
+    if norm not in NORMS:
+        raise unexpected("norm", repr(norm), "a known name", NORMS)
+    batch = norm == "batch"
+    conv = partial(Conv, bias_initial=None if batch else ZEROS, spectral=norm == "spectral")
+    return conv, BatchNorm if batch else NoNorm
+
+
 def relu(x: Tensor) -> Tensor:
-    """Rectify; the derivative at 0 is 0."""
+    """Rectify; the derivative at 0 is 0; equivalent to torch.nn.ReLU()."""
     return F.relu(x)
 
 
 def leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
-    """Scale the negative side by ``slope``; the derivative at 0 is ``slope``."""
+    """Scale the negative side by ``slope``, also the derivative at 0; equivalent to torch.nn.LeakyReLU(slope)."""
     return F.leaky_relu(x, slope)
 
 
 def sigmoid(x: Tensor) -> Tensor:
-    """Squash to (0, 1)."""
+    """Squash to (0, 1); equivalent to torch.nn.Sigmoid()."""
     return x.sigmoid()
 
 
 def tanh(x: Tensor) -> Tensor:
-    """Squash to (-1, 1)."""
+    """Squash to (-1, 1); equivalent to torch.nn.Tanh()."""
     return x.tanh()
 
 
 def silu(x: Tensor) -> Tensor:
-    """Multiply by the sigmoid."""
+    """Multiply by the sigmoid; equivalent to torch.nn.SiLU()."""
     return F.silu(x)
 
 
 def gelu(x: Tensor) -> Tensor:
-    """Multiply by the normal distribution function, exactly: by erf, not by its approximation with tanh."""
+    """Multiply by the normal distribution function, by erf; equivalent to torch.nn.GELU(approximate="none")."""
     return F.gelu(x)
 
 
 def identity(x: Tensor) -> Tensor:
-    """Leave as it is."""
+    """Return the input; equivalent to torch.nn.Identity()."""
     return x
 
 
@@ -306,81 +370,3 @@ ACTIVATIONS = {
     "gelu": gelu,
 }
 OUTPUTS = {"tanh": tanh, "sigmoid": sigmoid, "none": identity}
-
-
-def upsample_nearest(x: Tensor) -> Tensor:
-    """Repeat every pixel of (batch, height, width, channel) twice along height and width."""
-    return F.interpolate(x, scale_factor=2, mode="nearest")
-
-
-def max_pool(x: Tensor) -> Tensor:
-    """Keep the largest of 2x2 pixels of (batch, height, width, channel); an odd last row or column is left out.
-
-    The gradient goes to the first of equals.
-    """
-    return F.max_pool2d(x, 2)
-
-
-def average_pool(x: Tensor) -> Tensor:
-    """Average blocks of 2x2 pixels of (batch, height, width, channel); an odd last row or column is left out."""
-    return F.avg_pool2d(x, 2)
-
-
-def average_pool_3x3(x: Tensor) -> Tensor:
-    """Average each pixel of (batch, height, width, channel) with its 8 neighbours, zeros beyond the border included."""
-    return F.avg_pool2d(x, 3, stride=1, padding=1)
-
-
-class _UpsampleSmooth(torch.autograd.Function):
-    """Smooth doubling; its derivatives of every order are smooth halvings and doublings.
-
-    Left alone, torch would find the second derivative of the convolution in groups, and with it that of the constant
-    kernel, in one convolution per channel.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, rest: list[int]) -> Tensor:
-        del ctx
-        kernel = 4 * _smooth_kernel(x)
-        return F.conv_transpose2d(x, kernel, stride=2, padding=1, output_padding=rest, groups=x.shape[1])
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        del ctx
-        return 4 * downsample_smooth(*gradients), None
-
-
-class _DownsampleSmooth(torch.autograd.Function):
-    """Smooth halving, the transpose of a quarter of smooth doubling; see ``_UpsampleSmooth``."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.rest = [size % 2 for size in x.shape[2:]]
-        return F.conv2d(x, _smooth_kernel(x), stride=2, padding=1, groups=x.shape[1])
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return _UpsampleSmooth.apply(*gradients, ctx.rest) / 4
-
-
-def upsample_smooth(x: Tensor) -> Tensor:
-    """Double height and width of (batch, height, width, channel): neighbours blend 3 to 1, zeros beyond the border.
-
-    The outer product of [1, 3, 3, 1], of sum 4, as a transposed convolution of stride 2 and padding 1.
-    """
-    return _UpsampleSmooth.apply(x, [0, 0])
-
-
-def downsample_smooth(x: Tensor) -> Tensor:
-    """Halve height and width of (batch, height, width, channel): neighbours blend 1 3 3 1, zeros beyond the border.
-
-    The outer product of [1, 3, 3, 1], of sum 1, as a convolution of stride 2 and padding 1.
-    """
-    return _DownsampleSmooth.apply(x)
-
-
-def _smooth_kernel(x: Tensor) -> Tensor:
-    """Return the outer product of [1, 3, 3, 1], of sum 1, for each channel of ``x``."""
-    # Computed where x is: a list of numbers would be copied there, and the copy waits for the device.
-    taps = 4 - 2 * (torch.arange(4, dtype=x.dtype, device=x.device) - 1.5).abs()
-    return (taps[:, None] * taps / 64).expand(x.shape[1], 1, 4, 4)

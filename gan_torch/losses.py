@@ -1,4 +1,8 @@
-"""Adversarial losses and penalties per sample; the step takes the mean."""
+"""Adversarial losses, elementwise on logits, and penalties per image; the step takes the mean.
+
+Logits are (batch, ...): one for each image, (batch,), or several, as of a PatchGAN or a U-Net discriminator. A loss has
+the shape of its logits.
+"""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -9,12 +13,12 @@ from torch import Tensor
 
 
 class Loss(NamedTuple):
-    """One adversarial game.
+    """The losses of both networks.
 
     Attributes:
-        discriminator: (real logits (batch,), fake logits (batch,)) -> losses (batch,).
+        discriminator: (real logits (batch, ...), fake logits (batch, ...)) -> losses (batch, ...).
         generator: likewise; the real logits are None unless ``paired``.
-        paired: whether the generator's loss sees reals.
+        paired: whether the generator's loss depends on real logits.
     """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
@@ -23,14 +27,14 @@ class Loss(NamedTuple):
 
 
 class Penalty(NamedTuple):
-    """A price on the discriminator's gradient.
+    """A penalty on the discriminator's gradient.
 
     Attributes:
-        point: the images where the gradient is taken: the reals, the fakes, or a mixture of both, before augmentation.
-        value: (gradient of each logit at its image (batch, height, width, channel)) -> penalties (batch,).
+        point: the images where the gradient is taken: real, fake, or interpolated between both; before augmentation.
+        value: (gradient of each image's mean logit at the image (batch, height, width, channel)) -> penalties (batch,).
     """
 
-    point: Literal["reals", "fakes", "mixtures"]
+    point: Literal["real", "fake", "interpolated"]
     value: Callable[[Tensor], Tensor]
 
 
@@ -62,7 +66,7 @@ def mse_generator(real: Tensor | None, fake: Tensor) -> Tensor:
 def mse_bce_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     """Squared error of the reals' probability to 1, binary cross-entropy of the fakes as 0.
 
-    The discriminator of this game ends in a sigmoid, so both halves read a probability.
+    The discriminator of this loss ends in a sigmoid, so both halves are of a probability.
     """
     # 1 - sigmoid(x) is sigmoid(-x), which keeps its digits.
     return (-real).sigmoid().square() + softplus(fake)
@@ -79,7 +83,7 @@ def wasserstein_discriminator(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def wasserstein_generator(real: Tensor | None, fake: Tensor) -> Tensor:
-    """Fakes up; the generator's half of the hinge game too (Miyato et al. 2018, equation 17)."""
+    """Fakes up; the generator's half of the hinge loss too (Miyato et al. 2018, equation 17)."""
     return -fake
 
 
@@ -90,13 +94,13 @@ def relativistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
 
 def relativistic_generator(real: Tensor | None, fake: Tensor) -> Tensor:
     """Each fake above its real: softplus(real - fake)."""
-    assert real is not None, "a paired loss sees reals"
+    assert real is not None, "a paired loss needs real logits"
     return softplus(real - fake)
 
 
 def softplus(x: Tensor) -> Tensor:
     """log(1 + exp(x)), to the last digits at both ends."""
-    # F.softplus is linear above 20, which float64 sees.
+    # F.softplus is linear above 20, which shows in float64.
     return -F.logsigmoid(-x)
 
 
@@ -121,7 +125,7 @@ LOSSES = {
     "relativistic": Loss(relativistic_discriminator, relativistic_generator, paired=True),
 }
 PENALTIES = {
-    "gradient-penalty": Penalty("mixtures", distance_to_unit_norm),
-    "r1": Penalty("reals", squared_norm),
-    "r2": Penalty("fakes", squared_norm),
+    "gradient-penalty": Penalty("interpolated", distance_to_unit_norm),
+    "r1": Penalty("real", squared_norm),
+    "r2": Penalty("fake", squared_norm),
 }

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gan_shared import checkpoint, initial
+from gan_shared import checkpoint, initial, manifest
 from gan_shared.config import Config
 from gan_torch import optimizers
 from gan_torch.models import Networks
-from gan_torch.optimizers import Moments
+from gan_torch.optimizers import OptimizerState
 
 
 class State(NamedTuple):
@@ -22,9 +22,9 @@ class State(NamedTuple):
         generator: the generator in training.
         discriminator: the discriminator in training.
         generator_ema: decaying average of the generator's parameters and floating buffers.
-        vgg: what tells the generator of pictures, or None; it never changes and no checkpoint holds it.
-        generator_moments: what the generator's optimiser remembers.
-        discriminator_moments: what the discriminator's optimiser remembers.
+        image_condition_network: computes the image condition, or None; it never changes and no checkpoint holds it.
+        generator_optimizer_state: averages and counters of the generator's optimiser.
+        discriminator_optimizer_state: likewise of the discriminator's.
         augment_probability: what adaptation has added to the scheduled probability of augmentation.
         augment_signs: sum of the mean signs of the reals' logits since the probability last moved.
         step: generator updates done.
@@ -34,9 +34,9 @@ class State(NamedTuple):
     generator: nn.Module
     discriminator: nn.Module
     generator_ema: nn.Module
-    vgg: nn.Module | None
-    generator_moments: Moments
-    discriminator_moments: Moments
+    image_condition_network: nn.Module | None
+    generator_optimizer_state: OptimizerState
+    discriminator_optimizer_state: OptimizerState
     augment_probability: Tensor
     augment_signs: Tensor
     step: Tensor
@@ -48,7 +48,7 @@ def create(config: Config, networks: Networks, device: torch.device) -> State:
 
     Declared weights are drawn from the seed; those of a user's own module are as the module holds them.
     """
-    drawn = {name: _draw(config, name, getattr(networks, name)) for name in checkpoint.TRAINED}
+    drawn = {name: _draw(config, name, getattr(networks, name)) for name in manifest.TRAINED}
     tensors = {f"{name}/{key}": value for name in drawn for key, value in drawn[name].items()}
     tensors |= {f"generator_ema/{key}": value for key, value in drawn["generator"].items()}
     return _place(config, networks, device, tensors)
@@ -57,14 +57,14 @@ def create(config: Config, networks: Networks, device: torch.device) -> State:
 def export(state: State) -> dict[str, np.ndarray]:
     """Copy the state to NumPy, by canonical name, in torch's layouts."""
     tensors = {}
-    for network in checkpoint.ROLES:
+    for network in manifest.ROLES:
         for name, value in getattr(state, network).state_dict().items():
             tensors[f"{network}/{name}"] = _to_numpy(value)
-    for network in checkpoint.TRAINED:
-        for key, by_name in getattr(state, f"{network}_moments").items():
+    for network in manifest.TRAINED:
+        for key, by_name in getattr(state, f"{network}_optimizer_state").items():
             for name, value in by_name.items():
-                tensors[checkpoint.moment_name(network, name, key)] = _to_numpy(value)
-    return tensors | {f"game/{name}": _to_numpy(getattr(state, name)) for name in checkpoint.GAME}
+                tensors[checkpoint.optimizer_state_name(network, name, key)] = _to_numpy(value)
+    return tensors | {f"trainer/{name}": _to_numpy(getattr(state, name)) for name in manifest.TRAINER}
 
 
 def restore(config: Config, networks: Networks, device: torch.device, tensors: Mapping[str, np.ndarray]) -> State:
@@ -73,20 +73,20 @@ def restore(config: Config, networks: Networks, device: torch.device, tensors: M
     Raises:
         UserError: names, shapes or types differ from what ``config`` needs; every one is listed.
     """
-    # Without the VGG16, which is no part of what is compared.
-    expected = export(create(config, networks._replace(vgg=None), torch.device("cpu")))
+    # Without the network of the image condition, which no checkpoint holds.
+    expected = export(create(config, networks._replace(image_condition=None), torch.device("cpu")))
     checkpoint.check_layout(expected, tensors)
     return _place(config, networks, device, tensors)
 
 
 def dtype(config: Config) -> torch.dtype:
-    """Return the floating-point type of weights, losses and everything else that outlives a forward."""
-    return torch.float64 if config.precision == "float64" else torch.float32
+    """Return the floating-point type of weights, losses and everything else that outlives a forward pass."""
+    return torch.float64 if config.training.precision == "float64" else torch.float32
 
 
 def compute_dtype(config: Config) -> torch.dtype:
     """Return the floating-point type that the networks compute in."""
-    return torch.bfloat16 if config.precision == "bfloat16" else dtype(config)
+    return torch.bfloat16 if config.training.precision == "bfloat16" else dtype(config)
 
 
 def _draw(config: Config, network: str, module: nn.Module) -> dict[str, np.ndarray]:
@@ -97,13 +97,15 @@ def _draw(config: Config, network: str, module: nn.Module) -> dict[str, np.ndarr
             name = f"{path}.{key}" if path else key
             declared[name] = (tuple(getattr(layer, key).shape), how)
     own = {name: value for name, value in module.state_dict().items() if name not in declared}
-    drawn = initial.tensors(config.seed, network, declared) | {name: _to_numpy(value) for name, value in own.items()}
+    drawn = initial.tensors(config.training.seed, network, declared) | {
+        name: _to_numpy(value) for name, value in own.items()
+    }
     return {name: drawn[name] for name in module.state_dict()}
 
 
 def _place(config: Config, networks: Networks, device: torch.device, tensors: Mapping[str, np.ndarray]) -> State:
-    """Build the modules on ``device`` and fill them; moments and adaptation that are absent begin at zero."""
-    parts = {network: copy.deepcopy(getattr(networks, checkpoint.ROLES[network])) for network in checkpoint.ROLES}
+    """Build the modules on ``device`` and fill them; optimiser state and adaptation that are absent begin at 0."""
+    parts = {network: copy.deepcopy(getattr(networks, manifest.ROLES[network])) for network in manifest.ROLES}
     for network, module in parts.items():
         prefix = f"{network}/"
         values = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -112,41 +114,43 @@ def _place(config: Config, networks: Networks, device: torch.device, tensors: Ma
         module.load_state_dict({name: torch.tensor(value) for name, value in values.items()})
         module.train()
     parts["generator_ema"].eval().requires_grad_(False)
-    moments = {name: _moments(config, name, parts[name], tensors) for name in checkpoint.TRAINED}
+    optimizer_states = {name: _begin_optimizer(config, name, parts[name], tensors) for name in manifest.TRAINED}
     floats = {
-        name: torch.tensor(tensors.get(f"game/{name}", 0.0), dtype=dtype(config), device=device)
+        name: torch.tensor(tensors.get(f"trainer/{name}", 0.0), dtype=dtype(config), device=device)
         for name in ("augment_probability", "augment_signs")
     }
-    step = torch.tensor(tensors.get("game/step", np.int64(0)), device=device)
+    step = torch.tensor(tensors.get("trainer/step", np.int64(0)), device=device)
     return State(
         generator=parts["generator"],
         discriminator=parts["discriminator"],
         generator_ema=parts["generator_ema"],
-        vgg=_see(config, networks, device),
-        generator_moments=moments["generator"],
-        discriminator_moments=moments["discriminator"],
+        image_condition_network=_shared(config, networks.image_condition, device),
+        generator_optimizer_state=optimizer_states["generator"],
+        discriminator_optimizer_state=optimizer_states["discriminator"],
         **floats,
         step=step,
         first_non_finite_step=torch.zeros_like(step),
     )
 
 
-def _see(config: Config, networks: Networks, device: torch.device) -> nn.Module | None:
-    """Bring the VGG16, which all states share, to the device."""
-    if networks.vgg is None:
+def _shared(config: Config, network: nn.Module | None, device: torch.device) -> nn.Module | None:
+    """Bring the network of the image condition, which all states share, to the device."""
+    if network is None:
         return None
-    return networks.vgg.to(device, dtype(config)).to(memory_format=torch.channels_last)
+    return network.to(device, dtype(config)).to(memory_format=torch.channels_last)
 
 
-def _moments(config: Config, network: str, module: nn.Module, tensors: Mapping[str, np.ndarray]) -> Moments:
-    """Begin a network's moments at zero and overwrite them with what ``tensors`` holds."""
-    moments = optimizers.find(config, network).init(dict(module.named_parameters()))
-    for key, by_name in moments.items():
+def _begin_optimizer(
+    config: Config, network: str, module: nn.Module, tensors: Mapping[str, np.ndarray]
+) -> OptimizerState:
+    """Return the optimiser state of a network before its first update, filled with what ``tensors`` holds of it."""
+    optimizer_state = optimizers.build_optimizer(config, network).init(dict(module.named_parameters()))
+    for key, by_name in optimizer_state.items():
         for name, value in by_name.items():
-            saved = tensors.get(checkpoint.moment_name(network, name, key))
+            saved = tensors.get(checkpoint.optimizer_state_name(network, name, key))
             if saved is not None:
                 value.copy_(torch.tensor(saved))
-    return moments
+    return optimizer_state
 
 
 def _to_numpy(value: Tensor) -> np.ndarray:

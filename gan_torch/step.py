@@ -1,58 +1,27 @@
-"""The game: discriminator updates, generator update, average of the generator."""
+"""One training step: discriminator updates, generator update, exponential moving average of the generator."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gan_shared.config import Config
-from gan_shared.schedules import Knobs
-from gan_shared.trace import note
+from gan_shared.draws import Part
+from gan_shared.schedules import ScheduleValues
+from gan_shared.step_trace import Observer
 from gan_shared.validation import check_logits
 from gan_torch import optimizers
 from gan_torch.augment import augment
-from gan_torch.conditions import CONDITIONS, lowered
+from gan_torch.examples import Examples, StepInputs, generate, interpolate, real_examples
 from gan_torch.losses import LOSSES, PENALTIES
 from gan_torch.models import call
+from gan_torch.optimizers import Parameters
+from gan_torch.reconstruction import reconstruction_loss
 from gan_torch.state import State, compute_dtype
 
 # Steps between two moves of the adaptive probability (Karras et al. 2020, arXiv:2006.06676, section 3.2).
 ADAPT_EVERY = 4
-
-
-class StepInputs(NamedTuple):
-    """The batch and the draws of one step on the device; see ``gan_shared/backend.py`` and ``draws.py``.
-
-    Attributes:
-        images: uint8 (row, batch, height, width, channel).
-        labels: integers (row, batch), or None where the networks are told no classes.
-        latents: (row, batch, latent), like all that follow in the type of the weights.
-        mix: (update, batch).
-        augment: (update, 3, batch, number).
-    """
-
-    images: Tensor
-    labels: Tensor | None
-    latents: Tensor
-    mix: Tensor
-    augment: Tensor
-
-
-class Examples(NamedTuple):
-    """Images of one kind and what the discriminator is told about them.
-
-    Attributes:
-        images: (batch, height, width, channel), before augmentation.
-        labels: (batch,), or None.
-        augment: uniform numbers (batch, number) that augment the images.
-        condition: what a generator is told of them, where it is told of pictures.
-    """
-
-    images: Tensor
-    labels: Tensor | None
-    augment: Tensor
-    condition: Tensor | None = None
 
 
 class DiscriminatorScalars(NamedTuple):
@@ -73,43 +42,52 @@ class DiscriminatorScalars(NamedTuple):
     real_sign: Tensor
 
 
-def make_step(config: Config) -> Callable[[State, StepInputs, Knobs], tuple[State, dict[str, Tensor]]]:
-    """Build the step of ``config``: (state, inputs, knobs) -> (state, scalars).
+Step: TypeAlias = Callable[[State, StepInputs, ScheduleValues], tuple[State, dict[str, Tensor]]]
+
+
+def make_step(config: Config, observer: Observer[Parameters] | None = None) -> Step:
+    """Build the step of ``config``: (state, inputs, schedule values) -> (state, scalars).
 
     The statistics of batch normalisation and the vectors of spectral normalisation advance once in every forward: in
     the generator once per row of latents; in the discriminator per discriminator update for reals, then fakes, then
-    mixtures where a penalty wants them, and in the generator's update for reals where its loss sees them, then fakes.
-    """
-    updates = config.discriminator_updates
+    interpolates where a penalty is taken there, and in the generator's update for reals where its loss pairs them with
+    fakes, then fakes.
 
-    def step(state: State, inputs: StepInputs, knobs: Knobs) -> tuple[State, dict[str, Tensor]]:
+    Args:
+        config: the run.
+        observer: called with each network's gradients and updated parameters; for steps that are not compiled.
+    """
+    last = config.objective.discriminator_updates - 1
+
+    def step(state: State, inputs: StepInputs, schedule_values: ScheduleValues) -> tuple[State, dict[str, Tensor]]:
+        # Discriminator: one update for each of its rows; the generator may use the last row's examples again.
         finite = torch.ones((), dtype=torch.bool, device=inputs.images.device)
-        for update in range(updates):
-            reals = _reals(config, state, inputs, update)
-            # Where the generator's update reuses the last fakes, their graph is kept for it.
-            with torch.set_grad_enabled(update == updates - 1 and not config.fresh_latents):
-                fakes = _fakes(config, state, inputs, update, reals)
-            settled = fakes._replace(images=fakes.images.detach())
-            mixtures = _mixtures(inputs, update, reals, settled)
-            state, reported = update_discriminator(config, state, reals, settled, mixtures, knobs)
-            finite &= (reported.loss + reported.penalty).isfinite()
-        if config.real_rows > updates:
-            reals = _reals(config, state, inputs, -1)
-        if config.fresh_latents:
-            fakes = _fakes(config, state, inputs, -1, reals)
-        fakes = fakes._replace(augment=inputs.augment[-1, 1])
-        state, generator_loss, price = update_generator(config, state, reals, fakes, knobs)
-        finite &= (generator_loss + price).isfinite()
-        probability = augment_probability(state, knobs)
-        state = adapt_augment(config, update_average(state, knobs), reported.real_sign)
+        for row in range(last):
+            state, _, _, scalars = train_discriminator(config, state, inputs, row, schedule_values, observer=observer)
+            finite &= torch.isfinite(scalars.loss + scalars.penalty)
+        state, real, fake, scalars = train_discriminator(
+            config, state, inputs, last, schedule_values, observer=observer
+        )
+        finite &= torch.isfinite(scalars.loss + scalars.penalty)
+
+        # Generator: one update, on examples of its own where its loss needs them.
+        state, real, fake = generator_examples(config, state, inputs, real, fake)
+        state, generator_loss, reconstruction = update_generator(
+            config, state, real, fake, schedule_values, observer=observer
+        )
+        finite &= torch.isfinite(generator_loss + reconstruction)
+
+        # Averages and counters.
+        probability = augment_probability(state, schedule_values)
+        state = adapt_augment(config, update_average(state, schedule_values), scalars.real_sign)
         state = count_step(state, finite)
         return state, {
-            "discriminator_loss": reported.loss,
+            "discriminator_loss": scalars.loss,
             "generator_loss": generator_loss,
-            "reconstruction": price,
-            "penalty": reported.penalty,
-            "real_logit": reported.real_logit,
-            "fake_logit": reported.fake_logit,
+            "reconstruction_loss": reconstruction,
+            "penalty": scalars.penalty,
+            "real_logit": scalars.real_logit,
+            "fake_logit": scalars.fake_logit,
             "augment_probability": probability,
             "first_non_finite_step": state.first_non_finite_step,
         }
@@ -117,99 +95,214 @@ def make_step(config: Config) -> Callable[[State, StepInputs, Knobs], tuple[Stat
     return step
 
 
-def update_discriminator(
-    config: Config, state: State, reals: Examples, fakes: Examples, mixtures: Examples, knobs: Knobs
-) -> tuple[State, DiscriminatorScalars]:
-    """Judge reals, then fakes, then mixtures where they are wanted, and move the discriminator down its loss."""
-    loss, penalties = LOSSES[config.loss], [PENALTIES[name] for name in config.penalties]
-    points = {"reals": reals, "fakes": fakes, "mixtures": mixtures}
-    wanted = {penalty.point for penalty in penalties}
-    logits, gradients = {}, {}
-    for name in ("reals", "fakes", *sorted(wanted - {"reals", "fakes"})):
-        logits[name], gradients[name] = judge(config, state, points[name], knobs, with_gradient=name in wanted)
-    value = loss.discriminator(logits["reals"], logits["fakes"]).mean()
-    prices = [penalty.value(gradients[penalty.point]).mean() for penalty in penalties]
-    price = knobs.gamma * sum(prices, start=torch.zeros_like(value))
-    state = _descend(config, state, "discriminator", value + price, knobs)
-    real, fake = logits["reals"].detach(), logits["fakes"].detach()
-    return state, DiscriminatorScalars(value.detach(), price.detach(), real.mean(), fake.mean(), real.sign().mean())
-
-
-def update_generator(
-    config: Config, state: State, reals: Examples, fakes: Examples, knobs: Knobs
-) -> tuple[State, Tensor, Tensor]:
-    """Judge fakes, and reals before where the loss sees them, and move the generator down its loss.
+def train_discriminator(
+    config: Config,
+    state: State,
+    inputs: StepInputs,
+    row: int,
+    schedule_values: ScheduleValues,
+    *,
+    observer: Observer[Parameters] | None = None,
+) -> tuple[State, Examples, Examples, DiscriminatorScalars]:
+    """Make the examples of one row and update the discriminator on them.
 
     Returns:
-        The state, the adversarial loss and the price of what the fakes miss of the pictures they are made from.
+        The state, the reals, the fakes, and what the update reports.
     """
-    loss, real = LOSSES[config.loss], None
-    if loss.paired:
-        with torch.no_grad():
-            real, _ = judge(config, state, reals, knobs)
-    fake, _ = judge(config, state, fakes, knobs)
-    value = loss.generator(real, fake).mean()
-    price = reconstruction(config, state, reals, fakes, value)
-    return _descend(config, state, "generator", value + price, knobs), value.detach(), price.detach()
+    real = real_examples(config, state, inputs, row)
+    # Where the generator's update uses these fakes again, their graph is kept for it.
+    used_again = row == config.objective.discriminator_updates - 1 and not config.objective.fresh_latents
+    with torch.set_grad_enabled(used_again):
+        state, fake = fake_examples(config, state, inputs, row, real)
+    detached = fake._replace(images=fake.images.detach())
+    interpolated = interpolate(inputs, row, real, detached)
+    state, scalars = update_discriminator(
+        config, state, real, detached, interpolated, schedule_values, observer=observer
+    )
+    return state, real, fake, scalars
 
 
-def reconstruction(config: Config, state: State, reals: Examples, fakes: Examples, like: Tensor) -> Tensor:
-    """Return the weighted mean squared differences of fakes to the pictures they are made from, 0 where none counts.
+def update_discriminator(
+    config: Config,
+    state: State,
+    real: Examples,
+    fake: Examples,
+    interpolated: Examples,
+    schedule_values: ScheduleValues,
+    *,
+    observer: Observer[Parameters] | None = None,
+) -> tuple[State, DiscriminatorScalars]:
+    """Move the discriminator down its loss on reals and fakes plus the penalties.
 
-    Those of the pixels and of VGG16's features, after Dosovitskiy and Brox (2016), section 2, but means, not sums.
+    It is applied to reals, then fakes, then interpolates where a penalty is taken there. All means are over every
+    logit, of which an image may have several.
+    """
+    points = {PENALTIES[name].point for name in config.objective.penalties}
+    examples = {"real": real, "fake": fake, "interpolated": interpolated}
+
+    # Logits, and their gradients at the images where a penalty needs them.
+    logits, gradients = {}, {}
+    for point in ("real", "fake", *sorted(points - {"real", "fake"})):
+        if point in points:
+            state, logits[point], gradients[point] = discriminate_with_gradient(
+                config, state, examples[point], schedule_values
+            )
+        else:
+            state, logits[point] = discriminate(config, state, examples[point], schedule_values)
+
+    # Discriminator loss and penalty.
+    loss = LOSSES[config.objective.loss].discriminator(logits["real"], logits["fake"]).mean()
+    penalty = weighted_penalty(config, gradients, schedule_values, loss)
+    state = _descend(config, state, "discriminator", loss + penalty, schedule_values, observer=observer)
+
+    real_logits, fake_logits = logits["real"].detach(), logits["fake"].detach()
+    return state, DiscriminatorScalars(
+        loss=loss.detach(),
+        penalty=penalty.detach(),
+        real_logit=real_logits.mean(),
+        fake_logit=fake_logits.mean(),
+        real_sign=real_logits.sign().mean(),
+    )
+
+
+def generator_examples(
+    config: Config, state: State, inputs: StepInputs, real: Examples, fake: Examples
+) -> tuple[State, Examples, Examples]:
+    """Return the examples of the generator's update, augmented anew.
 
     Args:
         config: the run.
-        state: whose VGG16 looks.
-        reals: the pictures and what the generator was told of them.
-        fakes: what it made of that.
+        state: whose generator makes fresh fakes.
+        inputs: whose last row is the generator's: of reals where its loss pairs them with fakes, of latents where
+            those are fresh.
+        real: reals of the last discriminator update, used again where there is no such row.
+        fake: fakes of the last discriminator update, likewise.
+
+    Returns:
+        The state, the reals and the fakes.
+    """
+    row = config.objective.discriminator_updates
+    if config.real_rows > row:
+        real = real_examples(config, state, inputs, row)
+    if config.objective.fresh_latents:
+        state, fake = fake_examples(config, state, inputs, row, real)
+    augment = inputs.augment[row, Part.FAKE]
+    return state, real, fake._replace(augment=augment)
+
+
+def update_generator(
+    config: Config,
+    state: State,
+    real: Examples,
+    fake: Examples,
+    schedule_values: ScheduleValues,
+    *,
+    observer: Observer[Parameters] | None = None,
+) -> tuple[State, Tensor, Tensor]:
+    """Move the generator down its loss on fakes plus the reconstruction loss.
+
+    The discriminator is applied to reals before where the loss pairs them with fakes.
+
+    Returns:
+        The state, the generator loss and the weighted reconstruction loss.
+    """
+    adversarial, real_logits = LOSSES[config.objective.loss], None
+    if adversarial.paired:
+        with torch.no_grad():
+            state, real_logits = discriminate(config, state, real, schedule_values)
+
+    # Generator loss and reconstruction loss.
+    state, fake_logits = discriminate(config, state, fake, schedule_values)
+    loss = adversarial.generator(real_logits, fake_logits).mean()
+    reconstruction = reconstruction_loss(config, state, real, fake, loss)
+    state = _descend(config, state, "generator", loss + reconstruction, schedule_values, observer=observer)
+    return state, loss.detach(), reconstruction.detach()
+
+
+def fake_examples(config: Config, state: State, inputs: StepInputs, row: int, real: Examples) -> tuple[State, Examples]:
+    """Make the fake examples of one row, with the labels and the image condition of the reals.
+
+    Returns:
+        The state, whose generator has advanced statistics, and the fakes.
+    """
+    generator = state.generator
+    images, generator = generate(config, generator, inputs.latents[row], real.labels, real.image_condition)
+    fake = Examples(images, real.labels, inputs.augment[row, Part.FAKE])
+    return state._replace(generator=generator), fake
+
+
+def weighted_penalty(
+    config: Config, gradients: Mapping[str, Tensor], schedule_values: ScheduleValues, like: Tensor
+) -> Tensor:
+    """Return gamma times the sum of the penalties, each the mean over images; 0 where there are none.
+
+    Args:
+        config: the run.
+        gradients: of the logits at the images (batch, height, width, channel), by the penalties' points.
+        schedule_values: of this step.
         like: the loss, whose type the result has.
     """
-    prices = []
-    if config.pixel_weight:
-        prices.append(config.pixel_weight * (fakes.images - reals.images).square().mean())
-    if config.feature_weight:
-        seen = CONDITIONS[config.condition](config, state.vgg, fakes.images)
-        prices.append(config.feature_weight * (seen - reals.condition).square().mean())
-    return sum(prices, start=torch.zeros_like(like))
+    penalties = [PENALTIES[name] for name in config.objective.penalties]
+    means = [penalty.value(gradients[penalty.point]).mean() for penalty in penalties]
+    return schedule_values.gamma * sum(means, start=torch.zeros_like(like))
 
 
-def judge(
-    config: Config, state: State, examples: Examples, knobs: Knobs, with_gradient: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Return the logits (batch,) of examples and, when asked, the gradient of their sum at the images.
+def discriminate(
+    config: Config, state: State, examples: Examples, schedule_values: ScheduleValues
+) -> tuple[State, Tensor]:
+    """Apply the discriminator to augmented examples.
 
-    That is each logit's gradient at its own image, where no batch statistics tie the images together. It is taken
-    before augmentation, which lies inside the differentiated path (Huang et al. 2024), and can be differentiated again.
+    Returns:
+        The state, whose discriminator has advanced statistics, and the logits (batch, ...), one or more per image.
+
+    Raises:
+        UserError: the logits have no axis of images.
     """
     images, labels, uniforms, _ = examples
-    if with_gradient:
-        images = images.detach().requires_grad_()
-    augmented = augment(config.augment, images, uniforms, augment_probability(state, knobs))
-    logits = call(state.discriminator, augmented.to(compute_dtype(config)), labels).to(images.dtype)
+    augmented = augment(config.augmentation.augment, images, uniforms, augment_probability(state, schedule_values))
+    logits, advanced = call(state.discriminator, augmented.to(compute_dtype(config)), labels)
     check_logits(logits.shape, images.shape)
-    if not with_gradient:
-        return logits, logits
-    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True, materialize_grads=True)
-    return logits, gradient
+    return state._replace(discriminator=advanced), logits.to(images.dtype)
 
 
-def augment_probability(state: State, knobs: Knobs) -> Tensor:
+def discriminate_with_gradient(
+    config: Config, state: State, examples: Examples, schedule_values: ScheduleValues
+) -> tuple[State, Tensor, Tensor]:
+    """Apply the discriminator to augmented examples and differentiate at the images.
+
+    The gradient is that of each image's mean logit at the image, where no batch statistics tie the images together
+    (with those, that of the sum of all mean logits). It is taken before augmentation, which lies inside the
+    differentiated path (Huang et al. 2024), and can be differentiated again.
+
+    Returns:
+        The state, the logits (batch, ...) and the gradient (batch, height, width, channel).
+
+    Raises:
+        UserError: the logits have no axis of images.
+    """
+    images = examples.images.detach().requires_grad_()
+    state, logits = discriminate(config, state, examples._replace(images=images), schedule_values)
+    means = logits if logits.ndim == 1 else logits.flatten(1).mean(1)
+    (gradient,) = torch.autograd.grad(means.sum(), images, create_graph=True, materialize_grads=True)
+    return state, logits, gradient
+
+
+def augment_probability(state: State, schedule_values: ScheduleValues) -> Tensor:
     """Return the scheduled probability and the adaptive one together."""
-    return (state.augment_probability + knobs.augment_probability).clamp(0, 1)
+    return (state.augment_probability + schedule_values.augment_probability).clamp(0, 1)
 
 
 def adapt_augment(config: Config, state: State, real_sign: Tensor) -> State:
-    """Steer the adaptive probability: up when the discriminator knows its reals too well (Karras et al. 2020).
+    """Steer the adaptive probability: up when the discriminator overfits its reals (Karras et al. 2020, section 3.2).
 
     Every fourth step it moves by a fixed length, up where the mean sign of the reals' logits since the last move (those
     of each step's last discriminator update) is above the target, else down.
     """
-    nimg = ADAPT_EVERY * config.batch_size
-    length = nimg / config.augment_adapt_nimg if config.augment_target else 0.0
+    nimg = ADAPT_EVERY * config.training.batch_size
+    length = nimg / config.augmentation.augment_adapt_nimg if config.augmentation.augment_target else 0.0
     signs = state.augment_signs + real_sign
     due = (state.step + 1) % ADAPT_EVERY == 0
-    moved = state.augment_probability + length * (signs / ADAPT_EVERY - config.augment_target).sign()
+    moved = state.augment_probability + length * (signs / ADAPT_EVERY - config.augmentation.augment_target).sign()
     return state._replace(
         augment_probability=torch.where(due, moved.clamp(0, 1), state.augment_probability),
         augment_signs=torch.where(due, torch.zeros_like(signs), signs),
@@ -217,95 +310,56 @@ def adapt_augment(config: Config, state: State, real_sign: Tensor) -> State:
 
 
 @torch.no_grad()
-def update_average(state: State, knobs: Knobs) -> State:
-    """Move the averaged generator towards the generator by the weight ``ema_complement``; integers are copied."""
+def update_average(state: State, schedule_values: ScheduleValues) -> State:
+    """Move the averaged generator towards the generator by the weight ``ema_complement``: its EMA.
+
+    Parameters and floating buffers are averaged, average + weight * (current - average); integers are copied.
+    """
     averages = state.generator_ema.state_dict()
     # Named like this a tensor that two layers share comes once.
     for name, current in (*state.generator.named_parameters(), *state.generator.named_buffers()):
         if name not in averages:
             continue  # a buffer that is no part of the state
         if current.is_floating_point():
-            averages[name].lerp_(current, knobs.ema_complement)
+            averages[name].lerp_(current, schedule_values.ema_complement)
         else:
             averages[name].copy_(current)
     return state
 
 
 def count_step(state: State, finite: Tensor) -> State:
-    """Advance the step and remember the first one whose losses were not ``finite``."""
+    """Count the step, and keep its number where it is the first whose losses were not ``finite``."""
     step = state.step + 1
     first = state.first_non_finite_step
     first = torch.where((first == 0) & ~finite, step, first)
     return state._replace(step=step, first_non_finite_step=first)
 
 
-def generate(
-    config: Config, network: nn.Module, latents: Tensor, labels: Tensor | None, condition: Tensor | None
-) -> Tensor:
-    """Make images (batch, height, width, channel), in the type of the latents, in the type that networks compute in."""
-    computed = compute_dtype(config)
-    told = None if condition is None else condition.to(computed)
-    return call(network, latents.to(computed), labels, told).to(latents.dtype)
-
-
-def pick(held: Tensor, indices: Tensor) -> Tensor:
-    """Read uint8 images (row, batch, height, width, channel) from those held on the device.
-
-    Args:
-        held: (image, height, width, channel).
-        indices: (row, batch), or (row, batch, member) where each member becomes the channels of one image.
-    """
-    picked = held[indices]
-    return picked if indices.ndim == 2 else torch.cat(picked.unbind(2), -1)
-
-
-def to_float(config: Config, images: Tensor, dtype: torch.dtype) -> Tensor:
-    """Map uint8 images (batch, height, width, channel) to the generator's range."""
-    low = config.lowest_pixel
-    return images.permute(0, 3, 1, 2).to(dtype) / (255 / (1 - low)) + low
-
-
-def to_uint8(config: Config, images: Tensor) -> Tensor:
-    """Map images (batch, height, width, channel) in the generator's range to the nearest uint8, ties to even."""
-    low = config.lowest_pixel
-    return ((images - low) * (255 / (1 - low))).round().clamp(0, 255).to(torch.uint8).movedim(1, -1)
-
-
-def _reals(config: Config, state: State, inputs: StepInputs, row: int) -> Examples:
-    """Return the real examples of one row, at the size of this run, and what a generator is told of them."""
-    labels = None if inputs.labels is None else inputs.labels[row]
-    pictures = to_float(config, inputs.images[row], inputs.latents.dtype)
-    condition = CONDITIONS[config.condition](config, state.vgg, pictures)
-    return Examples(lowered(pictures, config.resolution), labels, inputs.augment[row, 0], condition)
-
-
-def _fakes(config: Config, state: State, inputs: StepInputs, row: int, reals: Examples) -> Examples:
-    """Make the fake examples of one row, with the reals' labels and conditions; the generator's statistics advance."""
-    images = generate(config, state.generator, inputs.latents[row], reals.labels, reals.condition)
-    return Examples(images, reals.labels, inputs.augment[row, 1])
-
-
-def _mixtures(inputs: StepInputs, update: int, reals: Examples, fakes: Examples) -> Examples:
-    """Mix real and fake images, each pair in a proportion of its own (Gulrajani et al. 2017, algorithm 1)."""
-    mix = inputs.mix[update][:, None, None, None]
-    return Examples(fakes.images + mix * (reals.images - fakes.images), reals.labels, inputs.augment[update, 2])
-
-
-def _descend(config: Config, state: State, network: str, loss: Tensor, knobs: Knobs) -> State:
+def _descend(
+    config: Config,
+    state: State,
+    network: str,
+    loss: Tensor,
+    schedule_values: ScheduleValues,
+    *,
+    observer: Observer[Parameters] | None,
+) -> State:
     """Move a network down ``loss`` by its optimiser."""
     named = getattr(state, network).named_parameters()
-    parameters: Mapping[str, Tensor] = {name: parameter for name, parameter in named if parameter.requires_grad}
-    if config.freeze == network or not parameters:
-        return state  # gradients that nobody uses are not computed
+    parameters: Parameters = {name: parameter for name, parameter in named if parameter.requires_grad}
+    if config.objective.freeze == network or not parameters:
+        return state  # gradients that are not used are not computed
     found = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
     gradients = dict(zip(parameters, found, strict=True))
-    note("gradient", network, gradients)
-    _, moments = optimizers.find(config, network).update(
+    if observer is not None:
+        observer("gradient", network, gradients)
+    parameters, optimizer_state = optimizers.build_optimizer(config, network).update(
         parameters,
         gradients,
-        getattr(state, f"{network}_moments"),
-        getattr(knobs, f"{network}_learning_rate"),
-        getattr(knobs, f"{network}_beta2_complement"),
+        getattr(state, f"{network}_optimizer_state"),
+        getattr(schedule_values, f"{network}_learning_rate"),
+        getattr(schedule_values, f"{network}_square_decay_complement"),
     )
-    note("update", network, parameters)
-    return state._replace(**{f"{network}_moments": moments})
+    if observer is not None:
+        observer("update", network, parameters)
+    return state._replace(**{f"{network}_optimizer_state": optimizer_state})

@@ -17,7 +17,7 @@ class Fault(NamedTuple):
         new: the wrong one.
         modules: whose code that is, as patterns of ``network/path``, for the locator; empty outside of networks.
         preset: a configuration of the parity tests whose step runs it.
-        equivalent: why no test can see it, where none can.
+        equivalent: why no test can detect it, where none can.
     """
 
     name: str
@@ -164,7 +164,7 @@ LAYERS = (
     ),
     Fault(
         "average pooling: sum for mean",
-        "gan_jax/layers.py",
+        "gan_jax/resampling.py",
         ".mean((2, 4))",
         ".sum((2, 4))",
         ("discriminator/stages.0",),
@@ -172,7 +172,7 @@ LAYERS = (
     ),
     Fault(
         "average of 3x3: borders do not count",
-        "gan_torch/layers.py",
+        "gan_torch/resampling.py",
         "F.avg_pool2d(x, 3, stride=1, padding=1)",
         "F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)",
         ("generator/stages.0",),
@@ -180,7 +180,7 @@ LAYERS = (
     ),
     Fault(
         "average of 3x3: divided by 8",
-        "gan_jax/layers.py",
+        "gan_jax/resampling.py",
         "return x / 9",
         "return x / 8",
         ("generator/stages.0",),
@@ -188,23 +188,31 @@ LAYERS = (
     ),
     Fault(
         "nearest upsampling: bilinear",
-        "gan_torch/layers.py",
-        'mode="nearest"',
-        'mode="bilinear"',
+        "gan_torch/resampling.py",
+        'F.interpolate(x, scale_factor=2, mode="nearest")',
+        'F.interpolate(x, scale_factor=2, mode="bilinear")',
         ("generator/stages.0",),
         "sngan",
     ),
     Fault(
+        "sum of 4x4: the outer rows and columns weigh less",
+        "gan_jax/resampling.py",
+        "taps[0] + taps[1] + taps[2] + taps[3]",
+        "taps[0] / 3 + taps[1] + taps[2] + taps[3] / 3",
+        ("discriminator/",),
+        "patch",
+    ),
+    Fault(
         "max pooling: average",
-        "gan_torch/layers.py",
+        "gan_torch/resampling.py",
         "F.max_pool2d(x, 2)",
         "F.avg_pool2d(x, 2)",
-        ("vgg/",),
-        "vgg16",
+        ("image_condition/",),
+        "vgg-inversion",
     ),
     Fault(
         "smooth upsampling: neighbours exchanged",
-        "gan_jax/layers.py",
+        "gan_jax/resampling.py",
         "(before + 3 * x) / 4, (3 * x + after) / 4",
         "(after + 3 * x) / 4, (3 * x + before) / 4",
         ("generator/transitions.0",),
@@ -212,7 +220,7 @@ LAYERS = (
     ),
     Fault(
         "smooth downsampling: 1 2 2 1",
-        "gan_jax/layers.py",
+        "gan_jax/resampling.py",
         "(taps[0] + 3 * (taps[1] + taps[2]) + taps[3]) / 8",
         "(taps[0] + 2 * (taps[1] + taps[2]) + taps[3]) / 6",
         ("discriminator/transitions.0",),
@@ -220,7 +228,7 @@ LAYERS = (
     ),
     Fault(
         "smooth upsampling: half its derivative",
-        "gan_torch/layers.py",
+        "gan_torch/resampling.py",
         "return 4 * downsample_smooth(*gradients), None",
         "return 2 * downsample_smooth(*gradients), None",
         ("*/transitions.*",),
@@ -398,32 +406,38 @@ PENALTIES = (
     Fault(
         "R1 at the fakes",
         "gan_jax/losses.py",
-        '"r1": Penalty("reals"',
-        '"r1": Penalty("fakes"',
+        '"r1": Penalty("real"',
+        '"r1": Penalty("fake"',
     ),
     Fault(
         "penalty's gradient detached",
         "gan_torch/step.py",
-        "    return logits, gradient\n",
-        "    return logits, gradient.detach()\n",
+        "    return state, logits, gradient\n",
+        "    return state, logits, gradient.detach()\n",
     ),
     Fault(
         "penalty: gamma halved",
         "gan_jax/step.py",
-        "price = knobs.gamma * sum(",
-        "price = knobs.gamma / 2 * sum(",
+        "return schedule_values.gamma * sum(",
+        "return schedule_values.gamma / 2 * sum(",
     ),
     Fault(
-        "mixtures: proportions exchanged",
-        "gan_torch/step.py",
-        "fakes.images + mix * (reals.images - fakes.images)",
-        "reals.images + mix * (fakes.images - reals.images)",
+        "interpolates: shares exchanged",
+        "gan_torch/examples.py",
+        "fake.images + share * (real.images - fake.images)",
+        "real.images + share * (fake.images - real.images)",
     ),
     Fault(
-        "mixtures: one proportion for the whole batch",
+        "interpolates: one share for the whole batch",
+        "gan_jax/examples.py",
+        "share = inputs.interpolation[row][:, None, None, None]",
+        "share = inputs.interpolation[row][:1, None, None, None]",
+    ),
+    Fault(
+        "penalty: gradient of the sum of an image's logits",
         "gan_jax/step.py",
-        "mix = inputs.mix[update][:, None, None, None]",
-        "mix = inputs.mix[update][:1, None, None, None]",
+        "len(logits) / logits.size",
+        "1.0",
     ),
 )
 
@@ -530,8 +544,8 @@ OPTIMIZERS = (
     Fault(
         "Adam: counts two steps at once",
         "gan_jax/optimizers.py",
-        'step, complement = moments["step"] + 1,',
-        'step, complement = moments["step"] + 2,',
+        'step, complement = optimizer_state["step"] + 1,',
+        'step, complement = optimizer_state["step"] + 2,',
     ),
     Fault(
         "Adam: bias correction of beta2 in float32 (optax)",
@@ -548,20 +562,20 @@ OPTIMIZERS = (
     Fault(
         "Adam: beta2 0.99 whatever is asked",
         "gan_torch/optimizers.py",
-        "beta2=1.0 - beta2_complement,",
+        "beta2=1.0 - square_decay_complement,",
         "beta2=0.99,",
     ),
     Fault(
         "Adam, compiled: no bias correction of the squares",
         "gan_torch/optimizers.py",
-        "correction2 = (-torch.expm1(steps * torch.log1p(-beta2_complement))).sqrt()",
+        "correction2 = (-torch.expm1(steps * torch.log1p(-square_decay_complement))).sqrt()",
         "correction2 = 1.0",
     ),
     Fault(
         "weight decay 1e-4 where none is asked",
         "gan_jax/optimizers.py",
-        "(beta1, config.weight_decay)",
-        "(beta1, config.weight_decay or 1e-4)",
+        "return optax.tree.add_scale(gradients, weight_decay, parameters) if weight_decay else gradients",
+        "return optax.tree.add_scale(gradients, weight_decay or 1e-4, parameters)",
     ),
     Fault(
         "AdamW: decay not scaled by the learning rate",
@@ -578,7 +592,7 @@ OPTIMIZERS = (
     Fault(
         "RMSprop: decay 0.99 whatever is asked",
         "gan_torch/optimizers.py",
-        "alpha=1.0 - beta2_complement,",
+        "alpha=1.0 - square_decay_complement,",
         "alpha=0.99,",
     ),
     Fault(
@@ -591,7 +605,7 @@ OPTIMIZERS = (
         "SGD: dampened",
         "gan_torch/optimizers.py",
         "dampening=0.0",
-        "dampening=self.beta1",
+        "dampening=self.momentum",
     ),
     Fault(
         "clipping without 1e-6",
@@ -605,33 +619,28 @@ STEP = (
     Fault(
         "fakes not detached for the discriminator",
         "gan_torch/step.py",
-        "images=fakes.images.detach()",
-        "images=fakes.images",
-        equivalent="its gradients are asked for by the discriminator's parameters alone",
+        "images=fake.images.detach()",
+        "images=fake.images",
+        equivalent="its gradients are taken with respect to the discriminator's parameters alone",
     ),
     Fault(
         "average of the weights: decay and its complement exchanged",
         "gan_jax/step.py",
-        "weight = knobs.ema_complement",
-        "weight = 1 - knobs.ema_complement",
+        "weight = schedule_values.ema_complement",
+        "weight = 1 - schedule_values.ema_complement",
     ),
     Fault(
         "average of the weights: a step late",
         "gan_jax/step.py",
-        """update_generator(config, state, reals, fakes, knobs)
-        finite &= jnp.isfinite(generator_loss + price)
-        probability = augment_probability(state, knobs)
-        state = adapt_augment(config, update_average(state, knobs), reported""",
-        """update_generator(config, update_average(state, knobs), reals, fakes, knobs)
-        finite &= jnp.isfinite(generator_loss + price)
-        probability = augment_probability(state, knobs)
-        state = adapt_augment(config, state, reported""",
+        "config, state, real, fake, schedule_values, observer=observer\n        )",
+        "config, update_average(state, schedule_values), real, fake, schedule_values, observer=observer\n        )\n"
+        "        schedule_values = schedule_values._replace(ema_complement=0.0 * schedule_values.ema_complement)",
     ),
     Fault(
         "average of the weights: moved twice",
         "gan_jax/step.py",
-        "price = update_generator(config, state, reals, fakes, knobs)",
-        "price = update_generator(config, update_average(state, knobs), reals, fakes, knobs)",
+        "config, state, real, fake, schedule_values, observer=observer",
+        "config, update_average(state, schedule_values), real, fake, schedule_values, observer=observer",
     ),
     Fault(
         "average of the weights: buffers left out",
@@ -642,38 +651,38 @@ STEP = (
     Fault(
         "the generator's update reuses a latent",
         "gan_torch/step.py",
-        "fakes = _fakes(config, state, inputs, -1, reals)",
-        "fakes = _fakes(config, state, inputs, 0, reals)",
+        "        state, fake = fake_examples(config, state, inputs, row, real)\n    augment =",
+        "        state, fake = fake_examples(config, state, inputs, 0, real)\n    augment =",
     ),
     Fault(
         "the generator's update reuses reals",
         "gan_jax/step.py",
-        "reals = _reals(config, state, inputs, -1)",
-        "reals = _reals(config, state, inputs, 0)",
+        "        real = real_examples(config, state, inputs, row)",
+        "        real = real_examples(config, state, inputs, 0)",
     ),
     Fault(
         "the generator's update reuses the augmentation",
         "gan_torch/step.py",
-        "augment=inputs.augment[-1, 1]",
-        "augment=inputs.augment[0, 1]",
+        "augment = inputs.augment[row, Part.FAKE]",
+        "augment = inputs.augment[0, Part.FAKE]",
     ),
     Fault(
         "fakes augmented like reals",
         "gan_jax/step.py",
-        "Examples(images, reals.labels, inputs.augment[row, 1])",
-        "Examples(images, reals.labels, inputs.augment[row, 0])",
+        "Examples(images, real.labels, inputs.augment[row, Part.FAKE])",
+        "Examples(images, real.labels, inputs.augment[row, Part.REAL])",
     ),
     Fault(
-        "fakes judged before reals",
+        "fakes before reals",
         "gan_jax/step.py",
-        'for name in ("reals", "fakes", *sorted(',
-        'for name in ("fakes", "reals", *sorted(',
+        'for point in ("real", "fake", *sorted(',
+        'for point in ("fake", "real", *sorted(',
     ),
     Fault(
         "the generator's loss: sum for mean",
         "gan_torch/step.py",
-        "value = loss.generator(real, fake).mean()",
-        "value = loss.generator(real, fake).sum()",
+        "loss = adversarial.generator(real_logits, fake_logits).mean()",
+        "loss = adversarial.generator(real_logits, fake_logits).sum()",
     ),
     Fault(
         "the generator's forward does not count",
@@ -684,14 +693,14 @@ STEP = (
     Fault(
         "the generator learns at the discriminator's rate",
         "gan_torch/step.py",
-        'getattr(knobs, f"{network}_learning_rate")',
-        "knobs.discriminator_learning_rate",
+        'getattr(schedule_values, f"{network}_learning_rate")',
+        "schedule_values.discriminator_learning_rate",
     ),
     Fault(
         "the discriminator's squares decay like the generator's",
         "gan_jax/step.py",
-        'getattr(knobs, f"{network}_beta2_complement")',
-        "knobs.generator_beta2_complement",
+        'getattr(schedule_values, f"{network}_square_decay_complement")',
+        "schedule_values.generator_square_decay_complement",
     ),
     Fault(
         "adaptation a step early",
@@ -702,18 +711,18 @@ STEP = (
     Fault(
         "adaptation a quarter as fast",
         "gan_torch/step.py",
-        "nimg = ADAPT_EVERY * config.batch_size",
-        "nimg = config.batch_size",
+        "nimg = ADAPT_EVERY * config.training.batch_size",
+        "nimg = config.training.batch_size",
     ),
     Fault(
         "images scaled by 256",
-        "gan_torch/step.py",
+        "gan_torch/examples.py",
         "images.permute(0, 3, 1, 2).to(dtype) / (255 / (1 - low)) + low",
         "images.permute(0, 3, 1, 2).to(dtype) / (256 / (1 - low)) + low",
     ),
     Fault(
         "samples rounded down",
-        "gan_jax/step.py",
+        "gan_jax/examples.py",
         "jnp.rint((images - low)",
         "jnp.floor((images - low)",
     ),
@@ -725,9 +734,9 @@ STEP = (
     ),
     Fault(
         "reconstruction: sum for mean",
-        "gan_jax/step.py",
-        "jnp.square(fakes.images - reals.images).mean()",
-        "jnp.square(fakes.images - reals.images).sum()",
+        "gan_jax/reconstruction.py",
+        "jnp.square(fake.images - real.images).mean()",
+        "jnp.square(fake.images - real.images).sum()",
     ),
 )
 
@@ -769,7 +778,7 @@ INTEROP = (
         'prefix = f"{role}/"',
     ),
     Fault(
-        "moments begin anew on resuming",
+        "the optimiser's averages begin anew on resuming",
         "gan_torch/state.py",
         "if saved is not None:",
         'if saved is not None and key == "step":',
@@ -786,6 +795,14 @@ MODELS = (
         SPECTRAL,
     ),
     Fault(
+        "projection of a patch: mean for sum",
+        "gan_torch/models/patch.py",
+        "logits = logits + sum_4x4(scores)",
+        "logits = logits + sum_4x4(scores) / 16",
+        ("discriminator/",),
+        "patch",
+    ),
+    Fault(
         "activation before the normalisation",
         "gan_torch/models/dcgan.py",
         "return self.activation(self.norm(self.conv(x)))\n\n\nclass DownStage",
@@ -795,8 +812,8 @@ MODELS = (
     Fault(
         "the image rectified by the first block",
         "gan_jax/models/resnet.py",
-        "y = y if self.first else activation(y)",
-        "y = activation(y)",
+        "y = x if self.first else activation(",
+        "y = activation(x) if self.first else activation(",
         ("discriminator/stages.0",),
         "sngan",
     ),
@@ -819,8 +836,8 @@ MODELS = (
     Fault(
         "branches in another order",
         "gan_jax/models/inception.py",
-        "return jnp.concatenate(seen, 3)",
-        "return jnp.concatenate(seen[::-1], 3)",
+        "return jnp.concatenate(outputs, 3)",
+        "return jnp.concatenate(outputs[::-1], 3)",
         ("generator/stages.0",),
         "inception",
     ),
@@ -842,15 +859,15 @@ MODELS = (
     ),
     Fault(
         "detail alone, without the level below",
-        "gan_torch/models/pyramid.py",
-        "return condition + self.detail(x)",
+        "gan_torch/models/lapgan.py",
+        "return image_condition + self.detail(x)",
         "return self.detail(x)",
         ("generator/",),
-        "pyramid",
+        "lapgan",
     ),
     Fault(
         "colours centred, not scaled",
-        "gan_jax/models/vgg.py",
+        "gan_jax/models/vgg16.py",
         " / jnp.array(DEVIATION, images.dtype)",
         "",
     ),
@@ -860,8 +877,8 @@ SHARED = (
     Fault(
         "schedules a step ahead",
         "gan_shared/schedules.py",
-        "scheduled(value, images_seen(config, step), config.burn_in_nimg)",
-        "scheduled(value, images_seen(config, step + 1), config.burn_in_nimg)",
+        "scheduled(value, images_seen(config, step), config.training.burn_in_nimg)",
+        "scheduled(value, images_seen(config, step + 1), config.training.burn_in_nimg)",
     ),
     Fault(
         "half of the half-life",

@@ -10,7 +10,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 import gan_jax.layers as jax_layers
+import gan_jax.resampling as jax_resampling
 import gan_torch.layers as torch_layers
+import gan_torch.resampling as torch_resampling
 from gan_jax.convolution import MANY_IMAGES, PART, convolve_grouped
 from gan_shared.initial import ZEROS
 from parity_tests.pair import assert_close
@@ -37,6 +39,8 @@ DCGAN |= {"in_channels": 3, "out_channels": 2, "batch": 2, "seed": 1}
 # More images than the weight gradient's form on a CPU takes at once, and no multiple of them.
 MANY = DCGAN | {"batch": MANY_IMAGES + 3}
 drawn = settings(max_examples=30, deadline=None, derandomize=True)
+# Without most of XLA's optimisations, which are most of the time of compiling.
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 
 def derivatives(function, x, w):
@@ -65,9 +69,11 @@ def jax_derivatives(function, x, w):
 
 def compare(torch_function, jax_layer, x_nchw, w_torch):
     """Compare value, first and second derivatives with respect to input and kernel."""
-    ours = jax.jit(lambda x, w: jax_derivatives(lambda a, b: jax_layer.apply({"params": {"kernel": b}}, a), x, w))(
-        x_nchw.transpose(0, 2, 3, 1), w_torch.transpose(2, 3, 1, 0)
-    )
+
+    def everything(x, w):
+        return jax_derivatives(lambda a, b: jax_layer.apply({"params": {"kernel": b}}, a), x, w)
+
+    ours = jax.jit(everything, compiler_options=QUICK)(x_nchw.transpose(0, 2, 3, 1), w_torch.transpose(2, 3, 1, 0))
     theirs = derivatives(torch_function, x_nchw, w_torch)
     for name, a, b in zip(("y", "dx", "dw", "ddx", "ddw"), ours, theirs, strict=True):
         back = (3, 2, 0, 1) if name.endswith("w") else (0, 3, 1, 2)
@@ -79,7 +85,7 @@ def compare(torch_function, jax_layer, x_nchw, w_torch):
 @example(DCGAN)
 @example(DCGAN | {"in_channels": 5})
 @example(MANY | {"in_channels": 5})
-def test_convolution(drawn):
+def test_convolution_is_equal_to_torchs_to_the_second_derivative(drawn):
     k, s, p = drawn["kernel_size"], drawn["stride"], drawn["padding"]
     assume(min(drawn["height"], drawn["width"]) + 2 * p >= k)
     rng = np.random.default_rng(drawn["seed"])
@@ -98,7 +104,7 @@ def test_convolution(drawn):
 @example(DCGAN, 0)
 @example(DCGAN, 1)
 @example(MANY | {"out_channels": 5}, 0)
-def test_transposed_convolution(drawn, output_padding):
+def test_transposed_convolution_is_equal_to_torchs_to_the_second_derivative(drawn, output_padding):
     k, s, p = drawn["kernel_size"], drawn["stride"], drawn["padding"]
     assume(output_padding < s)
     assume((min(drawn["height"], drawn["width"]) - 1) * s - 2 * p + k + output_padding >= 1)
@@ -121,12 +127,19 @@ def test_weight_gradient_of_many_images_in_parts_that_do_not_fill_up():
     compare(lambda x, w: F.conv2d(x, w, padding=1), jax_layers.Conv(5, 2, 3, ZEROS, padding=1), x, w)
 
 
-def test_grouped_convolution_refuses_strides():
-    message = "a convolution in 2 groups needs stride 1, got stride 2"
+@pytest.mark.parametrize("layers", [torch_layers, jax_layers], ids=["torch", "jax"])
+@pytest.mark.parametrize(
+    ("kind", "channels", "options", "message"),
+    [
+        ("Conv", (4, 4), {"stride": 2, "groups": 2}, r"`groups` \(=2\), `stride` \(=2\)"),
+        ("Conv", (6, 8), {"groups": 4}, r"`in_channels` \(=6\) must be divisible by `groups` \(=4\)"),
+        ("Conv", (8, 6), {"groups": 4}, r"`out_channels` \(=6\) must be divisible by `groups` \(=4\)"),
+        ("ConvTranspose", (4, 4), {"stride": 2, "output_padding": 2}, r"`output_padding` \(=2\) .* `stride` \(=2\)"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_where_it_is_written(layers, kind, channels, options, message):
     with pytest.raises(ValueError, match=message):
-        torch_layers.Conv(4, 4, 3, ZEROS, stride=2, groups=2)
-    with pytest.raises(ValueError, match=message):
-        jax_layers.Conv(4, 4, 3, ZEROS, stride=2, groups=2).init(jax.random.key(0), jnp.ones((1, 5, 5, 4)))
+        getattr(layers, kind)(*channels, 3, ZEROS, **options)
 
 
 def test_grouped_convolution_stays_the_library_s_where_that_is_fast():
@@ -141,6 +154,7 @@ def test_grouped_convolution_stays_the_library_s_where_that_is_fast():
 
 
 OUTER = torch.tensor([[1.0], [3.0], [3.0], [1.0]], dtype=torch.float64) * torch.tensor([1.0, 3.0, 3.0, 1.0]) / 64
+# What each function is equivalent to, by its docstring.
 RESAMPLINGS = {
     "upsample_smooth": lambda x: F.conv_transpose2d(
         x, 4 * OUTER.repeat(x.shape[1], 1, 1, 1), stride=2, padding=1, groups=x.shape[1]
@@ -148,21 +162,22 @@ RESAMPLINGS = {
     "downsample_smooth": lambda x: F.conv2d(
         x, OUTER.repeat(x.shape[1], 1, 1, 1), stride=2, padding=1, groups=x.shape[1]
     ),
-    "upsample_nearest": lambda x: x.repeat_interleave(2, 2).repeat_interleave(2, 3),
-    "max_pool": lambda x: F.max_pool2d(x, 2),
-    "average_pool": lambda x: F.avg_pool2d(x, 2, stride=2),
-    "average_pool_3x3": lambda x: F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=True),
+    "upsample_nearest": torch.nn.Upsample(scale_factor=2, mode="nearest"),
+    "max_pool": torch.nn.MaxPool2d(2),
+    "average_pool": torch.nn.AvgPool2d(2),
+    "average_pool_3x3": torch.nn.AvgPool2d(3, stride=1, padding=1),
+    "sum_4x4": torch.nn.AvgPool2d(4, stride=1, padding=1, divisor_override=1),
 }
 
 
 @pytest.mark.fast
 @pytest.mark.parametrize("size", [(4, 6), (5, 3)], ids=["even", "odd"])
 @pytest.mark.parametrize("name", RESAMPLINGS)
-def test_resampling(name, size):
+def test_resampling_is_equal_to_torchs_to_the_second_derivative(name, size):
     x = np.random.default_rng(12).standard_normal((2, 3, *size))
     theirs = derivatives(lambda x, w: RESAMPLINGS[name](x) * w, x, np.float64(1.5))
-    twin = derivatives(lambda x, w: getattr(torch_layers, name)(x) * w, x, np.float64(1.5))
-    function = jax.jit(lambda x, w: jax_derivatives(lambda x, w: getattr(jax_layers, name)(x) * w, x, w))
+    twin = derivatives(lambda x, w: getattr(torch_resampling, name)(x) * w, x, np.float64(1.5))
+    function = jax.jit(lambda x, w: jax_derivatives(lambda x, w: getattr(jax_resampling, name)(x) * w, x, w))
     ours = function(x.transpose(0, 2, 3, 1), np.float64(1.5))
     for what, a, b, c in zip(("y", "dx", "dw", "ddx", "ddw"), ours, twin, theirs, strict=True):
         assert_close(b, c, 1e-14, what)
@@ -175,7 +190,10 @@ def test_smooth_resampling_by_hand():
     # A quarter of the further neighbour and three of the nearer one; zeros beyond the ends.
     larger = [0.0, 1.0, 3.0, 5.0, 7.0, 10.0, 14.0, 12.0]
     smaller = [(0 + 3 * 0 + 3 * 4 + 8) / 8, (4 + 3 * 8 + 3 * 16 + 0) / 8]
-    pictures = {torch_layers: torch.tensor(row.reshape(1, 1, 8, 4)), jax_layers: jnp.asarray(row.reshape(1, 8, 4, 1))}
-    for layers, x in pictures.items():
-        np.testing.assert_array_equal(np.asarray(layers.upsample_smooth(x)).reshape(16, 8)[8], larger)
-        np.testing.assert_array_equal(np.asarray(layers.downsample_smooth(x)).reshape(4, 2)[2], smaller)
+    images = {
+        torch_resampling: torch.tensor(row.reshape(1, 1, 8, 4)),
+        jax_resampling: jnp.asarray(row.reshape(1, 8, 4, 1)),
+    }
+    for package, x in images.items():
+        np.testing.assert_array_equal(np.asarray(package.upsample_smooth(x)).reshape(16, 8)[8], larger)
+        np.testing.assert_array_equal(np.asarray(package.downsample_smooth(x)).reshape(4, 2)[2], smaller)

@@ -1,23 +1,23 @@
 """float32 steps, from states along a float64 run: neither backend is much further from float64 than the other."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from jax import lax
 
 import gan_jax.layers
-from parity_tests import float32, pair
-from parity_tests.float32 import WORSE
-from parity_tests.pair import BACKENDS, PARTS, PRESET_CONFIGS, SHORTENED, SMALL, run
+from gan_parity import float32, runs
+from gan_parity.compare import PARTS
+from gan_parity.configurations import PRESET_CONFIGS, SHORTENED, SMALL
+from gan_parity.float32 import WORSE
+from gan_parity.runs import BACKENDS, run
 
 STATES = (1, 4, 12)
 
 
 def multiples(config):
     """Return per part of the state the worse backend's error as a multiple of the other's, over three states."""
-    exact, single = (replace(config, precision=precision) for precision in ("float64", "float32"))
-    twin, done = pair.backend("torch", exact), 0
+    exact, single = (config.with_options(precision=precision) for precision in ("float64", "float32"))
+    twin, done = runs.backend("torch", exact), 0
     state, errors = twin.init(), {part: {name: [] for name in BACKENDS} for part in PARTS}
     for step in STATES:
         state, _ = run(twin, state, done, step - done)
@@ -29,24 +29,24 @@ def multiples(config):
 
 
 @pytest.mark.parametrize("name", PRESET_CONFIGS)
-def test_neither_backend_is_the_worse_one(name):
-    for part, multiple in multiples(replace(PRESET_CONFIGS[name], **SHORTENED.get(name, {}))).items():
+def test_neither_backend_is_much_further_from_float64(name):
+    for part, multiple in multiples(PRESET_CONFIGS[name].with_options(**SHORTENED.get(name, {}))).items():
         assert multiple <= WORSE, f"{part}: one is {multiple:.2f} times as far off as the other"
 
 
-def test_a_worse_backend_shows(monkeypatch):
+def test_a_backend_that_computes_in_tf32_is_found_worse(monkeypatch):
     """TF32, as a GPU left alone computes products of matrices and convolutions: 10 bits of each factor."""
     right = gan_jax.layers.convolve
 
     def short(x, kernel, stride, padding):
         return right(lax.reduce_precision(x, 8, 10), lax.reduce_precision(kernel, 8, 10), stride, padding)
 
-    pair.backend.cache_clear()
+    runs.backend.cache_clear()
     monkeypatch.setattr(gan_jax.layers, "convolve", short)
     try:
         found = multiples(SMALL)
     finally:
-        pair.backend.cache_clear()
+        runs.backend.cache_clear()
     assert found["optimizer/discriminator."] > 30 and found["discriminator/"] > WORSE
 
 
@@ -55,23 +55,23 @@ def test_a_multiple_is_of_medians_above_the_floor(torch, jax, found):
     assert float32.multiple({"torch": [torch] * 3, "jax": [jax, jax, 2e-9]}) == pytest.approx(found)
 
 
-def test_one_state_alone_says_little_unless_it_is_no_number():
+def test_one_state_counts_little_unless_it_is_not_finite():
     assert float32.multiple({"torch": [1e-5] * 3, "jax": [1e-5, 1e-5, 1e-2]}) == 1.0
     assert float32.multiple({"torch": [1e-5] * 3, "jax": [1e-5, 1e-5, np.inf]}) == np.inf
 
 
-def test_errors_are_weighed_by_how_many_numbers_have_them():
+def test_errors_are_weighted_by_the_sizes_of_tensors():
     tensors = {"generator/a": np.ones(1), "generator/b": np.ones(15), "discriminator/c": np.ones(4)}
     errors = {"generator/a": 7.0, "generator/b": 1.0, "discriminator/c": 100.0}
     assert float32.of_part(errors, tensors, "generator/") == pytest.approx(2.0)  # root of (49 + 15) / 16
 
 
-def test_a_tensor_that_truly_stays_has_the_move_of_its_network():
+def test_a_tensor_that_does_not_move_is_measured_by_the_moves_of_its_network():
     moves = {"generator/a": np.array([3.0, -4.0]), "generator/b": np.array([1e-20]), "discriminator/c": np.ones(1)}
     assert float32.moves(moves) == {"generator/a": 4.0, "generator/b": 4.0, "discriminator/c": 1.0}
 
 
-def test_squares_are_not_measured_on_averages():
+def test_averages_of_squares_are_not_measured_by_averages_of_gradients():
     name = "optimizer/generator.state.w"
     moves = {f"{name}.exp_avg": np.ones(1), f"{name}.exp_avg_sq": np.full(1, 1e-9)}
     assert float32.moves(moves) == {f"{name}.exp_avg": 1.0, f"{name}.exp_avg_sq": 1e-9}

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 import gan_jax.layers as jax_layers
 import gan_torch.layers as torch_layers
 from gan_jax import interop
+from gan_shared.errors import UserError
 from gan_shared.initial import ONES, ZEROS
 from parity_tests.pair import assert_close
 
@@ -167,7 +168,7 @@ LAYERS = {
     "linear, spectral": ("Linear", (6, 4, ZEROS), {"bias_initial": ONES, "spectral": True}, VECTORS),
     "embedding": ("Embedding", (4, 5, ZEROS), {}, LABELS),
     "embedding, spectral": ("Embedding", (4, 5, ZEROS), {"spectral": True}, LABELS),
-    "conditional norm": ("BatchNorm", (6,), {"classes": 4}, IMAGES),
+    "conditional norm": ("BatchNorm", (6,), {"num_classes": 4}, IMAGES),
 }
 
 
@@ -241,7 +242,7 @@ def test_two_training_forwards_before_one_backward_pass():
 
 @pytest.mark.parametrize("train", [True, False], ids=["training", "evaluation"])
 def test_conditional_norm_against_torch_itself(train):
-    layer = filled(torch_layers.BatchNorm(6, classes=4), seed=8).train(train)
+    layer = filled(torch_layers.BatchNorm(6, num_classes=4), seed=8).train(train)
     x, labels = torch.tensor(np.random.default_rng(9).standard_normal(IMAGES)), torch.tensor(LABELS)
     mean, var = layer.running_mean.clone(), layer.running_var.clone()
     plain = F.batch_norm(x, mean, var, training=train, momentum=0.1, eps=1e-5)
@@ -281,10 +282,48 @@ def test_bfloat16_input_on_float32_weights(case):
         assert_close(value, getattr(layer, key).numpy(), 1e-6, key)
 
 
-def test_grouped_convolution_and_bias_against_torch_itself():
-    layer = filled(torch_layers.Conv(6, 4, 3, ZEROS, padding=1, groups=2, bias_initial=ONES), seed=10)
-    x = torch.tensor(np.random.default_rng(11).standard_normal(IMAGES))
-    assert torch.equal(layer(x), F.conv2d(x, layer.weight, layer.bias, padding=1, groups=2))
+# What the layer of a case is equivalent to; spectral norms and batch normalisation have tests of their own.
+ORACLES = {
+    "bias": lambda: torch.nn.Conv2d(6, 4, 3, padding=1),
+    "grouped": lambda: torch.nn.Conv2d(6, 4, 3, padding=1, groups=2),
+    "depthwise": lambda: torch.nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False),
+    "linear": lambda: torch.nn.Linear(6, 4, bias=False),
+    "embedding": lambda: torch.nn.Embedding(4, 5),
+}
+
+
+@pytest.mark.parametrize("case", ORACLES)
+def test_layers_are_equivalent_to_torchs_own(case):
+    """Of torch; JAX's are equal to these, to the second derivative."""
+    name, arguments, options, shape = LAYERS[case]
+    layer, oracle = filled(getattr(torch_layers, name)(*arguments, **options), seed=10), ORACLES[case]().double()
+    oracle.load_state_dict(layer.state_dict())
+    x = np.random.default_rng(11).standard_normal(shape) if isinstance(shape, tuple) else shape
+    assert torch.equal(layer(torch.tensor(x)), oracle(torch.tensor(x)))
+
+
+@pytest.mark.parametrize("layers", [torch_layers, jax_layers], ids=["torch", "jax"])
+def test_conv_and_norm_build_what_each_name_says(layers):
+    """Without batch normalisation the convolution has a bias; with it, the normalisation has one."""
+    for name, bias, spectral, norm in (
+        ("none", ZEROS, False, layers.NoNorm),
+        ("batch", None, False, layers.BatchNorm),
+        ("spectral", ZEROS, True, layers.NoNorm),
+    ):
+        conv, found = layers.conv_and_norm(name)
+        assert found is norm and conv.func is layers.Conv
+        assert conv.keywords == {"bias_initial": bias, "spectral": spectral}
+    with pytest.raises(UserError, match="norm: found 'layer', expected a known name; choices: none, batch, spectral"):
+        layers.conv_and_norm("layer")
+
+
+def test_no_norm_leaves_activations_as_they_are():
+    x = np.random.default_rng(11).standard_normal(IMAGES)
+    module, labels = torch_layers.NoNorm(6, ONES, num_classes=3), torch.tensor(LABELS)
+    assert torch.equal(module(torch.tensor(x), labels), torch.nn.Identity()(torch.tensor(x)))
+    assert not module.state_dict()
+    found, variables = jax_layers.NoNorm(6, ONES, num_classes=3).init_with_output(jax.random.key(0), x, True, LABELS)
+    assert not variables and (found == x).all()
 
 
 TIES = np.array([-30.0, -2.0, -1e-300, -0.0, 0.0, 1e-300, 0.5, 3.0, 30.0])
@@ -317,7 +356,7 @@ def test_activation_and_its_derivatives_at_ties(name):
         assert_close(jax.vmap(jax.grad(theirs[name]))(TIES), slopes[0].numpy(), tolerance, "derivative")
 
 
-def test_tanh_at_saturation():
+def test_tanh_and_its_derivative_are_equal_at_saturation():
     points = np.array([-400.0, -20.0, -1e-8, 0.0, 1e-8, 20.0, 400.0])
     tensor = torch.tensor(points, requires_grad=True)
     (slope,) = torch.autograd.grad(tensor.tanh().sum(), tensor)
@@ -325,7 +364,7 @@ def test_tanh_at_saturation():
     assert_close(jax.vmap(jax.grad(jnp.tanh))(jnp.asarray(points)), slope.numpy(), 1e-15, "derivative")
 
 
-def test_declared_beginnings_are_carried_not_drawn():
+def test_layers_declare_their_initial_values_and_draw_none():
     boxed: Any = jax_layers.BatchNorm(2).init(jax.random.key(0), jnp.ones((2, 2, 2, 2)), train=False)
     assert boxed["params"]["scale"].initial == ONES
     assert boxed["batch_stats"]["mean"].initial == ZEROS

@@ -1,6 +1,7 @@
-"""The twins mirror each other: files, public names and their order, parameters, defaults, docstrings (law 3).
+"""The twins mirror each other: files, public names and their order, parameters, defaults, returns, docstrings (law 3).
 
-Read from the source, so that a decorator or a base class cannot hide a difference. Annotations are free.
+Read from the source, so that a decorator or a base class cannot hide a difference. Annotations of parameters are free;
+those of returns must be the same, part by part and in the same order, but for the names in ``ALIASES``.
 """
 
 import ast
@@ -14,6 +15,7 @@ TORCH, JAX = ROOT / "gan_torch", ROOT / "gan_jax"
 # Files without a twin, and why.
 ALONE = {
     "compilation.py": "JAX compiles its step in any case, derivatives of every order included",
+    "compilation_cache.py": "torch.compile keeps what it compiled by itself",
     "convolution.py": "torch's own convolutions and their derivatives are fast on every platform",
     "network.py": "torch's modules hold their values; linen's are joined with theirs here",
     "interop.py": "torch's names and layouts are the canonical ones: only JAX translates",
@@ -21,6 +23,14 @@ ALONE = {
 # Parameters without a twin, and why.
 UNPAIRED_PARAMETERS = {"train": "linen modules hold no mode; torch's keep it in .training"}
 # Parameters by name only in torch; linen's fields come by position as well, as their own Conv's do.
+# Names of types in returns that mean the same, and why they differ.
+ALIASES = {
+    "Tensor": ("Array", "each framework has its own class of arrays"),
+    "nn.Module": ("Network", "torch's modules hold their values; linen's are joined with theirs in a Network"),
+    "torch.device": ("Device", "each framework has its own class of devices"),
+    "torch.dtype": ("DTypeLike", "each framework has its own types of numbers"),
+    "_Fakes": ("Examples", "fakes in JAX carry the function that torch's images carry in their graph"),
+}
 # Module docstrings without a twin, and why.
 UNPAIRED_DOCSTRINGS = {"__init__.py": "says what sets the backend apart"}
 # The same word in both backends' docstrings.
@@ -71,11 +81,28 @@ def constructor(node: ast.ClassDef) -> dict[str, str | None]:
     }
 
 
+def returns(function: ast.FunctionDef) -> str | None:
+    """What a function returns, by names that both backends have; a name may be written as a string."""
+    if function.returns is None:
+        return None
+
+    class Common(ast.NodeTransformer):
+        def visit(self, node: ast.AST) -> ast.AST:
+            node = self.generic_visit(node)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                node = ast.parse(node.value, mode="eval").body
+            if isinstance(node, (ast.Name, ast.Attribute)) and ast.unparse(node) in ALIASES:
+                return ast.Name(ALIASES[ast.unparse(node)][0])
+            return node
+
+    return ast.unparse(Common().visit(function.returns))
+
+
 def methods(node: ast.ClassDef):
     renamed = {"forward": "__call__"}
     named = [item for item in node.body if isinstance(item, ast.FunctionDef)]
     return {
-        renamed.get(item.name, item.name): (parameters(item), docstring(item))
+        renamed.get(item.name, item.name): (parameters(item), returns(item), docstring(item))
         for item in named
         if not item.name.startswith("_") or item.name == "__call__"
     }
@@ -117,3 +144,31 @@ def test_parameters_and_methods_are_the_same(file):
         else:
             assert isinstance(mine, ast.FunctionDef) and isinstance(other, ast.FunctionDef), mine.name
             assert parameters(mine) == parameters(other), mine.name
+            assert returns(mine) == returns(other), mine.name
+
+
+@pytest.mark.parametrize(
+    ("torch_returns", "jax_returns", "same"),
+    [
+        ("tuple[Tensor, nn.Module]", "tuple[Array, Network]", True),
+        ("Mapping[str, Tensor] | None", "Mapping[str, Array] | None", True),
+        ("'Tensor'", "Array", True),
+        ("Tensor", "tuple[Array, Network]", False),
+        ("tuple[State, Tensor]", "tuple[Array, State]", False),
+        ("tuple[Tensor, Tensor]", "tuple[Array, Array, Array]", False),
+        ("Tensor", "Array | None", False),
+    ],
+)
+def test_order_and_number_of_returns_count(torch_returns, jax_returns, same):
+    ours, theirs = (
+        returns(node)
+        for text in (torch_returns, jax_returns)
+        for node in ast.parse(f"def f() -> {text}: ...").body
+        if isinstance(node, ast.FunctionDef)
+    )
+    assert (ours == theirs) is same
+
+
+def test_every_alias_is_used():
+    sources = "".join((package / file).read_text(encoding="utf-8") for package in (TORCH, JAX) for file in FILES)
+    assert not [name for name in ALIASES if name not in sources]

@@ -1,7 +1,7 @@
 """Every update rule of both backends against torch.optim's class, and the clipping against torch.nn.utils."""
 
-from dataclasses import replace
 from functools import cache
+from inspect import signature
 from typing import Any, NamedTuple
 
 import jax
@@ -58,7 +58,7 @@ class Case(NamedTuple):
     """One optimiser, for either twin and for torch itself."""
 
     rule: str
-    beta1: float
+    beta1: float  # momentum of rmsprop and sgd
     weight_decay: float = 0.0
     max_norm: float | None = None
 
@@ -67,7 +67,7 @@ class Case(NamedTuple):
         return optimizer if self.max_norm is None else TWINS[name].Clipped(optimizer, self.max_norm)
 
     def original(self, parameters: Any) -> tuple[torch.optim.Optimizer, Any]:
-        """Return torch's own optimiser, and how its groups are told a learning rate and a beta2."""
+        """Return torch's own optimiser, and what its groups are given for a learning rate and a beta2."""
         settings: dict[str, Any] = {"params": list(parameters), "lr": 0.0, "weight_decay": self.weight_decay}
         if self.rule == "sgd":
             return torch.optim.SGD(momentum=self.beta1, **settings), lambda rate, beta2: {"lr": rate}
@@ -82,9 +82,9 @@ class Case(NamedTuple):
 def reference(case: Case, steps: int) -> dict[str, np.ndarray]:
     """Train with torch's class in float64; return parameters and state, the latter as "parameter.key"."""
     parameters = {n: torch.nn.Parameter(torch.tensor(value)) for n, value in start().items()}
-    optimizer, knobs = case.original(parameters.values())
+    optimizer, group = case.original(parameters.values())
     for step in range(steps):
-        optimizer.param_groups[0].update(knobs(*schedule(step)))
+        optimizer.param_groups[0].update(group(*schedule(step)))
         for name, gradient in gradients(step).items():
             parameters[name].grad = torch.tensor(gradient)
         if case.max_norm is not None:
@@ -97,13 +97,13 @@ def reference(case: Case, steps: int) -> dict[str, np.ndarray]:
 def in_torch(case: Case, steps: int, dtype: Any) -> dict[str, np.ndarray]:
     optimizer = case.twin("torch")
     parameters = {n: torch.tensor(value, dtype=dtype) for n, value in start().items()}
-    moments = optimizer.init(parameters)
+    optimizer_state = optimizer.init(parameters)
     for step in range(steps):
         rate, beta2 = schedule(step)
         given = {n: torch.tensor(g, dtype=dtype) for n, g in gradients(step).items()}
-        found = optimizer.update(parameters, given, moments, rate, 1 - beta2)
-        assert found[0] is parameters and found[1] is moments  # in place
-    named = {f"{n}.{key}": value.numpy() for key, by_name in moments.items() for n, value in by_name.items()}
+        found = optimizer.update(parameters, given, optimizer_state, rate, 1 - beta2)
+        assert found[0] is parameters and found[1] is optimizer_state  # in place
+    named = {f"{n}.{key}": value.numpy() for key, by_name in optimizer_state.items() for n, value in by_name.items()}
     return named | {name: p.numpy() for name, p in parameters.items()}
 
 
@@ -115,20 +115,22 @@ def in_jax(case: Case, steps: int, dtype: Any) -> dict[str, np.ndarray]:
 
     update = jax.jit(update_under_schedule, donate_argnums=(0, 2))
     parameters = jax.tree.map(lambda value: jnp.asarray(value, dtype), start())
-    moments = optimizer.init(parameters)
+    optimizer_state = optimizer.init(parameters)
     compilations.clear()
     for step in range(steps):
         rate, beta2 = schedule(step)
         given = jax.tree.map(lambda value: jnp.asarray(value, dtype), gradients(step))
-        parameters, moments = update(
-            parameters, given, moments, jnp.asarray(rate, dtype), jnp.asarray(1 - beta2, dtype)
+        parameters, optimizer_state = update(
+            parameters, given, optimizer_state, jnp.asarray(rate, dtype), jnp.asarray(1 - beta2, dtype)
         )
     assert len([name for name in compilations if update_under_schedule.__name__ in name]) == 1
-    if "step" in moments:
-        assert moments["step"].shape == () and moments["step"].dtype == jnp.int32
+    if "step" in optimizer_state:
+        assert optimizer_state["step"].shape == () and optimizer_state["step"].dtype == jnp.int32
         # As torch has it: one float32 for each parameter.
-        moments = moments | {"step": {name: np.asarray(moments["step"], np.float32) for name in SHAPES}}
-    named = {f"{n}.{key}": value for key, by_name in moments.items() for n, value in by_name.items()}
+        optimizer_state = optimizer_state | {
+            "step": {name: np.asarray(optimizer_state["step"], np.float32) for name in SHAPES}
+        }
+    named = {f"{n}.{key}": value for key, by_name in optimizer_state.items() for n, value in by_name.items()}
     return {name: np.asarray(value) for name, value in (named | parameters).items()}
 
 
@@ -170,12 +172,12 @@ def test_clipping_at_and_around_the_bound(twin, kernel):
     for parameter, value in zip(parameters, values.values(), strict=True):
         parameter.grad = torch.tensor(value)
     torch.nn.utils.clip_grad_norm_(parameters, 5.0)
-    # Of parameters at zero, a step of length 1 leaves the negated gradients that the rule has seen.
+    # Of parameters at zero, a step of length 1 leaves the negated gradients that the rule was given.
     array = {"torch": torch.tensor, "jax": jnp.asarray}[twin]
     zeros = {name: array(np.zeros(value.shape)) for name, value in values.items()}
     given = {name: array(value) for name, value in values.items()}
-    moved, moments = TWINS[twin].Clipped(TWINS[twin].SGD(0.0), 5.0).update(zeros, given, {}, 1.0, 0.1)
-    assert moments == {}
+    moved, optimizer_state = TWINS[twin].Clipped(TWINS[twin].SGD(0.0), 5.0).update(zeros, given, {}, 1.0, 0.1)
+    assert optimizer_state == {}
     for name, parameter in zip(values, parameters, strict=True):
         # A sum of squares, a root, a quotient, a product: 1e-16 each; infinities and NaN where torch has them.
         np.testing.assert_allclose(-np.asarray(moved[name]), np.asarray(parameter.grad), rtol=1e-15, atol=0)
@@ -187,11 +189,11 @@ def test_frozen_changes_nothing(twin):
     array = {"torch": torch.tensor, "jax": jnp.asarray}[twin]
     frozen = TWINS[twin].Frozen()
     parameters = {name: array(value) for name, value in start().items()}
-    moments = frozen.init(parameters)
-    assert moments == {}
+    optimizer_state = frozen.init(parameters)
+    assert optimizer_state == {}
     given = {name: array(value) for name, value in gradients(0).items()}
-    found, moments = frozen.update(parameters, given, moments, 1.0, 0.1)
-    assert moments == {} and found.keys() == parameters.keys()
+    found, optimizer_state = frozen.update(parameters, given, optimizer_state, 1.0, 0.1)
+    assert optimizer_state == {} and found.keys() == parameters.keys()
     for name, value in start().items():
         np.testing.assert_array_equal(np.asarray(found[name]), value)
 
@@ -200,48 +202,64 @@ def test_frozen_changes_nothing(twin):
 @pytest.mark.parametrize("gradient_clip", [0.0, 2.5])
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("twin", TWINS)
-def test_find(twin, rule, gradient_clip, freeze):
-    room = TWINS[twin]
+def test_build_optimizer(twin, rule, gradient_clip, freeze):
+    backend = TWINS[twin]
     other = RULES[RULES.index(rule) - 1]
-    config = replace(
-        Config(),
-        generator_optimizer=rule,
-        discriminator_optimizer=other,
-        generator_beta1=0.25,
-        discriminator_beta1=0.75,
-        weight_decay=0.125,
-        gradient_clip=gradient_clip,
-        freeze=freeze,
+    own = {name: "beta1" if name.startswith("adam") else "momentum" for name in RULES}
+    config = Config().with_values(
+        {
+            "generator_optimizer": rule,
+            "discriminator_optimizer": other,
+            f"generator_{own[rule]}": 0.25,
+            f"discriminator_{own[other]}": 0.75,
+            "generator_weight_decay": 0.125,
+            "discriminator_weight_decay": 0.125,
+            "gradient_clip": gradient_clip,
+            "freeze": freeze,
+        }
     )
-    classes = {"adam": room.Adam, "adamw": room.AdamW, "rmsprop": room.RMSprop, "sgd": room.SGD}
+    classes = {"adam": backend.Adam, "adamw": backend.AdamW, "rmsprop": backend.RMSprop, "sgd": backend.SGD}
     for network, name, beta1 in (("generator", rule, 0.25), ("discriminator", other, 0.75)):
         expected = classes[name](beta1, 0.125)
         if gradient_clip:
-            expected = room.Clipped(expected, gradient_clip)
+            expected = backend.Clipped(expected, gradient_clip)
         if freeze == network:
-            expected = room.Frozen()
-        found = room.find(config, network)
-        # Tuples are equal whatever their class.
+            expected = backend.Frozen()
+        found = backend.build_optimizer(config, network)
+        # Tuples are equal whatever their class and the names of their fields.
         assert type(found) is type(expected) and found == expected
-        if isinstance(found, room.Clipped):
+        if isinstance(found, backend.Clipped):
             assert type(found.optimizer) is classes[name]
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_each_rule_has_its_own_hyperparameters_by_the_names_of_torch(twin):
+    """``betas`` of torch's Adam are beta1 here and a scheduled beta2, alpha of its RMSprop is scheduled too."""
+    originals = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "rmsprop": torch.optim.RMSprop}
+    originals["sgd"] = torch.optim.SGD
+    for rule, kind in TWINS[twin].OPTIMIZERS.items():
+        torch_names = {
+            {"momentum": "momentum", "weight_decay": "weight_decay", "eps": "epsilon", "betas": "beta1"}.get(name)
+            for name in signature(originals[rule]).parameters
+        }
+        assert set(kind._fields) == torch_names - {None}, rule
 
 
 @pytest.mark.parametrize("beta1", [0.0, 0.9])
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("twin", TWINS)
-def test_moments_begin_at_zero_under_the_names_of_torch(twin, rule, beta1):
+def test_state_begins_at_zero_under_the_names_of_torch(twin, rule, beta1):
     make = {"torch": torch.ones, "jax": jnp.ones}[twin]
-    moments = Case(rule, beta1).twin(twin).init({name: make(shape) for name, shape in SHAPES.items()})
+    optimizer_state = Case(rule, beta1).twin(twin).init({name: make(shape) for name, shape in SHAPES.items()})
     parameter = torch.nn.Parameter(torch.ones(2))
     parameter.grad = torch.ones(2)
     optimizer, _ = Case(rule, beta1).original([parameter])
     optimizer.step()
-    assert moments.keys() == optimizer.state[parameter].keys()
-    for tree in moments.values():
+    assert optimizer_state.keys() == optimizer.state[parameter].keys()
+    for tree in optimizer_state.values():
         assert all(not np.asarray(leaf).any() for leaf in jax.tree.leaves(tree))
-    for key in moments.keys() - {"step"}:
-        assert {name: tuple(value.shape) for name, value in moments[key].items()} == SHAPES
+    for key in optimizer_state.keys() - {"step"}:
+        assert {name: tuple(value.shape) for name, value in optimizer_state[key].items()} == SHAPES
 
 
 @pytest.mark.parametrize("beta1", [0.0, 0.5])
@@ -268,10 +286,12 @@ def test_float32_bias_correction_at_betas_near_one(beta1):
     gradient, rate = np.array([0.3, -2.0, 1e-4]), 2e-4
     adam = gan_jax.optimizers.Adam(beta1)
     parameters = {"w": jnp.zeros(3, jnp.float32)}
-    moments = adam.init(parameters)
-    knobs = (jnp.asarray(rate, jnp.float32), jnp.asarray(1 - 0.999, jnp.float32))
+    optimizer_state = adam.init(parameters)
+    values = (jnp.asarray(rate, jnp.float32), jnp.asarray(1 - 0.999, jnp.float32))
     for _ in range(3):
-        parameters, moments = adam.update(parameters, {"w": jnp.asarray(gradient, jnp.float32)}, moments, *knobs)
+        parameters, optimizer_state = adam.update(
+            parameters, {"w": jnp.asarray(gradient, jnp.float32)}, optimizer_state, *values
+        )
     # A constant gradient g moves every weight by rate * g / (|g| + epsilon) in each step.
     exact = -3 * rate * gradient / (np.abs(gradient) + 1e-8)
     np.testing.assert_allclose(np.asarray(parameters["w"], np.float64), exact, rtol=1e-6, atol=0)

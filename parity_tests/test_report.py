@@ -6,42 +6,50 @@ import numpy as np
 import pytest
 
 import gan_jax.layers
-from parity_tests import report
-from parity_tests.pair import PARTS, SMALL, distances
+from gan_parity import report, runs, study
+from gan_parity.compare import PARTS, distances
+from gan_parity.configurations import SMALL
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("parity")
-    assert report.main(["dcgan", "pyramid", "--steps", "4", "--out", str(folder)]) == 0
+    assert report.main(["dcgan", "lapgan", "--steps", "4", "--out", str(folder)]) == 0
     return folder
 
 
-def test_it_writes_numbers_a_page_and_a_plot(written):
-    content = json.loads((written / "parity.json").read_text())
-    assert [each["preset"] for each in content["studies"]] == ["dcgan", "pyramid"]
+def test_the_report_is_numbers_a_summary_a_page_and_a_plot(written):
+    content = json.loads((written / "parity-full.json").read_text())
+    assert [each["preset"] for each in content["studies"]] == ["dcgan", "lapgan"]
     assert {"date", "machine", "torch", "jax", "flax"} <= set(content["about"])
     for each in content["studies"]:
         assert each["marks"] == [1, 2, 4]
-        assert set(each["apart"]) == {"float64", "ulp64", "braid", "float32", "ulp32"}
-        assert all(len(values) == 3 and np.isfinite(values).all() for values in each["apart"].values())
+        assert set(each["distances"]) == set(report.CURVES)
+        assert all(len(values) == 3 and np.isfinite(values).all() for values in each["distances"].values())
         assert set(each["float32"]) == set(PARTS) and len(each["float32"]["generator/"]["jax"]) == 2
         assert len(each["tensors"]) > 20
         assert max(each["one_step"].values()) <= 1e-11 and len(each["one_step"]) > 20
-        assert each["apart"]["float32"][0] > 1e-9 > each["apart"]["float64"][0]
+        assert each["distances"]["float32"][0] > 1e-9 > each["distances"]["float64"][0]
+    summary = json.loads((written / "parity.json").read_text())
+    assert summary["about"] == content["about"]
+    for short, full in zip(summary["studies"], content["studies"], strict=True):
+        assert short["tensors"] == {} and set(short["one_step"]) < set(full["one_step"])
+        assert short["float32"] == full["float32"] and short["distances"] == full["distances"]
+        assert max(short["one_step"].values()) == max(full["one_step"].values())
+    assert len((written / "parity.json").read_text().splitlines()) < 60
     page = (written / "parity.md").read_text()
-    assert "| dcgan |" in page and "| pyramid |" in page
+    assert "| dcgan |" in page and "| lapgan |" in page
     assert (written / "parity.png").stat().st_size > 1000
 
 
-def test_a_wrong_constant_fails(monkeypatch, tmp_path):
+def test_a_wrong_constant_fails_the_report(monkeypatch, tmp_path):
     blend = gan_jax.layers._blend
     monkeypatch.setattr(gan_jax.layers, "_blend", lambda old, new, momentum: blend(old, new, momentum * (1 + 1e-6)))
-    report.pair.backend.cache_clear()
+    runs.backend.cache_clear()
     try:
         assert report.main(["dcgan", "--steps", "3", "--out", str(tmp_path)]) == 1
     finally:
-        report.pair.backend.cache_clear()
+        runs.backend.cache_clear()
 
 
 def test_an_unknown_preset_is_refused(capsys, tmp_path):
@@ -49,38 +57,38 @@ def test_an_unknown_preset_is_refused(capsys, tmp_path):
     assert "presets: found gan9000, expected a known preset" in capsys.readouterr().err
 
 
-def test_one_unit_in_the_last_place():
+def test_a_perturbed_state_has_one_weight_changed_by_one_unit_in_the_last_place():
     tensors = {"generator/a.weight": np.ones((2, 2)), "generator/b": np.ones(2)}
-    changed = report.moved(tensors, 2.0**-53)
+    changed = study.perturbed(tensors, 2.0**-53)
     assert changed["generator/a.weight"][0, 0] == np.nextafter(1.0, 2.0)
     assert (changed["generator/a.weight"].ravel()[1:] == 1).all() and tensors["generator/a.weight"][0, 0] == 1
 
 
-def test_a_braid_changes_backend_where_it_says(monkeypatch):
+def test_an_alternating_run_changes_backend_at_the_planned_steps(monkeypatch):
     asked = []
-    real = report.pair.backend
-    monkeypatch.setattr(report.pair, "backend", lambda name, config: asked.append(name) or real(name, config))
+    real = runs.backend
+    monkeypatch.setattr(runs, "backend", lambda name, config: asked.append(name) or real(name, config))
     begin = real("torch", SMALL).export(real("torch", SMALL).init())
-    marks = [mark for mark, _ in report.states_of(SMALL, {0: "torch", 1: "jax", 2: "torch"}, begin, (1, 3))]
+    marks = [mark for mark, _ in study.states_of(SMALL, {0: "torch", 1: "jax", 2: "torch"}, begin, (1, 3))]
     assert asked == ["torch", "jax", "torch"] and marks == [1, 3]
 
 
-def test_a_selection_overwrites_nothing(tmp_path, monkeypatch):
+def test_a_selection_of_presets_writes_nothing_without_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert report.main(["dcgan", "--steps", "3"]) == 0
     assert not list(tmp_path.iterdir())
 
 
-def test_fewer_steps_than_strands_are_refused(capsys):
+def test_fewer_steps_than_an_alternating_run_has_parts_are_refused(capsys):
     assert report.main(["dcgan", "--steps", "2"]) == 2
     assert "steps: found 2, expected at least 3" in capsys.readouterr().err
 
 
-def test_what_is_no_number_or_should_be_zero_is_infinitely_far_off():
+def test_a_number_that_is_not_finite_or_should_be_zero_is_infinitely_far_off():
     theirs = {"generator/a": np.zeros(3), "generator/b": np.ones(2)}
     ours = {"generator/a": np.array([0.0, np.nan, 0.0]), "generator/b": np.ones(2)}
-    assert report.differences(ours, theirs, SMALL) == {"generator/a": np.inf, "generator/b": 0.0}
-    assert report.differences(theirs, theirs, SMALL) == {"generator/a": 0.0, "generator/b": 0.0}
+    assert study.differences(ours, theirs, SMALL) == {"generator/a": np.inf, "generator/b": 0.0}
+    assert study.differences(theirs, theirs, SMALL) == {"generator/a": 0.0, "generator/b": 0.0}
 
 
 def test_runs_with_another_counter_or_with_nan_are_infinitely_far_apart():

@@ -1,31 +1,28 @@
 """One step of both backends, every tensor, in float64."""
 
-from dataclasses import replace
-
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from flax import linen
+from torch import nn
 
+import gan_jax.backend
+import gan_jax.models
 import gan_jax.step
+import gan_torch.backend
+import gan_torch.models
 import gan_torch.step
-from gan_shared.checkpoint import TRAINED
-from gan_shared.schedules import knobs
-from parity_tests import pair
-from parity_tests.pair import (
-    BACKENDS,
-    CONFIGS,
-    ONE_STEP,
-    PRESET_CONFIGS,
-    SHORTENED,
-    SMALL,
-    assert_close,
-    assert_states_close,
-    real_batch,
-    run,
-)
+from gan_parity import runs
+from gan_parity.compare import ONE_STEP
+from gan_parity.configurations import CONFIGS, PRESET_CONFIGS, SHORTENED, SMALL
+from gan_parity.runs import BACKENDS, real_batch, run
+from gan_shared.manifest import TRAINED
+from gan_shared.option_groups import CUSTOM
+from gan_shared.schedules import schedule_values
+from parity_tests.pair import assert_close, assert_states_close
 
 
 def one_step(config, warm_up=0):
@@ -34,7 +31,7 @@ def one_step(config, warm_up=0):
     Returns:
         The state before, the states after in JAX and in torch, the scalars of torch and of JAX.
     """
-    torch_backend, jax_backend = pair.backend("torch", config), pair.backend("jax", config)
+    torch_backend, jax_backend = runs.backend("torch", config), runs.backend("jax", config)
     state, _ = run(torch_backend, torch_backend.init(), 0, warm_up)
     before = torch_backend.export(state)
     other = jax_backend.restore(before)
@@ -43,25 +40,33 @@ def one_step(config, warm_up=0):
     return before, jax_backend.export(other), torch_backend.export(state), logged[0], also_logged[0]
 
 
-# Every loss that sees pairs, every penalty and augmentation, adaptation, other optimisers, classes, several updates, a
-# reused latent, and images that networks are told of.
-FAST = ("adaptive", "relativistic-conditional", "conditional-spectral-sigmoid", "pyramid-highest", "shared-two-updates")
+# Every paired loss, every penalty and augmentation, adaptation, other optimisers, classes, several updates, a
+# reused latent, image conditions, and several logits for each image.
+FAST = (
+    "adaptive",
+    "relativistic-conditional",
+    "conditional-spectral-sigmoid",
+    "lapgan-highest",
+    "shared-two-updates",
+    "patch",
+)
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.fast) if name in FAST else name for name in CONFIGS]
 )
 def test_losses_penalties_gradients_and_every_updated_tensor(name):
-    """From the initial state, and from one that ten steps have moved."""
+    """From the initial state and from one that ten steps have moved; at 256 pixels from one that one has moved."""
     config = CONFIGS[name]
-    for warm_up in (0, 10 if config.resolution < 256 else 1):  # a float64 step at 256 pixels takes seconds
+    for warm_up in (0, 10) if config.data.resolution < 256 else (1,):  # a float64 step at 256 pixels takes seconds
         before, ours, theirs, logged, also_logged = one_step(config, warm_up)
         assert_states_close(ours, theirs, ONE_STEP, config)
         for key, value in logged.items():
             assert_close(also_logged[key], value, ONE_STEP, key)
-    networks = [network for network in TRAINED if config.freeze != network]
+    networks = [network for network in TRAINED if config.objective.freeze != network]
     for network in networks:
-        beta1 = getattr(config, f"{network}_beta1")
+        chosen = config.optimizer(network)
+        (beta1,) = (value for name, value in chosen.constants().items() if name in ("beta1", "momentum"))
         averages = [k for k in theirs if k.startswith(f"optimizer/{network}.") and k.endswith((".exp_avg", "_buffer"))]
         assert averages
         for key in averages:
@@ -76,19 +81,19 @@ def test_losses_penalties_gradients_and_every_updated_tensor(name):
 
 
 def without_gradient(config, tensors):
-    """Tensors that a loss does not depend on: a shift of all logits, under losses that see differences of logits.
+    """Tensors that a loss does not depend on: a shift of all logits, under losses of differences of logits.
 
     The hinge is one of them as long as every logit is within its margin.
     """
-    shift = config.loss in ("wasserstein", "relativistic", "hinge")
+    shift = config.objective.loss in ("wasserstein", "relativistic", "hinge")
     return [key for key in tensors if shift and key.endswith("discriminator.state.head.bias.exp_avg")]
 
 
 @pytest.mark.parametrize("name", PRESET_CONFIGS)
-def test_adversarial_images(name, monkeypatch):
-    """Exact zeros, constant and saturated channels, half of an image empty: where subgradients and zero norms hide."""
-    monkeypatch.setattr(pair, "real_batch", adversarial_batch)
-    config = replace(CONFIGS[name], **SHORTENED.get(name, {}))
+def test_one_step_on_images_with_ties_and_zero_norms_is_equal(name, monkeypatch):
+    """Exact zeros, constant and saturated channels, half of an image empty: ties of subgradients, norms of zero."""
+    monkeypatch.setattr(runs, "real_batch", adversarial_batch)
+    config = CONFIGS[name].with_options(**SHORTENED.get(name, {}))
     _, ours, theirs, logged, also_logged = one_step(config, warm_up=2)
     assert_states_close(ours, theirs, ONE_STEP, config)
     for key, value in logged.items():
@@ -99,18 +104,18 @@ def adversarial_batch(config, step):
     batch = real_batch(config, step)
     images = batch.images.copy()
     images[:, 0] = 0
-    images[:, -1, :, : config.resolution // 2] = 128  # half of the last one constant, just off zero in [-1, 1]
-    if config.batch_size > 2:
+    images[:, -1, :, : config.data.resolution // 2] = 128  # half of the last one constant, just off zero in [-1, 1]
+    if config.training.batch_size > 2:
         images[:, 1] = 255
         images[:, 2, ..., 0] = 0
     return batch._replace(images=images)
 
 
 @pytest.mark.parametrize("name", ["wgan-gp", "r3gan-tiny", "adaptive"])
-def test_penalty_where_the_gradient_is_zero(name):
+def test_penalties_at_a_gradient_of_zero_are_finite_and_equal(name):
     """A discriminator whose last layer is zero: every penalty is taken at a gradient of exactly zero."""
     config = CONFIGS[name]
-    twins = [pair.backend(backend, config) for backend in BACKENDS]
+    twins = [runs.backend(backend, config) for backend in BACKENDS]
     tensors = twins[0].export(twins[0].init())
     heads = [k for k in tensors if k.startswith("discriminator/head") and k.endswith("weight")]
     assert heads
@@ -119,9 +124,9 @@ def test_penalty_where_the_gradient_is_zero(name):
     theirs, ours = (twin.export(state) for twin, state in zip(twins, states, strict=True))
     assert_states_close(ours, theirs, ONE_STEP, config)
     # (0 - 1)^2 in the gradient penalty, 0 in R1 and R2; known for the first discriminator update only.
-    expected = knobs(config, 0).gamma if "gradient-penalty" in config.penalties else 0.0
+    expected = schedule_values(config, 0).gamma if "gradient-penalty" in config.objective.penalties else 0.0
     for line in (lines[0] for lines in logged):
-        known = config.discriminator_updates == 1
+        known = config.objective.discriminator_updates == 1
         # 2e-6: the small number below the root.
         assert not known or abs(line["penalty"] - expected) <= 3e-6 * expected
 
@@ -129,7 +134,7 @@ def test_penalty_where_the_gradient_is_zero(name):
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_the_jax_step_keeps_structure_shapes_and_types(precision):
     """Nothing drifts to another precision, and the state that comes out fits the step it came from."""
-    twin = pair.backend("jax", replace(SMALL, precision=precision))
+    twin = runs.backend("jax", SMALL.with_options(precision=precision))
     begin = jax.tree.map(jnp.zeros_like, twin.init())
     state, _ = run(twin, twin.init(), 0, 1)
     chex.assert_trees_all_equal_shapes_and_dtypes(state, begin)
@@ -139,8 +144,8 @@ def test_the_jax_step_keeps_structure_shapes_and_types(precision):
 
 @pytest.mark.parametrize("network", TRAINED)
 def test_torch_takes_no_gradients_of_a_frozen_network(monkeypatch, network):
-    """XLA leaves out by itself what nobody uses."""
-    twin = pair.backend("torch", replace(SMALL, freeze=network))
+    """XLA leaves out by itself what is not used."""
+    twin = runs.backend("torch", SMALL.with_options(freeze=network))
     state, asked, take = twin.init(), [], torch.autograd.grad
 
     def record(outputs, inputs, *arguments, **options):
@@ -153,14 +158,14 @@ def test_torch_takes_no_gradients_of_a_frozen_network(monkeypatch, network):
     assert {id(tensor) for tensor in asked} == {id(tensor) for tensor in getattr(state, moving).parameters()}
 
 
-def test_one_image_per_batch():
-    _, ours, theirs, *_ = one_step(replace(SMALL, batch_size=1))
+def test_one_step_with_one_image_per_batch_is_equal():
+    _, ours, theirs, *_ = one_step(SMALL.with_options(batch_size=1))
     assert_states_close(ours, theirs, ONE_STEP)
 
 
-def test_saturated_logits():
+def test_one_step_with_saturated_logits_is_finite_and_equal():
     """Discriminator weights large enough for logits of hundreds: losses stay finite and equal."""
-    torch_backend, jax_backend = pair.backend("torch", SMALL), pair.backend("jax", SMALL)
+    torch_backend, jax_backend = runs.backend("torch", SMALL), runs.backend("jax", SMALL)
     tensors = torch_backend.export(torch_backend.init())
     tensors["discriminator/head.weight"] = tensors["discriminator/head.weight"] * 500
     state, logged = run(torch_backend, torch_backend.restore(tensors), 0, 1)
@@ -175,7 +180,7 @@ def test_saturated_logits():
 def test_average_is_decay_times_average_plus_the_rest(backend):
     """Against NumPy; half-life 0 copies."""
     for half_life, decay in ((0.0, 0.0), (4.0, 0.25), (16.0, 0.5**0.5)):  # 8 images per step
-        twin = pair.backend(backend, replace(SMALL, ema_half_life_nimg=half_life))
+        twin = runs.backend(backend, SMALL.with_options(ema_half_life_nimg=half_life))
         state, _ = run(twin, twin.init(), 0, 3)
         before = twin.export(state)
         state, _ = run(twin, state, 3, 1)
@@ -189,7 +194,7 @@ def test_average_is_decay_times_average_plus_the_rest(backend):
 @pytest.mark.fast
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_first_step_that_is_not_finite_is_remembered(backend):
-    twin = pair.backend(backend, SMALL)
+    twin = runs.backend(backend, SMALL)
     state, logged = run(twin, twin.init(), 0, 2)
     assert logged[-1]["first_non_finite_step"] == 0
     tensors = twin.export(state)
@@ -201,7 +206,7 @@ def test_first_step_that_is_not_finite_is_remembered(backend):
 @pytest.mark.fast
 def test_adaptive_probability_follows_the_sign_of_real_logits():
     """Up by a fixed length at every fourth step where the mean sign was above the target, else down, from 0 to 1."""
-    config = replace(SMALL, augment=("flip",), augment_target=0.5, batch_size=8, augment_adapt_nimg=64)
+    config = SMALL.with_options(augment=("flip",), augment_target=0.5, batch_size=8, augment_adapt_nimg=64)
     length = 4 * 8 / 64
     signs = [1.0, 1.0, 0.0, 0.25, *[0.0] * 4, *[-1.0] * 4, *[1.0] * 12]
     expected, probability = [], 0.0
@@ -212,10 +217,90 @@ def test_adaptive_probability_follows_the_sign_of_real_logits():
         expected.append(probability)
     assert expected[3] == 0.5 and expected[7] == expected[11] == 0.0 and expected[-1] == 1.0
     for backend, package in (("torch", gan_torch.step), ("jax", gan_jax.step)):
-        twin = pair.backend(backend, config)
+        twin = runs.backend(backend, config)
         state, found = twin.init(), []
         for sign in signs:
             state = package.adapt_augment(config, state, state.augment_signs * 0 + sign)
             state = state._replace(step=state.step + 1)
             found.append(float(state.augment_probability))
         assert found == expected, backend
+
+
+class TorchPatches(nn.Module):
+    """A discriminator with a map of logits for each image (batch, 1, height, width), or with one logit."""
+
+    def __init__(self, copies: tuple[int, ...] | None = None):
+        super().__init__()
+        self.conv, self.copies = nn.Conv2d(1, 1, 5, 2, 2), copies
+
+    def forward(self, images):
+        logits = self.conv(images).tanh() * 3
+        if self.copies is None:
+            return logits
+        return logits.mean((1, 2, 3)).view(-1, *(1 for _ in self.copies)).expand(-1, *self.copies)
+
+
+class JaxPatches(linen.Module):
+    """The same in JAX."""
+
+    copies: tuple[int, ...] | None = None
+
+    @linen.compact
+    def __call__(self, images):
+        logits = jnp.tanh(linen.Conv(1, (5, 5), 2, 2, name="conv", param_dtype=jnp.float64)(images)) * 3
+        if self.copies is None:
+            return logits
+        means = logits.mean((1, 2, 3)).reshape(-1, *(1 for _ in self.copies))
+        return jnp.broadcast_to(means, (len(images), *self.copies))
+
+
+PATCHES = SMALL.with_options(
+    discriminator=CUSTOM,
+    discriminator_norm=None,
+    resolution=16,
+    loss="relativistic",
+    penalties=("gradient-penalty", "r1", "r2"),
+    gamma=1.0,
+    augment=("flip", "contrast"),
+    augment_probability=0.5,
+    augment_target=0.1,
+)
+
+
+def step_with_patches(copies=None):
+    """One step with that discriminator in both backends from one state: the states after, and the scalars."""
+    torch.manual_seed(0)
+    first, second = (
+        gan_torch.backend.Backend(
+            PATCHES, gan_torch.models.Networks(gan_torch.models.generator(PATCHES), TorchPatches(copies))
+        ),
+        gan_jax.backend.Backend(
+            PATCHES, gan_jax.models.Networks(gan_jax.models.generator(PATCHES), JaxPatches(copies))
+        ),
+    )
+    begin = first.export(first.init())
+    ends = [run(twin, twin.restore(begin), 0, 1) for twin in (first, second)]
+    return [twin.export(state) for twin, (state, _) in zip((first, second), ends, strict=True)], [
+        lines[0] for _, lines in ends
+    ]
+
+
+def test_one_step_with_a_map_of_logits_for_each_image_is_equal():
+    """As of a PatchGAN: losses and signs are means over all logits, in both backends."""
+    (theirs, ours), (logged, also_logged) = step_with_patches()
+    assert_states_close(ours, theirs, ONE_STEP, PATCHES)
+    for key, value in logged.items():
+        assert_close(also_logged[key], value, ONE_STEP, key)
+    assert logged["penalty"] > 0
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("copies", [(1,), (4,), (2, 3, 1)], ids=str)
+def test_copies_of_a_logit_change_nothing(copies):
+    """Penalties are on the gradient of each image's mean logit: with the sum they would grow with the copies."""
+    one, many = step_with_patches(()), step_with_patches(copies)
+    for theirs, ours in zip(one[0], many[0], strict=True):
+        assert_states_close(ours, theirs, ONE_STEP, PATCHES)
+    for logged, also_logged in zip(one[1], many[1], strict=True):
+        for key, value in logged.items():
+            assert_close(also_logged[key], value, ONE_STEP, key)

@@ -10,10 +10,6 @@ from time import perf_counter
 
 import environment
 
-# One thread per worker: the workers already keep every core busy. XLA's costly passes take longer than they save here.
-XLA_FLAGS = "--xla_cpu_multi_thread_eigen=false --xla_llvm_disable_expensive_passes=true"
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "XLA_FLAGS": XLA_FLAGS}
-
 
 def main() -> int:
     """Run every check, even after one failed, and return 0 when all passed."""
@@ -29,7 +25,7 @@ def main() -> int:
     for name, command in checks.items():
         print(f"== {name}", flush=True)
         begun = perf_counter()
-        status = subprocess.run(command, cwd=environment.ROOT, env={**os.environ, **ONE_THREAD}).returncode
+        status = subprocess.run(command, cwd=environment.ROOT).returncode
         print(f"== {name} {'failed' if status else 'passed'} in {perf_counter() - begun:.0f} s", flush=True)
         failed += [name] if status else []
     print(f"== failed: {', '.join(failed)}" if failed else "== all checks passed")

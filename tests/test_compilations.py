@@ -1,4 +1,4 @@
-"""How often XLA compiles, counted by what it reports itself: traces would hide compilations (DESIGN)."""
+"""How often XLA compiles, counted by what it reports itself: traces would hide compilations (docs/design.md)."""
 
 import json
 import os
@@ -27,9 +27,8 @@ def taken():
     compiled.clear()
     return names
 """
-# Every kind of input that a step meets: fresh, stepped and restored states, other knobs, other data.
+# Every kind of input that a step gets: fresh, stepped and restored states, other schedule values, other data.
 STEPS = """
-from dataclasses import replace
 import numpy as np
 from gan_jax.backend import Backend
 from gan_shared.backend import StepValues
@@ -37,15 +36,15 @@ from gan_shared.config import Config
 from gan_shared.data.batches import batches
 from gan_shared.data.dataset import Dataset
 from gan_shared.draws import draw
-from gan_shared.schedules import knobs
+from gan_shared.schedules import schedule_values
 
-size = dict(width=0.0625, batch_size=8, latent_size=8, resolution=16, channels=1, classes=2, device="cpu", steps=9)
-game = dict(conditional=True, loss="relativistic", penalties=("gradient-penalty", "r1"), augment=("flip", "cutout"))
-# Every knob moves in every step.
+size = dict(width=0.0625, batch_size=8, latent_size=8, resolution=16, channels=1, num_classes=2, device="cpu", steps=9)
+objective = dict(class_conditional=True, loss="relativistic", penalties=("gradient-penalty", "r1"))
+# Every scheduled number changes in every step.
 rates = dict(generator_learning_rate=(2e-4, 1e-4), discriminator_learning_rate=(2e-4, 1e-4), gamma=(1.0, 0.1))
 decays = dict(generator_beta2=(0.9, 0.99), discriminator_beta2=(0.9, 0.99), ema_half_life_nimg=(0.0, 100.0))
 adaptive = dict(augment_probability=(0.0, 0.5), augment_target=0.6, augment_adapt_nimg=100, burn_in_nimg=72)
-config = Config(**size, **game, **rates, **decays, **adaptive)
+config = Config().with_options(**size, **objective, **rates, **decays, **adaptive, augment=("flip", "cutout"))
 images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 1), np.uint8)
 labels = np.arange(20) % 2
 backend = Backend(config)
@@ -53,11 +52,12 @@ state = backend.init()
 taken()
 counts, seen = [], set()
 for step, batch in batches(Dataset("noise", images, labels, ("0", "1"), "0"), config, 0):
-    wanted = knobs(config, step)
+    wanted = schedule_values(config, step)
     assert not seen & set(wanted)
     seen |= set(wanted)
     if step % 3 == 1:
-        wanted = knobs(replace(config, generator_learning_rate=1e-3, gamma=0.0, ema_half_life_nimg=0.0), step)
+        changed = config.with_options(generator_learning_rate=1e-3, gamma=0.0, ema_half_life_nimg=0.0)
+        wanted = schedule_values(changed, step)
     if step % 3 == 2:
         tensors = backend.export(state)
         state = backend.restore({name: np.array(value) for name, value in tensors.items()})
@@ -94,6 +94,8 @@ gan.sample(70, ema=False)
 gan.sample(1, ema=True)
 print(json.dumps([begun, taken()]))
 """
+
+pytestmark = pytest.mark.jax
 
 
 def counted(script: str, *arguments: str) -> list[list[str]]:

@@ -49,10 +49,10 @@ def entries(cache: Path) -> list[Path]:
 
 
 def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fitted(path: Path, *size: int) -> None:
+    def refused(path: Path, *size: int) -> None:
         raise AssertionError(f"{path} is decoded again")
 
-    monkeypatch.setattr(folder_source, "fitted", fitted)
+    monkeypatch.setattr(folder_source, "read_resized", refused)
 
 
 def test_images_are_mapped_read_only(pictures: Path):
@@ -68,7 +68,7 @@ def test_a_second_start_decodes_nothing(pictures: Path, fresh: Path, monkeypatch
     second = load(str(pictures), 16, 3)  # what None stood for
     np.testing.assert_array_equal(second.images, first.images)
     np.testing.assert_array_equal(second.labels, first.labels)
-    assert second.classes == first.classes == ("even", "odd")
+    assert second.class_names == first.class_names == ("even", "odd")
     assert second.fingerprint == first.fingerprint
     assert len(entries(fresh)) == 1
 
@@ -101,7 +101,7 @@ def test_other_sizes_and_colours_are_other_entries(pictures: Path, fresh: Path):
     assert len(entries(fresh)) == 3
 
 
-def test_folders_that_agree_in_all_but_pixels_are_told_apart(tmp_path: Path):
+def test_folders_that_differ_in_pixels_alone_have_entries_of_their_own(tmp_path: Path):
     for name, colour in (("a", 10), ("b", 20)):
         (tmp_path / name).mkdir()
         Image.new("RGB", (16, 16), (colour,) * 3).save(tmp_path / name / "0.bmp")
@@ -208,17 +208,17 @@ def finished(cache: Path) -> Path:
 def test_the_slower_of_two_builders_keeps_the_faster_ones_entry(
     pictures: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    fitted, inner = folder_source.fitted, []
+    read_resized, inner = folder_source.read_resized, []
 
     def overtaken(*of: Any) -> np.ndarray:
-        monkeypatch.setattr(folder_source, "fitted", fitted)
+        monkeypatch.setattr(folder_source, "read_resized", read_resized)
         if not inner:
             inner.append(load(str(pictures), 16, None))
             inner.append(finished(fresh).stat().st_ino)
-        return fitted(*of)
+        return read_resized(*of)
 
     monkeypatch.setattr(folder_source, "MAX_THREADS", 1)
-    monkeypatch.setattr(folder_source, "fitted", overtaken)
+    monkeypatch.setattr(folder_source, "read_resized", overtaken)
     outer = load(str(pictures), 16, None)
     assert finished(fresh).stat().st_ino == inner[1]
     np.testing.assert_array_equal(outer.images, inner[0].images)
@@ -254,14 +254,14 @@ def test_a_disk_that_fills_up_leaves_nothing(pictures: Path, fresh: Path, monkey
     assert entries(fresh) == []
 
 
-def test_a_cache_that_is_a_file(pictures: Path, fresh: Path):
+def test_a_cache_that_is_a_file_is_refused(pictures: Path, fresh: Path):
     fresh.write_text("in the way")
     with pytest.raises(UserError, match=r"cannot be written .*TWIN_GAN_CACHE may name another folder"):
         load(str(pictures), 16, None)
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "idx"])
-def test_memory_stays_flat(tmp_path: Path, kind: str):
+def test_decoding_a_large_file_takes_the_memory_of_a_few_chunks(tmp_path: Path, kind: str):
     images = np.random.default_rng(5).integers(0, 256, (8000, 64, 64), np.uint8)  # 33 MB
     path = tmp_path / f"images-idx3.{kind}"
     if kind == "idx":
@@ -277,22 +277,22 @@ def test_memory_stays_flat(tmp_path: Path, kind: str):
     finally:
         tracemalloc.stop()
     np.testing.assert_array_equal(dataset.images[0, ..., 0], first)
-    # Of 33 MB: the chunk that was read, its fitted and its contiguous copy, and a million bytes of small things.
+    # Of 33 MB: the chunk that was read, its resized and its contiguous copy, and a million bytes of small things.
     assert peak < 3 * CHUNK_BYTES + 10**6
 
 
-def test_no_more_than_a_few_pictures_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_no_more_than_six_pictures_are_decoded_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(folder_source, "MAX_THREADS", 1)
     Image.new("RGB", (16, 16)).save(tmp_path / "000.png")
     for number in range(1, 200):
         shutil.copy(tmp_path / "000.png", tmp_path / f"{number:03}.png")
-    fitted, begun = folder_source.fitted, []
+    read_resized, begun = folder_source.read_resized, []
 
     def counted(*of: Any) -> np.ndarray:
         begun.append(of)
-        return fitted(*of)
+        return read_resized(*of)
 
-    monkeypatch.setattr(folder_source, "fitted", counted)
+    monkeypatch.setattr(folder_source, "read_resized", counted)
     chunks = folder_source.source(tmp_path).read(16, 3).images
     next(chunks)
     time.sleep(0.3)  # long enough to decode all of them, were they all handed out

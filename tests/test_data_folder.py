@@ -64,7 +64,7 @@ def test_labels_are_the_first_level_folders(tmp_path: Path):
     for name in ("dog/1.png", "cat/2.png", "cat/young/0.png"):
         plain(tmp_path / name)
     dataset = load(str(tmp_path), 16, None)
-    assert dataset.classes == ("cat", "dog")
+    assert dataset.class_names == ("cat", "dog")
     np.testing.assert_array_equal(dataset.labels, [0, 0, 1])
 
 
@@ -74,7 +74,7 @@ def test_no_labels_from_one_folder_or_where_a_picture_lies_outside(tmp_path: Pat
         plain(tmp_path / name)
     dataset = load(str(tmp_path), 16, None)
     assert dataset.labels is None
-    assert dataset.classes == ()
+    assert dataset.class_names == ()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows makes links for administrators only")
@@ -85,7 +85,7 @@ def test_links_are_followed_and_circles_end(tmp_path: Path):
     (root / "own" / "circle").symlink_to(root)
     (root / "linked").symlink_to(tmp_path / "elsewhere")
     dataset = load(str(root), 16, None)
-    assert dataset.classes == ("linked", "own")
+    assert dataset.class_names == ("linked", "own")
     assert len(dataset.images) == 2
 
 
@@ -111,14 +111,16 @@ def pixel(folder: Path, channels: int | None = None) -> list[int]:
         ("CMYK", (0, 255, 255, 0), "a.jpg", [255, 0, 0]),
     ],
 )
-def test_modes(tmp_path: Path, mode: str, colour: object, name: str, expected: list[int]):
+def test_pictures_of_every_mode_become_8_bit_grey_or_rgb(
+    tmp_path: Path, mode: str, colour: object, name: str, expected: list[int]
+):
     options = {"lossless": True} if name.endswith("webp") else {}
     plain(tmp_path / name, colour, mode, **options)
     assert pixel(tmp_path) == expected
 
 
 @pytest.mark.parametrize("transparency", [None, 0])
-def test_palettes(tmp_path: Path, transparency: int | None):
+def test_palettes_become_colours_and_transparent_parts_white(tmp_path: Path, transparency: int | None):
     picture = Image.new("P", (16, 16), 0)
     picture.putpalette([10, 20, 30, 0, 0, 0])
     options: dict[str, Any] = {} if transparency is None else {"transparency": transparency}
@@ -141,7 +143,7 @@ def test_grey_is_itu_601(tmp_path: Path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation(tmp_path: Path, orientation: int):
+def test_pictures_are_turned_upright_by_their_exif_orientation(tmp_path: Path, orientation: int):
     upright = np.zeros((16, 16, 3), np.uint8)
     upright[:8, :8] = 255  # white corner at the top left
     upright[:8, 8:, 0] = 255  # red at its right
@@ -177,7 +179,7 @@ def png_header(width: int, height: int) -> bytes:
     )
 
 
-def test_a_folder_without_pictures(tmp_path: Path):
+def test_a_folder_without_pictures_is_refused(tmp_path: Path):
     refused(tmp_path, str(tmp_path), "no pictures", "choices: .bmp, .jpeg, .jpg, .png, .webp")
     (tmp_path / "a.txt").write_text("x")
     refused(tmp_path, "no pictures")
@@ -195,14 +197,14 @@ def test_a_folder_without_pictures(tmp_path: Path):
 )
 def test_sizes_are_refused_before_decoding(tmp_path: Path, size: tuple[int, int], words: list[str]):
     (tmp_path / "a.png").write_bytes(png_header(*size))
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         refused(tmp_path, "a.png", *words)
-    assert not said
+    assert not warned
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "webp", "bmp"])
-def test_truncated_pictures(tmp_path: Path, ending: str):
+def test_truncated_pictures_are_refused(tmp_path: Path, ending: str):
     path = tmp_path / f"a.{ending}"
     with Image.open(PHOTOS / "china.jpg") as photo:
         photo.save(path)
@@ -211,7 +213,7 @@ def test_truncated_pictures(tmp_path: Path, ending: str):
 
 
 @pytest.mark.parametrize("content", [b"just text", b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0\x00"])
-def test_files_that_are_no_pictures(tmp_path: Path, content: bytes):
+def test_files_that_are_no_pictures_are_refused(tmp_path: Path, content: bytes):
     (tmp_path / "a.png").write_bytes(content)
     message = refused(tmp_path, "a.png", "cannot be decoded")
     assert message.count("a.png") == 1
@@ -237,7 +239,7 @@ def test_many_bad_pictures_are_counted_and_three_named(tmp_path: Path):
     assert "30.png" not in message
 
 
-def test_a_picture_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_picture_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     plain(tmp_path / "a.png")
 
     def denied(path: Path, **options: object) -> None:
@@ -248,7 +250,7 @@ def test_a_picture_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monk
     refused(tmp_path, "a.png", "Permission denied")
 
 
-def test_a_folder_that_may_not_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_folder_that_may_not_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     plain(tmp_path / "a.png")
     (tmp_path / "locked").mkdir()
     scandir = os.scandir
@@ -263,7 +265,7 @@ def test_a_folder_that_may_not_be_listed(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows makes links for administrators only")
-def test_a_link_that_leads_nowhere(tmp_path: Path):
+def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path):
     (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
     refused(tmp_path, "a.png", "No such file")
 
@@ -283,5 +285,5 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path):
     refused(tmp_path / "a.npy", "a.npy", "a pipe or a device")
 
 
-def test_the_home_of_nobody():
+def test_the_home_of_an_unknown_user_is_refused():
     refused("~nobody-of-that-name/pictures", "data", "home directory")

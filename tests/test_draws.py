@@ -1,19 +1,19 @@
-"""Randomness is data (DESIGN, law 5): streams that never meet, draws that follow from their position."""
+"""Randomness is data (docs/design.md, law 5): streams that never overlap, draws that follow from their position."""
 
-from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 
 from gan_shared import initial
-from gan_shared.config import AUGMENTATIONS, Config
+from gan_shared.config import Config
 from gan_shared.draws import SAMPLE_BLOCK, Stream, draw, generator, normals, sample_labels, sample_latents, uniforms
 from gan_shared.initial import ONES, ZEROS, Initial
+from gan_shared.option_groups import AUGMENTATIONS
 
 pytestmark = pytest.mark.fast
 
-CONFIG = Config(batch_size=6, latent_size=5, seed=3, augment=("flip",), augment_probability=0.5)
+CONFIG = Config().with_options(batch_size=6, latent_size=5, seed=3, augment=("flip",), augment_probability=0.5)
 NORMAL = Initial("normal", gain=1.0)
 # Neighbours in every word, the ends of the seeds, and steps whose upper half would be lost in 32 bits.
 PLACES = list(product((0, 1, 2, 2**32, 2**63 - 1), (0, 1, 2, 3, 2**32, 2**40), Stream))
@@ -55,13 +55,13 @@ def test_latents_are_the_documented_counters_normals():
 
 def test_stream_numbers_keep_their_meaning():
     assert (Stream.EPOCH_ORDER, Stream.LATENTS, Stream.SAMPLES) == (0, 1, 2)
-    assert (Stream.PENALTY_MIX, Stream.AUGMENT, Stream.STACK) == (3, 4, 5)
+    assert (Stream.INTERPOLATION, Stream.AUGMENT, Stream.STACK) == (3, 4, 5)
     assert len(Stream) == 6
 
 
-@pytest.mark.parametrize("name", ["mix", "augment"])
-def test_mixes_and_augmentations_are_the_documented_counters_uniforms(name):
-    stream, shape = {"mix": (3, (1, 6)), "augment": (4, (2, 3, 6, sum(AUGMENTATIONS.values())))}[name]
+@pytest.mark.parametrize("name", ["interpolation", "augment"])
+def test_interpolation_and_augmentation_are_the_documented_counters_uniforms(name):
+    stream, shape = {"interpolation": (3, (1, 6)), "augment": (4, (2, 3, 6, sum(AUGMENTATIONS.values())))}[name]
     bits = np.random.Philox(key=3, counter=[0, 0, 17, stream])
     expected = np.random.Generator(bits).random(shape, dtype=np.float32)
     drawn = getattr(draw(CONFIG, 17), name)
@@ -71,7 +71,7 @@ def test_mixes_and_augmentations_are_the_documented_counters_uniforms(name):
 
 @pytest.mark.parametrize(("updates", "fresh", "count"), [(1, True, 2), (1, False, 1), (3, True, 4), (3, False, 3)])
 def test_there_is_one_row_of_latents_per_forward_of_the_generator(updates, fresh, count):
-    config = replace(CONFIG, discriminator_updates=updates, fresh_latents=fresh)
+    config = CONFIG.with_options(discriminator_updates=updates, fresh_latents=fresh)
     latents = draw(config, 0).latents
     assert latents.shape == (count, 6, 5)
     assert len(np.unique(latents)) == latents.size
@@ -79,10 +79,10 @@ def test_there_is_one_row_of_latents_per_forward_of_the_generator(updates, fresh
 
 @pytest.mark.parametrize("updates", [1, 3])
 @pytest.mark.parametrize("fresh", [True, False])
-def test_there_is_a_mix_per_discriminator_update_and_an_augmentation_per_judgement(updates, fresh):
-    drawn = draw(replace(CONFIG, discriminator_updates=updates, fresh_latents=fresh), 0)
-    assert drawn.mix.shape == (updates, 6)
-    # The generator's update judges too; reals, fakes and mixtures each have numbers of their own.
+def test_there_is_an_interpolation_per_discriminator_update_and_an_augmentation_per_update(updates, fresh):
+    drawn = draw(CONFIG.with_options(discriminator_updates=updates, fresh_latents=fresh), 0)
+    assert drawn.interpolation.shape == (updates, 6)
+    # The generator's update augments too; reals, fakes and interpolates each have numbers of their own.
     assert drawn.augment.shape == (updates + 1, 3, 6, sum(AUGMENTATIONS.values()))
     # Single float32 uniforms may be alike by chance, all the numbers of two images never.
     rows = drawn.augment.reshape(-1, drawn.augment.shape[3])
@@ -90,18 +90,18 @@ def test_there_is_a_mix_per_discriminator_update_and_an_augmentation_per_judgeme
 
 
 def test_without_augmentation_no_number_is_drawn_for_it():
-    plain = replace(CONFIG, augment=(), augment_probability=0.0)
+    plain = CONFIG.with_options(augment=(), augment_probability=0.0)
     assert draw(plain, 5).augment.shape == (2, 3, 6, 0)
-    np.testing.assert_array_equal(draw(plain, 5).mix, draw(CONFIG, 5).mix)
+    np.testing.assert_array_equal(draw(plain, 5).interpolation, draw(CONFIG, 5).interpolation)
     np.testing.assert_array_equal(draw(plain, 5).latents, draw(CONFIG, 5).latents)
 
 
 @pytest.mark.parametrize("named", [("crop",), ("flip", "cutout"), tuple(AUGMENTATIONS), tuple(AUGMENTATIONS)[::-1]])
 def test_an_augmentations_numbers_do_not_depend_on_which_others_are_named(named):
-    np.testing.assert_array_equal(draw(replace(CONFIG, augment=named), 5).augment, draw(CONFIG, 5).augment)
+    np.testing.assert_array_equal(draw(CONFIG.with_options(augment=named), 5).augment, draw(CONFIG, 5).augment)
 
 
-@pytest.mark.parametrize("stream", [Stream.PENALTY_MIX, Stream.AUGMENT])
+@pytest.mark.parametrize("stream", [Stream.INTERPOLATION, Stream.AUGMENT])
 def test_uniforms_fill_the_range_from_0_up_to_but_not_including_1(stream):
     values = uniforms(0, 0, stream, (200_000,)).astype(np.float64)
     assert values.min() >= 0 and values.max() < 1
@@ -112,17 +112,17 @@ def test_uniforms_fill_the_range_from_0_up_to_but_not_including_1(stream):
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_the_rows_of_all_processes_are_the_global_draws(processes):
-    each = CONFIG.batch_size // processes
+    each = CONFIG.training.batch_size // processes
     rows = [slice(rank * each, (rank + 1) * each) for rank in range(processes)]
     parts = [draw(CONFIG, 5, part) for part in rows]
     whole = draw(CONFIG, 5)
-    for name, axis in (("latents", 1), ("mix", 1), ("augment", 2)):
+    for name, axis in (("latents", 1), ("interpolation", 1), ("augment", 2)):
         joined = np.concatenate([getattr(part, name) for part in parts], axis)
         np.testing.assert_array_equal(joined, getattr(whole, name), name)
 
 
 def test_draws_differ_between_steps_and_seeds_and_repeat_at_one_place():
-    here, others = draw(CONFIG, 5), [draw(CONFIG, 6), draw(replace(CONFIG, seed=4), 5)]
+    here, others = draw(CONFIG, 5), [draw(CONFIG, 6), draw(CONFIG.with_options(seed=4), 5)]
     for name in here._fields:
         values = getattr(here, name)
         np.testing.assert_array_equal(values, getattr(draw(CONFIG, 5), name))
@@ -132,7 +132,7 @@ def test_draws_differ_between_steps_and_seeds_and_repeat_at_one_place():
 
 
 def test_precision_and_what_is_not_random_leave_the_draws_alone():
-    other = replace(CONFIG, precision="float64", loss="mse", width=0.5, device="cpu")
+    other = CONFIG.with_options(precision="float64", loss="mse", width=0.5, device="cpu")
     for name, values in draw(CONFIG, 5)._asdict().items():
         np.testing.assert_array_equal(getattr(draw(other, 5), name), values)
 

@@ -1,4 +1,4 @@
-"""Who may import whom (DESIGN, law 2), in processes where what is forbidden cannot be imported."""
+"""Who may import whom (docs/design.md, law 2), in processes where what is forbidden cannot be imported."""
 
 import os
 import subprocess
@@ -8,32 +8,39 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.frameworks import FRAMEWORKS, needs
+
+# What stands on both backends, and what is not installed.
+ABOVE = ("gan_parity", "parity_tests", "benchmarks", "tests")
+
 # Packages of each framework, and of its twin here.
 FORBIDDEN = {
-    "gan_torch": ("jax", "jaxlib", "flax", "optax", "gan_jax"),
-    "gan_jax": ("torch", "torchvision", "gan_torch"),
-    "gan_shared": ("torch", "torchvision", "jax", "jaxlib", "flax", "optax", "gan_torch", "gan_jax"),
+    "gan_torch": ("jax", "jaxlib", "flax", "optax", "gan_jax", *ABOVE),
+    "gan_jax": ("torch", "torchvision", "gan_torch", *ABOVE),
+    "gan_shared": ("torch", "torchvision", "jax", "jaxlib", "flax", "optax", "gan_torch", "gan_jax", *ABOVE),
+    "gan_parity": tuple(name for name in ABOVE if name != "gan_parity"),
 }
 
 # Runs before anything else in the subprocess. Other packages may try a forbidden one and do without it.
 BLOCK = """
 import sys
 
-class Wall:
+class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in FORBIDDEN:
             raise ImportError(f"{name} is blocked")
 
-sys.meta_path.insert(0, Wall())
+sys.meta_path.insert(0, Blocker())
 """
-# The last line of every script: the wall held.
+# The last line of every script: the import is still blocked.
 HELD = """
 reached = FORBIDDEN & {name.partition(".")[0] for name in sys.modules}
 assert not reached, reached
 """
 WALK = """
-import importlib, pkgutil, gan_shared
-names = [module.name for module in pkgutil.walk_packages(gan_shared.__path__, "gan_shared.")]
+import importlib, pkgutil
+package = importlib.import_module({package!r})
+names = [module.name for module in pkgutil.walk_packages(package.__path__, package.__name__ + ".")]
 for name in names:
     importlib.import_module(name)
 print(" ".join(names))
@@ -55,41 +62,74 @@ assert (GAN.load(root / "gan").sample(2) == gan.sample(2)).all()
 """
 
 
-def script(package: str, body: str, wall: bool) -> str:
+def script(package: str, body: str, blocked: bool) -> str:
     forbidden = f"FORBIDDEN = set({FORBIDDEN[package]!r})\n"
-    return forbidden + (BLOCK if wall else "import sys\n") + body + HELD
+    return forbidden + (BLOCK if blocked else "import sys\n") + body + HELD
 
 
-def python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *arguments],
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         timeout=240,
     )
 
 
-@pytest.mark.parametrize("wall", [False, True], ids=["open", "blocked"])
-def test_no_module_of_gan_shared_imports_a_framework(wall):
-    done = python(script("gan_shared", WALK, wall))
+def walked(package: str, blocked: bool) -> set[str]:
+    """Return the modules of a package, imported one by one without what it must not import."""
+    done = python(script(package, WALK.format(package=package), blocked))
     assert done.returncode == 0, done.stderr
-    walked = done.stdout.split()
-    assert {"gan_shared.cli", "gan_shared.train", "gan_shared.data.batches"} <= set(walked)
-    sources = {path.stem for path in Path(__file__).parents[1].joinpath("gan_shared").glob("[a-z]*.py")}
-    assert {name.rpartition(".")[2] for name in walked} >= sources
+    names = set(done.stdout.split())
+    sources = {path.stem for path in Path(__file__).parents[1].joinpath(package).glob("[a-z]*.py")}
+    assert {name.rpartition(".")[2] for name in names} >= sources
+    return names
 
 
-@pytest.mark.parametrize("twin", ["gan_torch", "gan_jax"])
+@pytest.mark.parametrize("blocked", [False, True], ids=["open", "blocked"])
+def test_no_module_of_gan_shared_imports_a_framework(blocked):
+    assert {"gan_shared.cli", "gan_shared.train", "gan_shared.data.batches"} <= walked("gan_shared", blocked)
+
+
+def test_gan_parity_imports_nothing_of_the_tests_or_the_benchmarks():
+    assert {"gan_parity.locate", "gan_parity.traps", "gan_parity.report"} <= walked("gan_parity", blocked=True)
+
+
+WITHOUT = """
+import sys
+from importlib.util import find_spec
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+"""
+
+
+@pytest.mark.parametrize("absent", ["torch", "jax"])
+def test_gan_parity_without_a_framework_is_one_line_that_names_the_extra(absent, tmp_path):
+    done = python(WITHOUT.format(absent=(absent,)) + "import gan_parity.locate")
+    line = f'gan_parity: {absent} not installed, expected both frameworks: pip install "twin-gan[parity]"'
+    assert done.returncode == 1 and done.stderr.strip().splitlines()[-1] == f"ImportError: {line}"
+    # As a command, where Python imports the site's modules first.
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT.format(absent=(absent,)))
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])
+    command = [sys.executable, "-m", "gan_parity.locate", "dcgan"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, timeout=60)
+    assert (done.returncode, done.stderr) == (2, f"error: {line}\n")
+
+
+@pytest.mark.parametrize("twin", [pytest.param(f"gan_{name}", marks=needs(name)) for name in FRAMEWORKS])
 def test_a_backend_trains_resumes_samples_and_loads_without_the_other(twin, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (16, 16, 16), np.uint8)
     np.save(tmp_path / "images.npy", images)
-    # The resumed run and the samples take what the first run compiled; PyTorch does not look.
-    compiled = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    done = python(script(twin, USE.format(twin=twin), wall=True), str(tmp_path), **compiled)
+    done = python(script(twin, USE.format(twin=twin), blocked=True), str(tmp_path))
     assert done.returncode == 0, done.stderr
 
 
-def test_the_wall_blocks():
-    done = python(script("gan_torch", "import gan_jax.backend\n", wall=True))
+def test_a_blocked_framework_cannot_be_imported():
+    done = python(script("gan_torch", "import gan_jax.backend\n", blocked=True))
     assert done.returncode == 1 and "is blocked" in done.stderr

@@ -11,27 +11,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from flax import linen
 from PIL import Image
 from safetensors.numpy import load_file, save_file
-from torch._inductor import cpp_builder
 
-import gan_jax
-import gan_torch
 from gan_shared import checkpoint, interrupt, runlog
 from gan_shared.errors import UserError
-from tests.test_train import BACKENDS, MAINS, SIZE, begin, digits, errors, resume
+from gan_shared.manifest import sha256
+from tests.fixtures import ANY, EACH, backend_class, gan_class, own_modules
+from tests.fixtures import TRAIN_MAINS as MAINS
+from tests.test_train import SIZE, begin, digits, errors, resume
 
 __all__ = ["digits"]
-pytestmark = pytest.mark.usefixtures("compiled_once")
-NAMES = pytest.mark.parametrize("name", BACKENDS)
+NAMES = pytest.mark.parametrize("name", EACH)
 
 
 @pytest.fixture
 def run(digits, tmp_path) -> Path:
-    """A run of two steps in torch."""
-    assert begin("torch", tmp_path / "run", digits, 2) == 0
+    """A run of two steps."""
+    assert begin(ANY, tmp_path / "run", digits, 2) == 0
     return tmp_path / "run"
 
 
@@ -39,84 +36,86 @@ def edit_tensors(folder: Path, file: str, **values: np.ndarray) -> None:
     """Change tensors of a checkpoint's file, and the manifest's hash with them."""
     save_file(load_file(folder / file) | values, folder / file)
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["sha256"][file] = checkpoint._sha256(folder / file)
+    manifest["sha256"][file] = sha256(folder / file)
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def test_a_run_that_another_process_began_meanwhile_is_left_alone(capsys, monkeypatch, digits, tmp_path):
     """Both found the folder empty; the slower one decodes while the faster one trains to its end."""
-    folder, first_state = tmp_path / "run", gan_torch.backend.Backend.init
+    backend = backend_class(ANY)
+    folder, first_state = tmp_path / "run", backend.init
 
-    def slowly(backend):
-        monkeypatch.setattr(gan_torch.backend.Backend, "init", first_state)
-        assert begin("torch", folder, digits, 2, "--seed", "1") == 0
-        return first_state(backend)
+    def slowly(self):
+        monkeypatch.setattr(backend, "init", first_state)
+        assert begin(ANY, folder, digits, 2, "--seed", "1") == 0
+        return first_state(self)
 
-    monkeypatch.setattr(gan_torch.backend.Backend, "init", slowly)
-    assert begin("torch", folder, digits, 4, "--seed", "2") == 2
+    monkeypatch.setattr(backend, "init", slowly)
+    assert begin(ANY, folder, digits, 4, "--seed", "2") == 2
     assert errors(capsys).startswith(f"error: run_dir: found {folder}, which is not empty")
-    assert checkpoint.load_newest(folder).config.seed == 1 and checkpoint.newest_step(folder) == 2
+    assert checkpoint.load_newest(folder).config.training.seed == 1 and checkpoint.newest_step(folder) == 2
     assert len(runlog.read_scalars(folder)) == 1
 
 
 def test_a_run_that_another_process_went_on_with_meanwhile_is_left_alone(capsys, monkeypatch, run):
-    restore = gan_torch.backend.Backend.restore
+    backend = backend_class(ANY)
+    restore = backend.restore
 
-    def slowly(backend, tensors):
-        monkeypatch.setattr(gan_torch.backend.Backend, "restore", restore)
-        assert resume("torch", run, "--steps", "3") == 0
-        return restore(backend, tensors)
+    def slowly(self, tensors):
+        monkeypatch.setattr(backend, "restore", restore)
+        assert resume(ANY, run, "--steps", "3") == 0
+        return restore(self, tensors)
 
-    monkeypatch.setattr(gan_torch.backend.Backend, "restore", slowly)
-    assert resume("torch", run, "--steps", "4") == 2
+    monkeypatch.setattr(backend, "restore", slowly)
+    assert resume(ANY, run, "--steps", "4") == 2
     assert errors(capsys).startswith(f"error: run_dir: another process has trained in {run} meanwhile")
     assert checkpoint.newest_step(run) == 3
 
 
 def test_a_run_folder_may_be_called_like_a_checkpoint(digits, tmp_path):
     folder = tmp_path / "step-0000007"
-    assert begin("torch", folder, digits, 1) == 0
-    assert resume("torch", folder, "--steps", "2") == 0
+    assert begin(ANY, folder, digits, 1) == 0
+    assert resume(ANY, folder, "--steps", "2") == 0
     assert checkpoint.load_newest(folder).step == 2
 
 
 def test_the_checkpoints_may_lie_elsewhere(run, tmp_path):
     (run / "checkpoints").rename(tmp_path / "elsewhere")
     (run / "checkpoints").symlink_to(tmp_path / "elsewhere")
-    assert resume("torch", run, "--steps", "3") == 0
+    assert resume(ANY, run, "--steps", "3") == 0
     assert checkpoint.newest_step(run) == 3
 
 
 def test_what_a_killed_process_was_saving_is_removed(run):
     leftover = run / "checkpoints" / ".step-0000003.0123abcd.partial"
     (leftover / "generator").mkdir(parents=True)
-    assert resume("torch", run, "--steps", "3") == 0
+    assert resume(ANY, run, "--steps", "3") == 0
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step-0000002", "step-0000003"]
 
 
 @pytest.mark.parametrize("step", [np.nan, np.inf, 2.0])
 def test_a_step_that_is_no_whole_number_is_refused(capsys, run, step):
-    edit_tensors(checkpoint.find(run), "game.safetensors", step=np.array(step))
-    assert resume("torch", run, "--steps", "3") == 2
+    edit_tensors(checkpoint.newest_checkpoint(run), "trainer.safetensors", step=np.array(step))
+    assert resume(ANY, run, "--steps", "3") == 2
     assert "not finite" in (message := errors(capsys)) or "found step" in message
 
 
 def test_weights_that_are_not_finite_are_refused_even_where_their_hash_is_right(capsys, run, tmp_path):
-    folder = checkpoint.find(run)
+    folder = checkpoint.newest_checkpoint(run)
     weights = load_file(folder / "generator/model.safetensors")
     edit_tensors(folder, "generator/model.safetensors", **{"stem.conv.weight": weights["stem.conv.weight"] * np.nan})
-    assert resume("torch", run, "--steps", "3") == 2
+    assert resume(ANY, run, "--steps", "3") == 2
     message = errors(capsys)
     assert "found 1 tensors that are not finite (generator/stem.conv.weight first)" in message
     assert "there is no good checkpoint of this run yet" in message
 
 
-def test_a_manifest_of_a_conditional_run_without_classes_is_refused(run):
-    file = checkpoint.find(run) / "manifest.json"
+def test_a_manifest_of_a_class_conditional_run_without_num_classes_is_refused(run):
+    file = checkpoint.newest_checkpoint(run) / "manifest.json"
     manifest = json.loads(file.read_text())
-    manifest["config"] |= {"conditional": True, "classes": None}
+    manifest["config"] |= {"class_conditional": True, "num_classes": None}
     file.write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match=r"manifest.json: classes: found null, expected their number"):
+    with pytest.raises(UserError, match=r"manifest.json: num_classes: found null, expected their number"):
         checkpoint.load(file.parent)
 
 
@@ -124,16 +123,16 @@ def test_a_manifest_of_a_conditional_run_without_classes_is_refused(run):
 def test_lines_of_scalars_that_mean_nothing_are_dropped(run, line):
     with (run / "scalars.jsonl").open("a") as file:
         file.write(line + "\n")
-    assert resume("torch", run, "--steps", "3") == 0
+    assert resume(ANY, run, "--steps", "3") == 0
     assert [each["step"] for each in runlog.read_scalars(run)] == [2, 3]
 
 
-def test_a_disk_that_fills_up_is_told_with_the_file_and_the_last_checkpoint(capsys, monkeypatch, run):
+def test_a_full_disk_is_an_error_that_names_the_file_and_the_last_checkpoint(capsys, monkeypatch, run):
     def full(path, image):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(runlog, "save_png", full)
-    assert resume("torch", run, "--steps", "4", "--sample-every", "1") == 2
+    assert resume(ANY, run, "--steps", "4", "--sample-every", "1") == 2
     message, file = errors(capsys), run / "samples" / "step-0000003.png"
     assert message.startswith(f"error: {file}: could not be written: No space left on device; the last good checkpoint")
 
@@ -142,14 +141,14 @@ def test_a_state_that_is_not_finite_is_not_drawn(capsys, digits, tmp_path):
     wild = ["--generator-optimizer", "sgd", "--discriminator-optimizer", "sgd", "--loss", "mse"]
     rates = ["--generator-learning-rate", "1e3", "--discriminator-learning-rate", "1e3"]
     every = ["--sample-every", "1", "--save-every", "50", "--log-every", "50"]
-    assert begin("torch", tmp_path / "run", digits, 50, *wild, *rates, *every) == 2
+    assert begin(ANY, tmp_path / "run", digits, 50, *wild, *rates, *every) == 2
     first = int(errors(capsys).split("step ")[1].split(":")[0])
     drawn = [int(path.stem.removeprefix("step-")) for path in (tmp_path / "run" / "samples").iterdir()]
     assert all(step < first for step in drawn)
 
 
 def test_a_run_folder_whose_name_is_not_text_is_refused(capsys, digits, tmp_path):
-    assert begin("torch", tmp_path / os.fsdecode(b"na\xffme"), digits, 1) == 2
+    assert begin(ANY, tmp_path / os.fsdecode(b"na\xffme"), digits, 1) == 2
     assert "expected a name that is valid UTF-8" in errors(capsys)
     assert list(tmp_path.iterdir()) == []
 
@@ -157,11 +156,11 @@ def test_a_run_folder_whose_name_is_not_text_is_refused(capsys, digits, tmp_path
 def test_data_that_are_a_circle_of_links_are_refused(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     Path("loop").symlink_to("loop")
-    assert MAINS["torch"](["--data", "loop"]) == 2
+    assert MAINS[ANY](["--data", "loop"]) == 2
     assert errors(capsys).startswith("error: ")
 
 
-def test_a_palette_that_is_missing_is_told_with_the_file(capsys, tmp_path):
+def test_a_missing_palette_is_an_error_that_names_the_file(capsys, tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()
     for i in range(8):
@@ -171,30 +170,33 @@ def test_a_palette_that_is_missing_is_told_with_the_file(capsys, tmp_path):
         start = data.index(b"PLTE") - 4
         length = int.from_bytes(data[start : start + 4], "big") + 12
         file.write_bytes(data[:start] + data[start + length :])
-    assert begin("torch", tmp_path / "run", folder, 1) == 2
+    assert begin(ANY, tmp_path / "run", folder, 1) == 2
     assert f"{folder}: 8 of 8 pictures cannot be used: {folder / '0.png'}: found a picture that cannot" in errors(
         capsys
     )
 
 
 @pytest.mark.parametrize("closed", ["2>&-", "2>/dev/full"])
-def test_a_terminal_that_takes_nothing_ends_no_run(digits, tmp_path, closed):
+def test_a_terminal_that_cannot_be_written_to_ends_no_run(digits, tmp_path, closed):
     if closed == "2>/dev/full" and not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     size = "--resolution 16 --width 0.0625 --latent-size 8 --batch-size 8 --device cpu --steps 1"
-    command = f"{sys.executable} -m gan_torch.train --data {digits} {size} --run-dir {tmp_path / 'run'} {closed}"
+    command = f"{sys.executable} -m gan_{ANY}.train --data {digits} {size} --run-dir {tmp_path / 'run'} {closed}"
     subprocess.run(command, shell=True, timeout=240)
     assert checkpoint.newest_step(tmp_path / "run") == 1
 
 
-def test_a_profile_that_cannot_be_written_is_told_at_once(capsys, run):
+def test_a_profile_that_cannot_be_written_is_an_error_at_once(capsys, run):
     (run / "profile").write_text("mine")
-    assert resume("torch", run, "--steps", "9", "--profile") == 2
+    assert resume(ANY, run, "--steps", "9", "--profile") == 2
     assert errors(capsys).startswith(f"error: profile: found the file {run / 'profile'}, expected a folder")
     assert checkpoint.newest_step(run) == 2
 
 
+@pytest.mark.torch
 def test_a_step_is_not_compiled_without_a_compiler(capsys, monkeypatch, digits, tmp_path):
+    from torch._inductor import cpp_builder
+
     def none():
         raise RuntimeError("No working C++ compiler found")
 
@@ -213,48 +215,29 @@ def test_a_size_that_no_image_has_is_refused_for_modules_of_ones_own_too(capsys,
 
 
 def test_a_gan_is_not_saved_under_the_name_of_another_step(tmp_path):
-    gan = gan_torch.GAN(resolution=16, width=0.0625, latent_size=8, batch_size=8, device="cpu")
+    gan = gan_class(ANY)(resolution=16, width=0.0625, latent_size=8, batch_size=8, device="cpu")
     with pytest.raises(UserError, match=r"a folder not named for step 9, as 0 are done"):
         gan.save(tmp_path / "checkpoints" / "step-0000009")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_images_of_different_lengths_are_refused():
-    gan = gan_torch.GAN(resolution=16, width=0.0625, latent_size=8, batch_size=8, device="cpu")
+    gan = gan_class(ANY)(resolution=16, width=0.0625, latent_size=8, batch_size=8, device="cpu")
     with pytest.raises(UserError, match=r"images: found no array, expected uint8 of one shape"):
         gan.fit([[1, 2], [3]])  # pyright: ignore[reportArgumentType]
     with pytest.raises(UserError, match=r"steps: found 2199023255552, expected a number from 1 to 1099511627776"):
         gan.fit(np.zeros((9, 16, 16), np.uint8), steps=2**41)
 
 
-class Tied(torch.nn.Module):
-    """Two layers, and a third that shares the weights of the second."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.second = torch.nn.Linear(8, 256), torch.nn.Linear(256, 256)
-        self.third = self.second
-
-    def forward(self, latents):
-        return self.third(self.second(self.first(latents))).tanh().unflatten(1, (1, 16, 16))
-
-
-class Judge(torch.nn.Module):
-    """A layer that learns behind one that does not, with torch's own spectral normalisation."""
-
-    def __init__(self):
-        super().__init__()
-        self.still = torch.nn.Linear(256, 8).requires_grad_(False)
-        self.head = torch.nn.utils.parametrizations.spectral_norm(torch.nn.Linear(8, 1))
-
-    def forward(self, images):
-        return self.head(self.still(images.flatten(1)).relu())[:, 0]
-
-
+@pytest.mark.torch
 def test_modules_that_share_or_keep_weights_are_trained_as_they_are():
+    import torch
+
+    from tests.modules_torch import HalfFrozen, Tied
+
     images = np.random.default_rng(0).integers(0, 256, (16, 16, 16), np.uint8)
     options: dict[str, Any] = {"resolution": 16, "latent_size": 8, "batch_size": 8, "device": "cpu"}
-    gan = gan_torch.GAN(Tied(), Judge(), ema_half_life_nimg=8.0, **options)
+    gan = gan_class("torch")(Tied(), HalfFrozen(), ema_half_life_nimg=8.0, **options)
     begin_at = {key: value.clone() for key, value in gan.generator.state_dict().items()}
     kept = gan.discriminator.state_dict()["still.weight"].clone()
     gan.fit(images, steps=1)
@@ -266,57 +249,25 @@ def test_modules_that_share_or_keep_weights_are_trained_as_they_are():
     assert torch.equal(gan.discriminator.state_dict()["still.weight"], kept)
 
 
-class FlatTorch(torch.nn.Module):
-    """Makes rows of numbers, not images."""
-
-    def __init__(self):
-        super().__init__()
-        self.linear = torch.nn.Linear(8, 256)
-
-    def forward(self, latents):
-        return self.linear(latents)
-
-
-class FlatJax(linen.Module):
-    """The same."""
-
-    @linen.compact
-    def __call__(self, latents):
-        return linen.Dense(256)(latents)
-
-
 @NAMES
 def test_a_generator_of_rows_is_refused(name):
-    library, module = {"torch": (gan_torch, FlatTorch()), "jax": (gan_jax, FlatJax())}[name]
     with pytest.raises(UserError, match=r"generator: found images 2 x 256, expected 2 x 16 x 16 x 1"):
-        library.GAN(module, resolution=16, latent_size=8, batch_size=8, width=0.0625, device="cpu")
-
-
-class Nothing(linen.Module):
-    """A discriminator without parameters."""
-
-    def __call__(self, images):
-        return images.mean((1, 2, 3))
-
-
-class NothingTorch(torch.nn.Module):
-    """The same."""
-
-    def forward(self, images):
-        return images.mean((1, 2, 3))
+        gan_class(name)(
+            own_modules(name).Rows(), resolution=16, latent_size=8, batch_size=8, width=0.0625, device="cpu"
+        )
 
 
 @NAMES
 def test_a_discriminator_without_parameters_stays_as_it_is(name):
-    library, module = {"torch": (gan_torch, NothingTorch()), "jax": (gan_jax, Nothing())}[name]
     options: dict[str, Any] = {"resolution": 16, "latent_size": 8, "batch_size": 8, "width": 0.0625, "device": "cpu"}
-    gan = library.GAN(discriminator=module, **options).fit(np.zeros((8, 16, 16), np.uint8), steps=1)
+    gan = gan_class(name)(discriminator=own_modules(name).Nothing(), **options)
+    gan = gan.fit(np.zeros((8, 16, 16), np.uint8), steps=1)
     assert gan.steps_done == 1
 
 
 @pytest.mark.parametrize("package", ["gan_torch", "gan_jax"])
 @pytest.mark.parametrize(("entry", "argv"), [("train", []), ("sample", ["runs/nothing"])])
-def test_a_framework_that_is_not_installed_is_told_in_one_line(package, entry, argv):
+def test_a_framework_that_is_not_installed_is_an_error_of_one_line(package, entry, argv):
     framework = package.removeprefix("gan_")
     program = f"""
 import sys

@@ -1,35 +1,29 @@
 """Samples: every kind of output, from either backend's checkpoints, and pictures of many images."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from PIL.GifImagePlugin import GifImageFile
-from torchvision.utils import make_grid
 
-import gan_jax.backend
-import gan_jax.sample
-import gan_torch.backend
-import gan_torch.sample
 from gan_shared import checkpoint, pictures
 from gan_shared.backend import Inputs
 from gan_shared.config import Config
 from gan_shared.draws import sample_latents
 from gan_shared.sample import BATCH, GIF_FRAMES_PER_LATENT, GIF_IMAGES, slerp, walk
+from tests.fixtures import ANY, EACH, backend_class
+from tests.fixtures import SAMPLE_MAINS as MAINS
 
-MAINS = {"torch": gan_torch.sample.main, "jax": gan_jax.sample.main}
-BACKENDS = {"torch": gan_torch.backend.Backend, "jax": gan_jax.backend.Backend}
-CONFIG = Config(width=0.0625, batch_size=8, latent_size=8, resolution=16, channels=3, device="cpu")
+main = MAINS[ANY]
+CONFIG = Config().with_options(width=0.0625, batch_size=8, latent_size=8, resolution=16, channels=3, device="cpu")
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     """A run with two checkpoints whose generators, and whose averages, make different images with contrast."""
     folder = tmp_path_factory.mktemp("run")
-    backend = gan_jax.backend.Backend(CONFIG)
+    backend = backend_class(ANY)(CONFIG)
     tensors = backend.export(backend.init())
     for step in (1, 2):
         for network, factor in (("generator", 30.0), ("generator_ema", 50.0)):
@@ -37,7 +31,7 @@ def run(tmp_path_factory) -> Path:
             tensors[name] = tensors[name] * np.float32(factor / step)
         writer = {"backend": ("torch", "jax")[step - 1]}
         data = {"name": "none", "fingerprint": "0"}
-        checkpoint.save(folder, CONFIG, tensors | {"game/step": np.array(step)}, writer, data)
+        checkpoint.save(folder, CONFIG, tensors | {"trainer/step": np.array(step)}, writer, data)
     return folder
 
 
@@ -53,7 +47,7 @@ def arrays(main, source: Path, out: Path, *more: str) -> np.ndarray:
 
 def refused(capsys: pytest.CaptureFixture[str], argv: list[str]) -> str:
     capsys.readouterr()
-    assert gan_torch.sample.main(argv) == 2
+    assert main(argv) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: ") and err.count("\n") == 1
     return err.removeprefix("error: ").rstrip("\n")
@@ -67,10 +61,10 @@ def read(file: Path) -> np.ndarray:
 @pytest.fixture(scope="module")
 def expected(run) -> np.ndarray:
     """The images of seed 0, made by the newest average without the sampler's own batches."""
-    backend = gan_torch.backend.Backend(CONFIG)
+    backend = backend_class(ANY)(CONFIG)
     state = backend.restore(checkpoint.load_newest(run).tensors)
-    images = backend.sample(state, Inputs(sample_latents(0, 70, CONFIG.latent_size)))
-    assert images.std() > 20, "these images could not tell two generators apart"
+    images = backend.sample(state, Inputs(sample_latents(0, 70, CONFIG.networks.latent_size)))
+    assert images.std() > 20, "images too dark or uniform to distinguish two generators"
     return images
 
 
@@ -80,17 +74,17 @@ def gap(ours: np.ndarray, theirs: np.ndarray) -> int:
     return int(np.abs(ours.astype(int) - theirs).max())
 
 
-@pytest.mark.parametrize("name", MAINS)
+@pytest.mark.parametrize("name", EACH)
 def test_an_archive_holds_images_and_latents_and_follows_the_newest_checkpoint(run, expected, tmp_path, name):
     images = arrays(MAINS[name], run, tmp_path / "s.npz", "--num-images", "70")
     assert gap(images, expected) <= 1  # one grey level between the backends
     with np.load(tmp_path / "s.npz") as archive:
-        np.testing.assert_array_equal(archive["latents"], sample_latents(0, 70, CONFIG.latent_size))
+        np.testing.assert_array_equal(archive["latents"], sample_latents(0, 70, CONFIG.networks.latent_size))
         assert set(archive) == {"images", "latents"}
 
 
-@pytest.mark.parametrize("name", MAINS)
-def test_a_checkpoint_folder_is_a_source_whoever_wrote_it(run, tmp_path, name):
+@pytest.mark.parametrize("name", EACH)
+def test_either_backend_samples_from_a_checkpoint_folder_too(run, tmp_path, name):
     main, few = MAINS[name], ("--num-images", "3")
     newest = arrays(main, run, tmp_path / "a.npz", *few)
     first, second = (arrays(main, run / "checkpoints" / f"step-000000{i}", tmp_path / f"{i}.npz", *few) for i in (1, 2))
@@ -98,17 +92,17 @@ def test_a_checkpoint_folder_is_a_source_whoever_wrote_it(run, tmp_path, name):
     assert gap(first, second) > 10
 
 
-@pytest.mark.parametrize("name", MAINS)
-def test_the_average_makes_the_images_unless_it_shall_not(run, expected, tmp_path, name):
+@pytest.mark.parametrize("name", EACH)
+def test_the_averaged_generator_makes_the_images_unless_it_is_switched_off(run, expected, tmp_path, name):
     images = arrays(MAINS[name], run, tmp_path / "s.npz", "--num-images", "3", "--no-ema")
     assert gap(images, expected[:3]) > 10
-    backend = BACKENDS[name](CONFIG)
+    backend = backend_class(name)(CONFIG)
     state = backend.restore(checkpoint.load_newest(run).tensors)
-    own = backend.sample(state, Inputs(sample_latents(0, 3, CONFIG.latent_size)), ema=False)
+    own = backend.sample(state, Inputs(sample_latents(0, 3, CONFIG.networks.latent_size)), ema=False)
     assert gap(images, own) <= 1
 
 
-@pytest.mark.parametrize("name", MAINS)
+@pytest.mark.parametrize("name", EACH)
 @pytest.mark.parametrize("count", [1, BATCH, BATCH + 1])
 def test_an_image_does_not_depend_on_how_many_are_asked_for(run, tmp_path, name, count):
     many = arrays(MAINS[name], run, tmp_path / "many.npz", "--num-images", str(BATCH + 6))
@@ -118,7 +112,7 @@ def test_an_image_does_not_depend_on_how_many_are_asked_for(run, tmp_path, name,
 
 def test_another_seed_gives_other_images_and_the_same_seed_the_same(run, tmp_path):
     made = [
-        arrays(gan_torch.sample.main, run, tmp_path / f"{i}.npz", "--num-images", "4", "--seed", seed)
+        arrays(main, run, tmp_path / f"{i}.npz", "--num-images", "4", "--seed", seed)
         for i, seed in enumerate(("3", "3", "4"))
     ]
     np.testing.assert_array_equal(made[0], made[1])
@@ -126,7 +120,7 @@ def test_another_seed_gives_other_images_and_the_same_seed_the_same(run, tmp_pat
 
 
 def test_a_png_is_a_grid_of_the_images(run, expected, tmp_path):
-    sample(gan_torch.sample.main, run, tmp_path / "grid.PNG", "--num-images", "5")
+    sample(main, run, tmp_path / "grid.PNG", "--num-images", "5")
     with Image.open(tmp_path / "grid.PNG") as picture:
         assert picture.format == "PNG"
     sheet = read(tmp_path / "grid.PNG")
@@ -141,7 +135,7 @@ def test_a_folder_gets_one_png_per_image_in_order(run, expected, tmp_path, exist
     folder = tmp_path / "out" / "pictures"
     if exists:
         folder.mkdir(parents=True)
-    sample(gan_torch.sample.main, run, folder, "--num-images", str(BATCH + 2))
+    sample(main, run, folder, "--num-images", str(BATCH + 2))
     files = sorted(folder.iterdir())
     assert [file.name for file in files] == [f"{i:04d}.png" for i in range(BATCH + 2)]
     for file, image in zip(files, expected, strict=False):
@@ -150,12 +144,12 @@ def test_a_folder_gets_one_png_per_image_in_order(run, expected, tmp_path, exist
 
 def test_the_current_folder_may_be_the_empty_folder(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    sample(gan_torch.sample.main, run, Path("."), "--num-images", "2")
+    sample(main, run, Path("."), "--num-images", "2")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["0000.png", "0001.png"]
 
 
 def test_a_gif_plays_forever_through_as_many_frames_as_asked_for(run, tmp_path):
-    sample(gan_torch.sample.main, run, tmp_path / "walk.gif", "--num-images", "20")
+    sample(main, run, tmp_path / "walk.gif", "--num-images", "20")
     with GifImageFile(tmp_path / "walk.gif") as picture:
         assert (picture.format, picture.n_frames, picture.info["loop"]) == ("GIF", 20, 0)
         assert picture.size == (4 * 18 + 2, 4 * 18 + 2)
@@ -170,19 +164,19 @@ def test_a_gif_plays_forever_through_as_many_frames_as_asked_for(run, tmp_path):
 @pytest.fixture(scope="module")
 def conditional(tmp_path_factory) -> Path:
     """A run whose generator, and whose average, make other images of each of three classes."""
-    config = replace(CONFIG, channels=1, conditional=True, classes=3)
-    backend = gan_torch.backend.Backend(config)
+    config = CONFIG.with_options(channels=1, class_conditional=True, num_classes=3)
+    backend = backend_class(ANY)(config)
     tensors, numbers = backend.export(backend.init()), np.random.default_rng(0)
     for name, value in tensors.items():
         if name.startswith("generator") and value.ndim and "running" not in name:
             tensors[name] = value + numbers.normal(0, 0.5, value.shape).astype(np.float32)
     folder = tmp_path_factory.mktemp("conditional")
-    checkpoint.save(folder, config, tensors | {"game/step": np.array(1)}, {}, {"name": "none", "fingerprint": "0"})
+    checkpoint.save(folder, config, tensors | {"trainer/step": np.array(1)}, {}, {"name": "none", "fingerprint": "0"})
     return folder
 
 
-@pytest.mark.parametrize("name", MAINS)
-def test_classes_are_made_in_turn_and_told_in_the_archive(conditional, tmp_path, name):
+@pytest.mark.parametrize("name", EACH)
+def test_classes_are_made_in_turn_and_are_the_labels_of_the_archive(conditional, tmp_path, name):
     made, labels = {}, {}
     for kind, options in {"all": (), "ones": ("1",), "two": ("2", "0")}.items():
         file = tmp_path / f"{kind}.npz"
@@ -201,24 +195,24 @@ def test_classes_are_made_in_turn_and_told_in_the_archive(conditional, tmp_path,
 
 
 def read_images(run: Path, labels: list[int]) -> np.ndarray:
-    """The images of seed 0 that PyTorch makes of these classes, without the sampler."""
+    """The images of seed 0 that a backend makes of these classes, without the sampler."""
     loaded = checkpoint.load_newest(run)
-    backend = gan_torch.backend.Backend(loaded.config)
-    latents = sample_latents(0, len(labels), CONFIG.latent_size)
+    backend = backend_class(ANY)(loaded.config)
+    latents = sample_latents(0, len(labels), CONFIG.networks.latent_size)
     return backend.sample(backend.restore(loaded.tensors), Inputs(latents, np.array(labels)))
 
 
 def test_a_walk_of_a_conditional_generator_keeps_each_picture_to_its_class(conditional, tmp_path):
     for kind, classes in (("all", ()), ("turn", ("--classes", "0", "1", "2")), ("one", ("--classes", "1"))):
-        sample(gan_torch.sample.main, conditional, tmp_path / f"{kind}.gif", "--num-images", "2", *classes)
+        sample(main, conditional, tmp_path / f"{kind}.gif", "--num-images", "2", *classes)
     walks = {kind: (tmp_path / f"{kind}.gif").read_bytes() for kind in ("all", "turn", "one")}
     assert walks["all"] == walks["turn"] != walks["one"]
 
 
-def test_classes_that_the_generator_does_not_know_are_refused(capsys, run, conditional, tmp_path):
+def test_classes_that_the_generator_does_not_have_are_refused(capsys, run, conditional, tmp_path):
     argv = ["--out", str(tmp_path / "x.png"), "--device", "cpu", "--classes", "0", "3"]
     assert refused(capsys, [str(conditional), *argv]) == "classes: found 0 3, expected numbers from 0 to 2"
-    expected = "classes: found 0 3, expected none, as the generator is told no classes"
+    expected = "classes: found 0 3, expected none, as the generator is not class-conditional"
     assert refused(capsys, [str(run), *argv]) == expected
     assert not list(tmp_path.iterdir())
 
@@ -308,9 +302,14 @@ def test_a_source_that_is_no_run_is_refused(capsys, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("count", "columns", "gap"), [(1, 1, 2), (7, 3, 2), (8, 8, 0), (9, 3, 5), (4, 10, 1)])
 def test_a_grid_is_torchvisions_pixel_for_pixel(channels, count, columns, gap):
+    import torch
+
+    make_grid = pytest.importorskip("torchvision.utils").make_grid
+
     images = np.random.default_rng(0).integers(0, 256, (count, 5, 7, channels), np.uint8)
     # torchvision makes three channels of one, and pads a single row only as far as it is filled.
     shown = min(columns, count)

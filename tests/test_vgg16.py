@@ -1,4 +1,4 @@
-"""The vgg16 preset as a user has it: weights from a file or random, reconstructions, and what is refused."""
+"""The vgg-inversion preset as a user has it: weights from a file or random, reconstructions, and what is refused."""
 
 import importlib
 import json
@@ -10,28 +10,33 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 from sklearn.datasets import load_sample_images
-from torchvision.models import VGG16_Weights
 
-import gan_jax.sample
-import gan_jax.train
-import gan_torch.sample
-import gan_torch.train
 from gan_shared import checkpoint, pictures, runlog, vgg16
 from gan_shared.architecture import vgg_decoder_plan, vgg_plan
 from gan_shared.errors import UserError
 from gan_shared.presets import PRESETS
-from gan_torch import GAN
+from tests.fixtures import ANY, EACH, gan_class
+from tests.fixtures import SAMPLE_MAINS as SAMPLE
+from tests.fixtures import TRAIN_MAINS as TRAIN
+from tests.frameworks import HERE
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
-TRAIN = {"torch": gan_torch.train.main, "jax": gan_jax.train.main}
-SAMPLE = {"torch": gan_torch.sample.main, "jax": gan_jax.sample.main}
-SIZE = ["vgg16", "--resolution", "32", "--width", "0.0625", "--batch-size", "2", "--device", "cpu", "--steps", "2"]
-
-pytestmark = pytest.mark.usefixtures("compiled_once")
+SIZE = [
+    "vgg-inversion",
+    "--resolution",
+    "32",
+    "--width",
+    "0.0625",
+    "--batch-size",
+    "2",
+    "--device",
+    "cpu",
+    "--steps",
+    "2",
+]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +63,7 @@ def weights(tmp_path_factory) -> Path:
 def run(photographs, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "random"
     argv = [*SIZE, "--data", str(photographs), "--vgg-weights", "random", "--run-dir", str(folder)]
-    assert gan_torch.train.main(argv) == 0
+    assert TRAIN[ANY](argv) == 0
     return folder
 
 
@@ -75,7 +80,7 @@ def refused(capsys, status: int) -> str:
     return err
 
 
-def test_random_weights_are_told_in_the_manifest_and_on_the_sheets(run):
+def test_random_weights_are_marked_in_the_manifest_and_on_the_grids(run):
     manifest = json.loads((next(iter(checkpoint.folders(run))) / "manifest.json").read_text())
     assert manifest["config"]["vgg_sha256"] == "random"
     with Image.open(run / "samples/step-0000002.png") as sheet:
@@ -85,10 +90,10 @@ def test_random_weights_are_told_in_the_manifest_and_on_the_sheets(run):
 
 
 def test_the_reconstruction_error_is_logged(run):
-    assert all(line["reconstruction"] > 0 for line in runlog.read_scalars(run))
+    assert all(line["reconstruction_loss"] > 0 for line in runlog.read_scalars(run))
 
 
-@pytest.mark.parametrize("name", SAMPLE)
+@pytest.mark.parametrize("name", EACH)
 @pytest.mark.parametrize("suffix", [".png", ".npz", ""])
 def test_samples_show_each_picture_beside_its_reconstruction(run, photographs, tmp_path, name, suffix):
     out = tmp_path / f"pairs{suffix}"
@@ -96,7 +101,7 @@ def test_samples_show_each_picture_beside_its_reconstruction(run, photographs, t
     assert SAMPLE[name](argv) == 0
     if suffix == ".npz":
         with np.load(out) as archive:
-            assert archive["images"].shape == archive["pictures"].shape == (3, 32, 32, 3)
+            assert archive["images"].shape == archive["input_images"].shape == (3, 32, 32, 3)
             assert archive["latents"].shape == (3, 0)
     elif suffix == ".png":
         with Image.open(out) as sheet:
@@ -109,38 +114,38 @@ def test_samples_show_each_picture_beside_its_reconstruction(run, photographs, t
 
 def test_a_run_with_weights_of_a_file_is_not_drawn_with_random_ones(photographs, weights, tmp_path, capsys):
     folder = tmp_path / "run"
-    argv = ["vgg16", "--resolution", "32", "--batch-size", "1", "--device", "cpu", "--steps", "1"]
+    argv = ["vgg-inversion", "--resolution", "32", "--batch-size", "1", "--device", "cpu", "--steps", "1"]
     argv += ["--vgg-layer", "relu3_3", "--vgg-weights", str(weights), "--data", str(photographs)]
-    assert gan_torch.train.main([*argv, "--run-dir", str(folder)]) == 0
+    assert TRAIN[ANY]([*argv, "--run-dir", str(folder)]) == 0
     capsys.readouterr()
     ask = [str(folder), "--images", str(photographs), "--out", str(tmp_path / "s.png"), "--vgg-weights", "random"]
-    for main in SAMPLE.values():
-        assert "vgg_weights: found random with sha256 random, expected sha256" in refused(capsys, main(ask))
+    for name in HERE:
+        assert "vgg_weights: found random with sha256 random, expected sha256" in refused(capsys, SAMPLE[name](ask))
 
 
-def test_networks_of_a_run_that_read_other_features_are_no_beginning(run, photographs, tmp_path, capsys):
+def test_init_from_refuses_networks_of_another_vgg_layer(run, photographs, tmp_path, capsys):
     argv = [*SIZE, "--data", str(photographs), "--vgg-weights", "random", "--init-from", str(run)]
     argv += ["--run-dir", str(tmp_path / "run")]
-    status = gan_torch.train.main([*argv, "--vgg-layer", "relu4_2"])
+    status = TRAIN[ANY]([*argv, "--vgg-layer", "relu4_2"])
     assert "init_from: vgg_layer: found relu4_3 there, expected relu4_2" in refused(capsys, status)
-    assert gan_torch.train.main(argv) == 0
+    assert TRAIN[ANY](argv) == 0
 
 
-def test_networks_of_a_run_with_other_random_features_are_no_beginning(run, photographs, tmp_path, capsys):
+def test_init_from_refuses_networks_of_other_random_features(run, photographs, tmp_path, capsys):
     argv = [*SIZE, "--data", str(photographs), "--vgg-weights", "random", "--init-from", str(run), "--seed", "5"]
-    status = gan_torch.train.main([*argv, "--run-dir", str(tmp_path / "run")])
+    status = TRAIN[ANY]([*argv, "--run-dir", str(tmp_path / "run")])
     assert "init_from: seed: found 0 there, expected 5" in refused(capsys, status)
 
 
-def test_a_mistake_of_the_users_condemns_no_checkpoint(run, photographs, tmp_path, capsys):
+def test_a_wrong_option_is_not_reported_as_a_damaged_checkpoint(run, photographs, tmp_path, capsys):
     ask = [str(run), "--out", str(tmp_path / "s.png"), "--images", str(photographs)]
-    err = refused(capsys, gan_torch.sample.main([*ask, "--vgg-weights", "/nowhere"]))
+    err = refused(capsys, SAMPLE[ANY]([*ask, "--vgg-weights", "/nowhere"]))
     assert "checkpoint" not in err and err.startswith("error: vgg_weights: found no file /nowhere")
-    err = refused(capsys, gan_torch.sample.main([*ask[:-1], "/nowhere"]))
+    err = refused(capsys, SAMPLE[ANY]([*ask[:-1], "/nowhere"]))
     assert err.startswith("error: images: found '/nowhere'")
 
 
-def test_classes_of_pictures_are_those_of_the_run(photographs, tmp_path, capsys):
+def test_input_images_have_the_classes_of_the_run(photographs, tmp_path, capsys):
     folder = tmp_path / "classes"
     for number, path in enumerate(sorted(photographs.iterdir())):
         (folder / "abc"[number % 3]).mkdir(parents=True, exist_ok=True)
@@ -151,25 +156,23 @@ def test_classes_of_pictures_are_those_of_the_run(photographs, tmp_path, capsys)
         str(folder),
         "--vgg-weights",
         "random",
-        "--conditional",
+        "--class-conditional",
         "--run-dir",
         str(tmp_path / "run"),
     ]
-    assert gan_torch.train.main(argv) == 0
+    assert TRAIN[ANY](argv) == 0
     ask = [str(tmp_path / "run"), "--out", str(tmp_path / "s.npz"), "--device", "cpu", "--images"]
-    assert gan_torch.sample.main([*ask, str(folder)]) == 0
+    assert SAMPLE[ANY]([*ask, str(folder)]) == 0
     with np.load(tmp_path / "s.npz") as archive:
         assert archive["labels"].tolist() == [0, 0, 1, 1, 2, 2]
     (folder / "a").rename(tmp_path / "elsewhere")
     capsys.readouterr()
-    assert "images: found 2 classes, expected the 3 of the run" in refused(
-        capsys, gan_torch.sample.main([*ask, str(folder)])
-    )
-    assert gan_torch.sample.main([*ask, str(folder), "--classes", "1", "2"]) == 0
+    assert "images: found 2 classes, expected the 3 of the run" in refused(capsys, SAMPLE[ANY]([*ask, str(folder)]))
+    assert SAMPLE[ANY]([*ask, str(folder), "--classes", "1", "2"]) == 0
 
 
-@pytest.mark.parametrize("name", TRAIN)
-def test_other_ways_to_run_the_same_steps(photographs, tmp_path, name):
+@pytest.mark.parametrize("name", EACH)
+def test_data_on_the_device_and_several_steps_per_call_change_nothing(photographs, tmp_path, name):
     """Data on the device and several steps in a call end where the plain run does, bit for bit."""
     plain = [*SIZE, "--data", str(photographs), "--vgg-weights", "random", "--latent-size", "3", "--steps", "4"]
     held = ["--data-on", "device", "--steps-per-call", "2", "--log-every", "2"]
@@ -181,18 +184,18 @@ def test_other_ways_to_run_the_same_steps(photographs, tmp_path, name):
     assert all(np.array_equal(states[0][key], states[1][key]) for key in states[0])
 
 
-def test_pictures_without_images_are_asked_for(run, tmp_path, capsys):
-    status = gan_torch.sample.main([str(run), "--out", str(tmp_path / "s.png")])
-    assert "images: found None, expected a folder of pictures" in refused(capsys, status)
+def test_an_image_conditional_sample_without_input_images_is_refused(run, tmp_path, capsys):
+    status = SAMPLE[ANY]([str(run), "--out", str(tmp_path / "s.png")])
+    assert "images: found None, expected a folder of images" in refused(capsys, status)
 
 
-@pytest.mark.parametrize("name", TRAIN)
-def test_a_run_with_a_file_of_weights_remembers_its_hash_alone(photographs, weights, tmp_path, capsys, name):
+@pytest.mark.parametrize("name", EACH)
+def test_a_run_with_a_file_of_weights_keeps_its_hash_alone(photographs, weights, tmp_path, capsys, name):
     folder = tmp_path / "run"
     argv = [*SIZE, "--data", str(photographs), "--vgg-layer", "relu3_3", "--batch-size", "1", "--run-dir", str(folder)]
     assert TRAIN[name]([*argv, "--vgg-weights", str(weights)]) == 0
     saved = checkpoint.load_newest(folder)
-    assert saved.config.vgg_sha256 == vgg16._sha256(weights)
+    assert saved.config.image_condition.vgg_sha256 == vgg16._sha256(weights)
     held = sum(path.stat().st_size for path in saved.path.rglob("*"))
     assert held < weights.stat().st_size, "a copy of the weights was saved"
     # Moved elsewhere, the file is named anew; another one is refused.
@@ -209,22 +212,25 @@ def test_a_run_with_a_file_of_weights_remembers_its_hash_alone(photographs, weig
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         ([], "vgg_weights: found none, expected the file that python scripts/vgg_weights.py writes, or random"),
         (["--vgg-weights", "nowhere"], "vgg_weights: found no file nowhere"),
         (["--vgg-weights", "random", "--vgg-layer", "relu2_1"], "vgg_layer: found 'relu2_1'"),
         (["--vgg-weights", "random", "--vgg-layer", "fc6"], "resolution: found 32, expected 224, as vgg_layer is fc6"),
-        (["--vgg-weights", "random", "--generator", "dcgan"], "as generator is not vgg16"),
+        (["--vgg-weights", "random", "--generator", "dcgan"], "as generator dcgan is given no features"),
         (["--vgg-weights", "random", "--resolution", "40"], "resolution: found 40"),
-        (["--vgg-weights", "random", "--discriminator", "vgg16"], "discriminator: found 'vgg16'"),
-        (["--vgg-weights", "random", "--levels", "16", "32"], "levels: found 16 32 beside generator vgg16"),
+        (["--vgg-weights", "random", "--discriminator", "vgg-decoder"], "discriminator: found 'vgg-decoder'"),
+        (
+            ["--vgg-weights", "random", "--pyramid-levels", "16", "32"],
+            "generator: found vgg-decoder beside pyramid_levels 16 32",
+        ),
     ],
 )
-def test_what_cannot_work_is_refused_before_anything_is_written(photographs, tmp_path, capsys, argv, said):
+def test_what_cannot_work_is_refused_before_anything_is_written(photographs, tmp_path, capsys, argv, message):
     folder = tmp_path / "run"
-    status = gan_torch.train.main([*SIZE, "--data", str(photographs), "--run-dir", str(folder), *argv])
-    assert said in refused(capsys, status)
+    status = TRAIN[ANY]([*SIZE, "--data", str(photographs), "--run-dir", str(folder), *argv])
+    assert message in refused(capsys, status)
     assert not folder.exists()
 
 
@@ -238,25 +244,25 @@ def test_files_that_are_no_vgg16_are_refused(weights, photographs, tmp_path, cap
         "type.safetensors": tensors | {name: tensors[name].astype(np.float64)},
         "nan.safetensors": tensors | {name: tensors[name] * np.float32("nan")},
     }
-    said = ["which cannot be read", f"no {name} in", f"{name} of float32 (64, 1, 3, 3)", "float64", "not finite"]
-    for (file, values), words in zip(broken.items(), said, strict=True):
+    messages = ["which cannot be read", f"no {name} in", f"{name} of float32 (64, 1, 3, 3)", "float64", "not finite"]
+    for (file, values), words in zip(broken.items(), messages, strict=True):
         path = tmp_path / file
         if values is None:
             path.write_text("these are no weights")
         else:
             save_file(values, str(path))
         argv = [*SIZE, "--data", str(photographs), "--vgg-layer", "relu3_3", "--run-dir", str(tmp_path / "run")]
-        assert words in refused(capsys, gan_torch.train.main([*argv, "--vgg-weights", str(path)]))
+        assert words in refused(capsys, TRAIN[ANY]([*argv, "--vgg-weights", str(path)]))
 
 
-def test_published_sizes():
+def test_vgg16_and_its_decoder_have_the_published_sizes():
     """torchvision's vgg16 has 138,357,544 parameters, of which its two last layers have 20,878,312."""
     count = sum(int(np.prod(shape)) for shape in vgg16.shapes("fc6").values())
     assert count == 138_357_544 - (4096 * 4096 + 4096) - (4096 * 1000 + 1000)
     assert vgg_plan("relu4_3").features == 512 and vgg_plan("fc6").hidden == (25088, 4096)
     assert vgg_decoder_plan("relu4_3", 224, 1.0) == (28, (256, 128, 64))
     assert vgg_decoder_plan("fc6", 224, 1.0) == (7, (512, 512, 256, 128, 64))
-    assert PRESETS["vgg16"].vgg_width == 1.0
+    assert vgg16.width(PRESETS["vgg-inversion"]) == 1.0
 
 
 class Evil:
@@ -264,7 +270,10 @@ class Evil:
         return os.system, ("touch pwned",)
 
 
+@pytest.mark.torch
 def test_the_script_takes_a_state_dict_and_nothing_else(script, monkeypatch, tmp_path, capsys):
+    import torch
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(vgg16, "shapes", lambda layer, width=1.0: {"features.0.bias": (64,)})
     torch.save({"features.0.bias": torch.ones(64), "classifier.6.bias": torch.ones(3)}, "good.pth")
@@ -274,17 +283,22 @@ def test_the_script_takes_a_state_dict_and_nothing_else(script, monkeypatch, tmp
     Path("evil.pth").write_bytes(pickle.dumps(Evil()))
     torch.save({"features.0.bias": torch.ones(3)}, "other.pth")
     torch.save([1, 2], "list.pth")
-    for file, said in (
+    for file, message in (
         ("evil.pth", "cannot be read"),
         ("nowhere.pth", "cannot be read"),
         ("other.pth", "features.0.bias of float32 (3,), expected float32 (64,)"),
         ("list.pth", "holds something else"),
     ):
-        assert said in refused(capsys, script.main(["--state-dict", file, "--out", "no.safetensors"]))
+        assert message in refused(capsys, script.main(["--state-dict", file, "--out", "no.safetensors"]))
     assert not Path("pwned").exists() and not Path("no.safetensors").exists()
 
 
+@pytest.mark.torch
 def test_the_script_fetches_through_torchvision_and_says_where_it_could_not(script, monkeypatch, tmp_path, capsys):
+    import torch
+
+    VGG16_Weights = pytest.importorskip("torchvision.models").VGG16_Weights
+
     monkeypatch.setattr(vgg16, "shapes", lambda layer, width=1.0: {"features.0.bias": (64,)})
     asked = []
 
@@ -304,19 +318,19 @@ def test_the_script_fetches_through_torchvision_and_says_where_it_could_not(scri
     assert "no route to host" in err and "--state-dict FILE" in err
 
 
-def test_the_library_face_leaves_pictures_to_the_command_line(run):
-    with pytest.raises(UserError, match="GAN: found generator vgg16"):
-        GAN.load(run)
-    with pytest.raises(UserError, match="GAN: found levels 8 16"):
-        GAN(levels=(8, 16), resolution=16)
+def test_the_gan_class_refuses_image_conditional_generators(run):
+    with pytest.raises(UserError, match="GAN: found generator vgg-decoder"):
+        gan_class(ANY).load(run)
+    with pytest.raises(UserError, match="GAN: found pyramid_levels 8 16"):
+        gan_class(ANY)(pyramid_levels=(8, 16), resolution=16)
 
 
-def test_a_caption_stands_above_and_leaves_the_sheet_as_it_is():
+def test_a_caption_is_written_above_the_image_and_leaves_it_as_it_is():
     for width in (20, 600):
         sheet = np.random.default_rng(0).integers(256, size=(30, width, 3), dtype=np.uint8)
-        told = pictures.captioned(sheet, "these are words")
-        np.testing.assert_array_equal(told[-30:, :width], sheet)
-        assert told[:-30].min() < 100 and told.shape[1] >= width
+        captioned = pictures.captioned(sheet, "these are words")
+        np.testing.assert_array_equal(captioned[-30:, :width], sheet)
+        assert captioned[:-30].min() < 100 and captioned.shape[1] >= width
 
 
 def test_pairs_average_a_larger_picture():

@@ -4,8 +4,8 @@ Constants of the PyTorch project's DCGAN example: kernels of 4, stride 2, no con
 N(0, 0.02^2), batch normalisation scales from N(1, 0.02^2), LeakyReLU of slope 0.2 in the discriminator. At 28
 pixels the smallest feature map is 7x7 instead of 4x4.
 
-With classes, the generator reads an embedding of the label beside the latent, and the discriminator adds a projection
-to its logit (Miyato and Koyama 2018).
+With classes, an embedding of the label is a part of the generator's input, and the discriminator adds a projection to
+its logit (Miyato and Koyama 2018).
 """
 
 from itertools import pairwise
@@ -14,9 +14,20 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from gan_jax.layers import ACTIVATIONS, OUTPUTS, BatchNorm, Conv, ConvTranspose, Embedding
+from gan_jax.layers import (
+    ACTIVATIONS,
+    OUTPUTS,
+    BatchNorm,
+    Conv,
+    ConvConstructor,
+    ConvTranspose,
+    Embedding,
+    NormConstructor,
+    conv_and_norm,
+)
 from gan_shared.architecture import LABEL_FEATURES, dcgan_plan
-from gan_shared.initial import ZEROS, Initial
+from gan_shared.families import FAMILIES
+from gan_shared.initial import Initial
 
 WEIGHT = Initial("normal", gain=0.02)
 SCALE = Initial("normal", gain=0.02, mean=1.0)
@@ -57,40 +68,51 @@ class UpStage(nn.Module):
         return ACTIVATIONS[self.activation](BatchNorm(self.out_channels, SCALE, name="norm")(x, train))
 
 
-class DownStage(nn.Module):
-    """Convolution that halves height and width, normalisation, activation.
+class Stage(nn.Module):
+    """Convolution that keeps height and width, batch normalisation, activation.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
         activation: name of the activation.
-        normalization: ``none``, ``batch`` or ``spectral``.
     """
 
     in_channels: int
     out_channels: int
-    activation: str = "leaky_relu"
-    normalization: str = "batch"
+    activation: str = "relu"
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """Map (batch, height, width, in channels) to (batch, height / 2, width / 2, out channels)."""
-        batch, spectral = self.normalization == "batch", self.normalization == "spectral"
-        x = Conv(
-            self.in_channels,
-            self.out_channels,
-            4,
-            WEIGHT,
-            stride=2,
-            padding=1,
-            # Batch normalisation brings its own bias.
-            bias_initial=None if batch else ZEROS,
-            spectral=spectral,
-            name="conv",
-        )(x, train)
-        if batch:
-            x = BatchNorm(self.out_channels, SCALE, name="norm")(x, train)
-        return ACTIVATIONS[self.activation](x)
+        """Map (batch, height, width, in channels) to (batch, height, width, out channels)."""
+        x = Conv(self.in_channels, self.out_channels, 3, WEIGHT, padding=1, name="conv")(x)
+        return ACTIVATIONS[self.activation](BatchNorm(self.out_channels, SCALE, name="norm")(x, train))
+
+
+class DownStage(nn.Module):
+    """Convolution of 4x4 pixels and padding 1, normalisation, activation.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        conv: constructor of the convolution.
+        norm: constructor of the normalisation.
+        activation: name of the activation.
+        stride: divisor of height and width; with 1 they become smaller by 1.
+    """
+
+    in_channels: int
+    out_channels: int
+    conv: ConvConstructor
+    norm: NormConstructor
+    activation: str = "leaky_relu"
+    stride: int = 2
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """Map (batch, height, width, in channels) to (batch, height / 2, width / 2, out channels) by default."""
+        conv = self.conv(self.in_channels, self.out_channels, 4, WEIGHT, stride=self.stride, padding=1, name="conv")
+        norm = self.norm(self.out_channels, SCALE, name="norm")
+        return ACTIVATIONS[self.activation](norm(conv(x, train), train))
 
 
 class Generator(nn.Module):
@@ -101,7 +123,7 @@ class Generator(nn.Module):
         channels: channels of the images.
         latent_size: length of a latent.
         width: factor on every channel count.
-        classes: number of labels; 0 for images without.
+        num_classes: number of classes; 0 for images without labels.
         activation: name of the activation of every stage.
         output: name of the function that ends the network.
     """
@@ -110,7 +132,7 @@ class Generator(nn.Module):
     channels: int
     latent_size: int
     width: float = 1.0
-    classes: int = 0
+    num_classes: int = 0
     activation: str = "relu"
     output: str = "tanh"
 
@@ -118,9 +140,9 @@ class Generator(nn.Module):
     def __call__(self, latents: Array, train: bool, labels: Array | None = None) -> Array:
         """Map latents (batch, latent) and labels (batch,) to images (batch, height, width, channel)."""
         start, sizes = dcgan_plan(self.resolution, self.width)
-        if self.classes:
-            assert labels is not None, "a conditional network needs labels"
-            embedding = Embedding(self.classes, LABEL_FEATURES, LABEL, name="embedding")
+        if self.num_classes:
+            assert labels is not None, "a class-conditional network needs labels"
+            embedding = Embedding(self.num_classes, LABEL_FEATURES, LABEL, name="embedding")
             latents = jnp.concatenate([latents, embedding(labels).astype(latents.dtype)], 1)
         stem = UpStage(
             latents.shape[1],
@@ -145,7 +167,7 @@ class Discriminator(nn.Module):
         resolution: height and width of the images.
         channels: channels of the images.
         width: factor on every channel count.
-        classes: number of labels; 0 for images without.
+        num_classes: number of classes; 0 for images without labels.
         activation: name of the activation of stem and stages.
         norm: ``batch`` (in the stages), ``spectral`` (on every weight) or ``none``.
     """
@@ -153,22 +175,23 @@ class Discriminator(nn.Module):
     resolution: int
     channels: int
     width: float = 1.0
-    classes: int = 0
+    num_classes: int = 0
     activation: str = "leaky_relu"
-    norm: str = "batch"
+    norm: str = FAMILIES["dcgan"].default_norm
 
     @nn.compact
     def __call__(self, images: Array, train: bool, labels: Array | None = None) -> Array:
         """Map images (batch, height, width, channel) and labels (batch,) to logits (batch,)."""
         start, sizes = dcgan_plan(self.resolution, self.width)
+        conv, norm = conv_and_norm(self.norm)
         spectral = self.norm == "spectral"
-        stem = Conv(self.channels, sizes[-1], 4, WEIGHT, stride=2, padding=1, spectral=spectral, name="stem")
+        stem = conv(self.channels, sizes[-1], 4, WEIGHT, stride=2, padding=1, bias_initial=None, name="stem")
         x = ACTIVATIONS[self.activation](stem(images, train))
         for i, (high, low) in enumerate(pairwise(reversed(sizes))):
-            x = DownStage(high, low, self.activation, self.norm, name=f"stages.{i}")(x, train)
-        logits = Conv(sizes[0], 1, start, WEIGHT, spectral=spectral, name="head")(x, train).ravel()
-        if self.classes:
-            assert labels is not None, "a conditional network needs labels"
-            embedding = Embedding(self.classes, sizes[0], WEIGHT, spectral=spectral, name="embedding")
+            x = DownStage(high, low, conv, norm, self.activation, name=f"stages.{i}")(x, train)
+        logits = conv(sizes[0], 1, start, WEIGHT, bias_initial=None, name="head")(x, train).ravel()
+        if self.num_classes:
+            assert labels is not None, "a class-conditional network needs labels"
+            embedding = Embedding(self.num_classes, sizes[0], WEIGHT, spectral=spectral, name="embedding")
             logits = logits + (embedding(labels, train) * x.sum((1, 2))).sum(1)
         return logits

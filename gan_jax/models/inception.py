@@ -1,9 +1,9 @@
 """Inception: generator and discriminator of blocks with four branches (Szegedy et al. 2015, 2016; arXiv:1512.00567).
 
-Every block looks at its input through kernels of 1, 3, twice 3 (the reach of one of 5) and an average of 3x3, each
-behind or before a 1x1 convolution, and concatenates what they see. Weights begin as Glorot and Bengio (2010) have it.
-With classes, the generator's batch normalisation is conditional and the discriminator adds a projection to its logit
-(Miyato and Koyama 2018).
+Every block applies kernels of 1, 3, twice 3 (the receptive field of one of 5) and an average of 3x3, each before or
+after a 1x1 convolution, to its input side by side, and concatenates the results. Weights begin as Glorot and Bengio
+(2010) have it. With classes, the generator's batch normalisation is class-conditional and the discriminator adds a
+projection to its logit (Miyato and Koyama 2018).
 """
 
 from itertools import pairwise
@@ -15,15 +15,16 @@ from jax import Array
 from gan_jax.layers import (
     ACTIVATIONS,
     OUTPUTS,
-    BatchNorm,
     Conv,
+    ConvConstructor,
     Embedding,
     Linear,
-    average_pool,
-    average_pool_3x3,
-    upsample_nearest,
+    NormConstructor,
+    conv_and_norm,
 )
-from gan_shared.architecture import inception_plan
+from gan_jax.resampling import average_pool, average_pool_3x3, upsample_nearest
+from gan_shared.architecture import check_divisible, inception_plan
+from gan_shared.families import FAMILIES
 from gan_shared.initial import ZEROS, glorot_uniform
 
 # The kernels of each branch, in order; the last branch begins with the average.
@@ -37,37 +38,28 @@ class Unit(nn.Module):
         in_channels: channels of the input.
         out_channels: channels of the output.
         kernel_size: height and width of the kernel, odd.
-        classes: number of labels of a conditional batch normalisation, or 0.
+        conv: constructor of the convolution.
+        norm: constructor of the normalisation.
         activation: name of the activation.
-        normalization: ``none``, ``batch`` or ``spectral``.
+        num_classes: number of classes of a class-conditional batch normalisation, or 0.
     """
 
     in_channels: int
     out_channels: int
     kernel_size: int
-    classes: int
+    conv: ConvConstructor
+    norm: NormConstructor
     activation: str
-    normalization: str
+    num_classes: int = 0
 
     @nn.compact
     def __call__(self, x: Array, train: bool, labels: Array | None = None) -> Array:
         """Map (batch, height, width, in channels) to (batch, height, width, out channels)."""
-        batch, spectral = self.normalization == "batch", self.normalization == "spectral"
-        area = self.kernel_size**2
-        x = Conv(
-            self.in_channels,
-            self.out_channels,
-            self.kernel_size,
-            glorot_uniform(area * self.in_channels, area * self.out_channels),
-            padding=self.kernel_size // 2,
-            # Batch normalisation brings its own bias.
-            bias_initial=None if batch else ZEROS,
-            spectral=spectral,
-            name="conv",
-        )(x, train)
-        if batch:
-            x = BatchNorm(self.out_channels, classes=self.classes, name="norm")(x, train, labels)
-        return ACTIVATIONS[self.activation](x)
+        low, high, size = self.in_channels, self.out_channels, self.kernel_size
+        weight = glorot_uniform(size**2 * low, size**2 * high)
+        conv = self.conv(low, high, size, weight, padding=size // 2, name="conv")
+        norm = self.norm(high, num_classes=self.num_classes, name="norm")
+        return ACTIVATIONS[self.activation](norm(conv(x, train), train, labels))
 
 
 class Block(nn.Module):
@@ -76,31 +68,48 @@ class Block(nn.Module):
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output, a multiple of four.
-        classes: number of labels of a conditional batch normalisation, or 0.
+        conv: constructor of the convolutions.
+        norm: constructor of the normalisations.
         activation: name of the activation.
-        normalization: ``none``, ``batch`` or ``spectral``.
+        num_classes: number of classes of a class-conditional batch normalisation, or 0.
+
+    Raises:
+        ValueError: ``out_channels`` cannot be divided among the branches.
     """
 
     in_channels: int
     out_channels: int
-    classes: int
+    conv: ConvConstructor
+    norm: NormConstructor
     activation: str
-    normalization: str
+    num_classes: int = 0
+
+    def __post_init__(self) -> None:
+        check_divisible("out_channels", self.out_channels, "branches", len(BRANCHES))
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Array, train: bool, labels: Array | None = None) -> Array:
         """Map (batch, height, width, in channels) to (batch, height, width, out channels)."""
-        seen = []
+        outputs = []
         quarter = self.out_channels // len(BRANCHES)
         for i, kernels in enumerate(BRANCHES):
             y = average_pool_3x3(x) if i == len(BRANCHES) - 1 else x
             sizes = (self.in_channels, *(quarter for _ in kernels))
             for j, ((low, high), size) in enumerate(zip(pairwise(sizes), kernels, strict=True)):
-                name = f"branches.{i}.{j}"
-                unit = Unit(low, high, size, self.classes, self.activation, self.normalization, name=name)
+                unit = Unit(
+                    low,
+                    high,
+                    size,
+                    self.conv,
+                    self.norm,
+                    self.activation,
+                    num_classes=self.num_classes,
+                    name=f"branches.{i}.{j}",
+                )
                 y = unit(y, train, labels)
-            seen.append(y)
-        return jnp.concatenate(seen, 3)
+            outputs.append(y)
+        return jnp.concatenate(outputs, 3)
 
 
 class Generator(nn.Module):
@@ -111,7 +120,7 @@ class Generator(nn.Module):
         channels: channels of the images.
         latent_size: length of a latent.
         width: factor on every channel count.
-        classes: number of labels; 0 for images without.
+        num_classes: number of classes; 0 for images without labels.
         activation: name of the activation.
         output: name of the function that ends the network.
     """
@@ -120,7 +129,7 @@ class Generator(nn.Module):
     channels: int
     latent_size: int
     width: float = 1.0
-    classes: int = 0
+    num_classes: int = 0
     activation: str = "relu"
     output: str = "tanh"
 
@@ -134,7 +143,14 @@ class Generator(nn.Module):
         # The order of torch's features: channel, height, width.
         x = x.reshape(-1, sizes[0], 4, 4).transpose(0, 2, 3, 1)
         for i, (low, high) in enumerate(pairwise(sizes)):
-            block = Block(low, high, self.classes, self.activation, "batch", name=f"stages.{i}")
+            block = Block(
+                low,
+                high,
+                *conv_and_norm("batch"),
+                self.activation,
+                num_classes=self.num_classes,
+                name=f"stages.{i}",
+            )
             x = block(upsample_nearest(x), train, labels)
         x = Conv(sizes[-1], self.channels, 3, image, padding=1, bias_initial=ZEROS, name="image")(x)
         return OUTPUTS[self.output](x)
@@ -147,7 +163,7 @@ class Discriminator(nn.Module):
         resolution: height and width of the images.
         channels: channels of the images.
         width: factor on every channel count.
-        classes: number of labels; 0 for images without.
+        num_classes: number of classes; 0 for images without labels.
         activation: name of the activation.
         norm: ``batch`` (in the blocks), ``spectral`` (on every weight) or ``none``.
     """
@@ -155,26 +171,28 @@ class Discriminator(nn.Module):
     resolution: int
     channels: int
     width: float = 1.0
-    classes: int = 0
+    num_classes: int = 0
     activation: str = "leaky_relu"
-    norm: str = "spectral"
+    norm: str = FAMILIES["inception"].default_norm
 
     @nn.compact
     def __call__(self, images: Array, train: bool, labels: Array | None = None) -> Array:
         """Map images (batch, height, width, channel) and labels (batch,) to logits (batch,)."""
         sizes = inception_plan(self.resolution, self.width)[::-1]
         spectral = self.norm == "spectral"
-        stem_norm = "spectral" if spectral else "none"
-        x = Unit(self.channels, sizes[0], 3, 0, self.activation, stem_norm, name="stem")(images, train)
+        # The image's own map is not normalised.
+        stem = conv_and_norm("spectral" if spectral else "none")
+        x = Unit(self.channels, sizes[0], 3, *stem, self.activation, name="stem")(images, train)
         for i, (high, low) in enumerate(pairwise(sizes)):
-            x = average_pool(Block(high, low, 0, self.activation, self.norm, name=f"stages.{i}")(x, train))
+            block = Block(high, low, *conv_and_norm(self.norm), self.activation, name=f"stages.{i}")
+            x = average_pool(block(x, train))
         features = x.sum((1, 2))
         dense = glorot_uniform(sizes[-1], 1)
         head = Linear(sizes[-1], 1, dense, bias_initial=ZEROS, spectral=spectral, name="head")
         logits = head(features, train).ravel()
-        if self.classes:
-            assert labels is not None, "a conditional network needs labels"
-            label = glorot_uniform(self.classes, sizes[-1])
-            embedding = Embedding(self.classes, sizes[-1], label, spectral=spectral, name="embedding")
+        if self.num_classes:
+            assert labels is not None, "a class-conditional network needs labels"
+            label = glorot_uniform(self.num_classes, sizes[-1])
+            embedding = Embedding(self.num_classes, sizes[-1], label, spectral=spectral, name="embedding")
             logits = logits + (embedding(labels, train) * features).sum(1)
         return logits

@@ -5,6 +5,8 @@ begins as the identity; the biases of the first two, which stand before the acti
 a bias. In mixed precision the 4x4 maps are computed in the parameters' type.
 """
 
+from functools import partial
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
@@ -14,13 +16,15 @@ from gan_jax.layers import (
     ACTIVATIONS,
     OUTPUTS,
     Conv,
+    ConvConstructor,
     ConvTranspose,
     Embedding,
     Linear,
-    downsample_smooth,
-    upsample_smooth,
+    conv_and_norm,
 )
-from gan_shared.architecture import LABEL_FEATURES, R3GAN_GROUP, check_r3gan_norm, r3gan_plan
+from gan_jax.resampling import downsample_smooth, upsample_smooth
+from gan_shared.architecture import LABEL_FEATURES, R3GAN_GROUP, check_divisible, r3gan_plan
+from gan_shared.families import FAMILIES, check_norm
 from gan_shared.initial import ZEROS, Initial, fan_in_normal
 
 BASIS = Initial("normal", gain=1.0)
@@ -30,43 +34,42 @@ class Block(nn.Module):
     """Residual block: 1x1 convolution to twice the channels, grouped 3x3, 1x1 back.
 
     Args:
-        channels: channels of input and output.
+        channels: channels of input and output; twice as many fill groups.
         gain: gain of the first two convolutions.
         activation: name of the activation.
-        spectral: whether weights are divided by their spectral norms.
+        conv: constructor of the convolutions.
+        zero_last: whether the last convolution begins at zero, and the block as the identity; else with the same gain.
+
+    Raises:
+        ValueError: twice ``channels`` does not fill groups.
     """
 
     channels: int
     gain: float
     activation: str
-    spectral: bool = False
+    conv: ConvConstructor
+    zero_last: bool = True
+
+    def __post_init__(self) -> None:
+        check_divisible("2 * channels", 2 * self.channels, "channels per group", R3GAN_GROUP)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """Map (batch, height, width, channel) to the same shape."""
-        inner, spectral, activation = 2 * self.channels, self.spectral, ACTIVATIONS[self.activation]
+        inner, activation = 2 * self.channels, ACTIVATIONS[self.activation]
         begin, middle = fan_in_normal(self.channels, self.gain), fan_in_normal(9 * R3GAN_GROUP, self.gain)
-        # A kernel of zeros has no spectral norm to be divided by.
-        end = fan_in_normal(inner, self.gain) if spectral else ZEROS
-        conv1 = Conv(self.channels, inner, 1, begin, bias_initial=ZEROS, spectral=spectral, name="conv1")
-        conv2 = Conv(
-            inner,
-            inner,
-            3,
-            middle,
-            padding=1,
-            groups=inner // R3GAN_GROUP,
-            bias_initial=ZEROS,
-            spectral=spectral,
-            name="conv2",
-        )
+        end = ZEROS if self.zero_last else fan_in_normal(inner, self.gain)
+        conv1 = self.conv(self.channels, inner, 1, begin, name="conv1")
+        conv2 = self.conv(inner, inner, 3, middle, padding=1, groups=inner // R3GAN_GROUP, name="conv2")
+        conv3 = self.conv(inner, self.channels, 1, end, bias_initial=None, name="conv3")
         y = activation(conv1(x, train))
         y = activation(conv2(y, train))
-        return x + Conv(inner, self.channels, 1, end, spectral=spectral, name="conv3")(y, train)
+        return x + conv3(y, train)
 
 
 class UpTransition(nn.Module):
-    """Way from one map to the next of twice its height and width.
+    """Transition from one map to the next of twice its height and width.
 
     Args:
         in_channels: channels of the input.
@@ -85,17 +88,17 @@ class UpTransition(nn.Module):
 
 
 class DownTransition(nn.Module):
-    """Way from one map to the next of half its height and width.
+    """Transition from one map to the next of half its height and width.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output; a 1x1 convolution where they differ.
-        spectral: whether weights are divided by their spectral norms.
+        conv: its constructor.
     """
 
     in_channels: int
     out_channels: int
-    spectral: bool = False
+    conv: ConvConstructor
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
@@ -103,7 +106,8 @@ class DownTransition(nn.Module):
         x = downsample_smooth(x)
         if self.in_channels != self.out_channels:
             weight = fan_in_normal(self.in_channels)
-            x = Conv(self.in_channels, self.out_channels, 1, weight, spectral=self.spectral, name="conv")(x, train)
+            conv = self.conv(self.in_channels, self.out_channels, 1, weight, bias_initial=None, name="conv")
+            x = conv(x, train)
         return x
 
 
@@ -134,7 +138,7 @@ class Generator(nn.Module):
         channels: channels of the images.
         latent_size: length of a latent.
         width: factor on every channel count.
-        classes: number of labels; 0 for images without.
+        num_classes: number of classes; 0 for images without labels.
         activation: name of the activation.
         output: name of the function that ends the network.
         plan: ``r3gan`` or ``r3gan-tiny``.
@@ -144,7 +148,7 @@ class Generator(nn.Module):
     channels: int
     latent_size: int
     width: float = 1.0
-    classes: int = 0
+    num_classes: int = 0
     activation: str = "leaky_relu"
     output: str = "none"
     plan: str = "r3gan"
@@ -153,11 +157,12 @@ class Generator(nn.Module):
     def __call__(self, latents: Array, train: bool, labels: Array | None = None) -> Array:
         """Map latents (batch, latent) and labels (batch,) to images (batch, height, width, channel)."""
         patch, sizes, blocks, gain, half = r3gan_plan(self.plan, self.resolution, self.width)
+        conv, _ = conv_and_norm("none")
         features = latents
-        if self.classes:
-            assert labels is not None, "a conditional network needs labels"
+        if self.num_classes:
+            assert labels is not None, "a class-conditional network needs labels"
             # The embedding's type is the parameters', which the concatenation takes.
-            embedding = Embedding(self.classes, LABEL_FEATURES, fan_in_normal(self.classes), name="embedding")
+            embedding = Embedding(self.num_classes, LABEL_FEATURES, fan_in_normal(self.num_classes), name="embedding")
             features = jnp.concatenate([latents, embedding(labels)], 1)
         x = Basis(features.shape[1], sizes[0], name="stem")(features)
         for i, (size, count) in enumerate(zip(sizes, blocks, strict=True)):
@@ -166,7 +171,7 @@ class Generator(nn.Module):
                 x = x.astype(latents.dtype) if i >= half else x
                 x = UpTransition(sizes[i - 1], size, name=f"transitions.{i - 1}")(x)
             for j in range(count):
-                x = Block(size, gain, self.activation, name=f"stages.{i}.{j}")(x, train)
+                x = Block(size, gain, self.activation, conv, name=f"stages.{i}.{j}")(x, train)
         # Patches do not overlap, so each pixel is a sum over the input's channels alone.
         weight = fan_in_normal(sizes[-1])
         x = ConvTranspose(sizes[-1], self.channels, patch, weight, stride=patch, name="image")(x)
@@ -180,7 +185,7 @@ class Discriminator(nn.Module):
         resolution: height and width of the images.
         channels: channels of the images.
         width: factor on every channel count.
-        classes: number of labels; 0 for images without.
+        num_classes: number of classes; 0 for images without labels.
         activation: name of the activation.
         norm: ``spectral`` (on every weight) or ``none``.
         plan: ``r3gan`` or ``r3gan-tiny``.
@@ -192,36 +197,41 @@ class Discriminator(nn.Module):
     resolution: int
     channels: int
     width: float = 1.0
-    classes: int = 0
+    num_classes: int = 0
     activation: str = "leaky_relu"
-    norm: str = "none"
+    norm: str = FAMILIES["r3gan"].default_norm
     plan: str = "r3gan"
 
     @nn.compact
     def __call__(self, images: Array, train: bool, labels: Array | None = None) -> Array:
         """Map images (batch, height, width, channel) and labels (batch,) to logits (batch,)."""
-        check_r3gan_norm(self.norm)
+        check_norm(self.plan, self.norm)
         patch, sizes, blocks, gain, half = r3gan_plan(self.plan, self.resolution, self.width)
-        sizes, blocks, spectral = sizes[::-1], blocks[::-1], self.norm == "spectral"
-        read = fan_in_normal(self.channels * patch**2)
-        image = Conv(self.channels, sizes[0], patch, read, stride=patch, spectral=spectral, name="image")
+        sizes, blocks = sizes[::-1], blocks[::-1]
+        conv, _ = conv_and_norm(self.norm)
+        spectral = self.norm == "spectral"
+        weight = fan_in_normal(self.channels * patch**2)
+        image = conv(self.channels, sizes[0], patch, weight, stride=patch, bias_initial=None, name="image")
+        # A kernel of zeros has no spectral norm to be divided by.
+        block = partial(Block, conv=conv, zero_last=not spectral)
         x = image(images, train)
         for i, (size, count) in enumerate(zip(sizes, blocks, strict=True)):
             if i > 0:
-                x = DownTransition(sizes[i - 1], size, spectral, name=f"transitions.{i - 1}")(x, train)
+                x = DownTransition(sizes[i - 1], size, conv, name=f"transitions.{i - 1}")(x, train)
             if i == len(sizes) - half:
                 # Half precision ends here.
                 x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
             for j in range(count):
-                x = Block(size, gain, self.activation, spectral, name=f"stages.{i}.{j}")(x, train)
+                x = block(size, gain, self.activation, name=f"stages.{i}.{j}")(x, train)
         size = sizes[-1]
-        x = Conv(size, size, 4, fan_in_normal(16), groups=size, spectral=spectral, name="head")(x, train)
-        told = sizes[0]  # as wide as the first stage
-        linear = Linear(size, told if self.classes else 1, fan_in_normal(size), spectral=spectral, name="linear")
+        x = conv(size, size, 4, fan_in_normal(16), groups=size, bias_initial=None, name="head")(x, train)
+        projection_features = sizes[0]  # as wide as the first stage
+        out_features = projection_features if self.num_classes else 1
+        linear = Linear(size, out_features, fan_in_normal(size), spectral=spectral, name="linear")
         features = linear(x[:, 0, 0, :], train)
-        if self.classes:
-            assert labels is not None, "a conditional network needs labels"
-            label = fan_in_normal(self.classes, told**-0.5)
-            embedding = Embedding(self.classes, told, label, spectral=spectral, name="embedding")
+        if self.num_classes:
+            assert labels is not None, "a class-conditional network needs labels"
+            label = fan_in_normal(self.num_classes, projection_features**-0.5)
+            embedding = Embedding(self.num_classes, projection_features, label, spectral=spectral, name="embedding")
             features = features * embedding(labels, train)
         return features.sum(1)

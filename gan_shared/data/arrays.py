@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_shared.data.picture import check_size, fit
+from gan_shared.data.picture import check_size, resized
 from gan_shared.data.source import (
     Contents,
     Source,
@@ -40,7 +40,7 @@ def checked_shape(field: str, shape: tuple[int, ...]) -> Shape:
     return shape[0], shape[1], shape[2], shape[3] if len(shape) == 4 else 1
 
 
-def fitted(chunks: Iterator[np.ndarray], resolution: int, channels: int) -> Iterator[np.ndarray]:
+def resized_chunks(chunks: Iterator[np.ndarray], resolution: int, channels: int) -> Iterator[np.ndarray]:
     """Bring chunks of images, uint8 (n, H, W, C), to (n, resolution, resolution, channels).
 
     28-pixel images (the MNIST family) get a border of zeros to 32 pixels, as the networks of powers of two
@@ -50,7 +50,7 @@ def fitted(chunks: Iterator[np.ndarray], resolution: int, channels: int) -> Iter
         if chunk.shape[1:3] == (28, 28) and resolution != 28:
             chunk = np.pad(chunk, ((0, 0), (2, 2), (2, 2), (0, 0)))
         if chunk.shape[1:] != (resolution, resolution, channels):
-            chunk = np.stack([fit(to_pillow(image), resolution, channels) for image in chunk])
+            chunk = np.stack([resized(to_pillow(image), resolution, channels) for image in chunk])
         yield chunk
 
 
@@ -70,7 +70,7 @@ def npy_source(path: Path) -> Source:
             images = np.load(path, mmap_mode="r", allow_pickle=False).reshape(full)
         length = chunk_length(full[1:])
         chunks = (np.array(images[start : start + length]) for start in range(0, full[0], length))
-        return Contents(full[0], fitted(chunks, resolution, channels), None, ())
+        return Contents(full[0], resized_chunks(chunks, resolution, channels), None, ())
 
     return Source("npy", path.parent, (path.name,), full[3], read)
 
@@ -90,7 +90,7 @@ def npz_source(path: Path) -> Source:
         full = _member_shape(archive, name, f"{path}: {name}")
 
     def read(resolution: int, channels: int) -> Contents:
-        chunks = fitted(_member_images(path, name, full), resolution, channels)
+        chunks = resized_chunks(_member_images(path, name, full), resolution, channels)
         labels, classes = _labels(path, full[0]) if "labels" in names else (None, ())
         return Contents(full[0], chunks, labels, classes)
 

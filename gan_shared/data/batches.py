@@ -31,8 +31,10 @@ def check_batch_size(dataset: Dataset, config: Config) -> None:
         UserError: naming both sizes.
     """
     count = len(dataset.images)
-    if dataset.stacked == 1 and config.batch_size > count:
-        raise unexpected("batch_size", config.batch_size, f"at most the {count} images that {dataset.name} holds")
+    if dataset.stacked == 1 and config.training.batch_size > count:
+        raise unexpected(
+            "batch_size", config.training.batch_size, f"at most the {count} images that {dataset.name} holds"
+        )
 
 
 @lru_cache(maxsize=4)
@@ -42,26 +44,26 @@ def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 def batch_indices(config: Config, step: int, count: int) -> np.ndarray:
-    """Return which images ``step`` sees: int64 (R, B) for the global batch.
+    """Return which images ``step`` takes: int64 (R, B) for the global batch.
 
     Args:
         config: the run.
         step: the number of steps done before it.
         count: images in the data.
     """
-    shape = (config.real_rows, config.batch_size)
-    per_step = config.real_rows * config.batch_size
+    shape = (config.real_rows, config.training.batch_size)
+    per_step = config.real_rows * config.training.batch_size
     positions = np.arange(step * per_step, (step + 1) * per_step)
     epochs, places = np.divmod(positions, count)
     indices = np.empty_like(positions)
     for epoch in np.unique(epochs):
         here = epochs == epoch
-        indices[here] = epoch_order(config.seed, int(epoch), count)[places[here]]
+        indices[here] = epoch_order(config.training.seed, int(epoch), count)[places[here]]
     return indices.reshape(shape)
 
 
 def stack_indices(config: Config, step: int, count: int, stacked: int) -> np.ndarray:
-    """Return which images become the channels of those that ``step`` sees: int64 (R, B, S) for the global batch.
+    """Return which images become the channels of those that ``step`` takes: int64 (R, B, S) for the global batch.
 
     Args:
         config: the run.
@@ -69,8 +71,8 @@ def stack_indices(config: Config, step: int, count: int, stacked: int) -> np.nda
         count: images in the data.
         stacked: images S that make one.
     """
-    shape = (config.real_rows, config.batch_size, stacked)
-    return generator(config.seed, step, Stream.STACK).integers(count, size=shape)
+    shape = (config.real_rows, config.training.batch_size, stacked)
+    return generator(config.training.seed, step, Stream.STACK).integers(count, size=shape)
 
 
 def batch_at(dataset: Dataset, config: Config, step: int, rows: slice = slice(None)) -> Batch:
@@ -89,7 +91,7 @@ def batch_at(dataset: Dataset, config: Config, step: int, rows: slice = slice(No
     else:
         indices = stack_indices(config, step, count, stacked)[:, rows]
         labels = None if dataset.labels is None else stack_labels(dataset.labels[indices])
-    return Batch(indices if config.data_on == "device" else _pick(dataset.images, indices), labels)
+    return Batch(indices if config.execution.data_on == "device" else _pick(dataset.images, indices), labels)
 
 
 def _pick(images: np.ndarray, indices: np.ndarray) -> np.ndarray:
@@ -116,7 +118,7 @@ def batches(dataset: Dataset, config: Config, start: int, rows: slice = slice(No
 
     def read() -> None:
         try:
-            for step in range(start, config.steps):
+            for step in range(start, config.execution.steps):
                 if stopped.is_set():
                     return
                 put((step, batch_at(dataset, config, step, rows)))
@@ -126,7 +128,7 @@ def batches(dataset: Dataset, config: Config, start: int, rows: slice = slice(No
     thread = Thread(target=read, name="batches", daemon=True)
     thread.start()
     try:
-        for _ in range(start, config.steps):
+        for _ in range(start, config.execution.steps):
             item = ready.get()
             if isinstance(item, BaseException):
                 raise item

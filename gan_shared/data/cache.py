@@ -152,7 +152,7 @@ def _write_entry(folder: Path, contents: Contents, shape: Shape) -> None:
     The fingerprint is the sha256 of the images' shape and bytes, then of the labels' shape and bytes.
     """
     digest = sha256(json.dumps(shape).encode())
-    # Plain writes, not a map: on a full disk a write is an error that can be told, a map kills the process.
+    # Plain writes, not a map: on a full disk a write is an error that can be reported, a map kills the process.
     with open(folder / "images.npy", "wb") as stream, _bar(shape[0]) as bar:
         np.lib.format.write_array_header_1_0(stream, _header(shape))
         for chunk in contents.images:
@@ -168,7 +168,7 @@ def _write_entry(folder: Path, contents: Contents, shape: Shape) -> None:
         "format": FORMAT_VERSION,
         "count": shape[0],
         "labels": contents.labels is not None,
-        "classes": list(contents.classes),
+        "classes": list(contents.class_names),
         "fingerprint": digest.hexdigest(),
     }
     (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")

@@ -13,7 +13,7 @@ from typing import IO
 
 import numpy as np
 
-from gan_shared.data.arrays import fitted
+from gan_shared.data.arrays import resized_chunks
 from gan_shared.data.source import Contents, Source, reading
 from gan_shared.errors import unexpected
 
@@ -52,7 +52,7 @@ def source(path: Path) -> Source:
         if not labels:
             raise unexpected(str(path), "no data_batch_*.bin in it", EXPECTED)
         all_labels = np.concatenate(labels)
-        images = fitted(map(_images, _records(path)), resolution, channels)
+        images = resized_chunks(map(_images, _records(path)), resolution, channels)
         return Contents(len(all_labels), images, all_labels, CLASSES)
 
     return Source("cifar", root, files, 3, read)

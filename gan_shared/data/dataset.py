@@ -1,4 +1,4 @@
-"""A decoded set of images, however large, as the rest of the project sees it."""
+"""A decoded set of images, however large, as the rest of the project gets it."""
 
 import json
 from hashlib import sha256
@@ -14,7 +14,7 @@ class Dataset(NamedTuple):
         name: what the user called it, for messages.
         images: uint8 (N, H, W, C), memory-mapped from the cache.
         labels: int64 (N,), or None where the source has none.
-        classes: name of each label, empty without labels; of each stack of labels where images are stacked.
+        class_names: name of each label, empty without labels; of each stack of labels where images are stacked.
         fingerprint: sha256 of the decoded images and labels, and of the stacking where there is one; two sets with
             one fingerprint train alike.
         stacked: how many of ``images`` become, drawn anew in every step, the channels of one image that is trained
@@ -24,7 +24,7 @@ class Dataset(NamedTuple):
     name: str
     images: np.ndarray
     labels: np.ndarray | None
-    classes: tuple[str, ...]
+    class_names: tuple[str, ...]
     fingerprint: str
     stacked: int = 1
 
@@ -59,7 +59,7 @@ def stack_digits(digits: Dataset, name: str) -> Dataset:
     lines = [digits.fingerprint, "stacked", 3]
     return digits._replace(
         name=name,
-        classes=tuple(f"{number:03}" for number in range(1000)),
+        class_names=tuple(f"{number:03}" for number in range(1000)),
         fingerprint=sha256(json.dumps(lines).encode()).hexdigest(),
         stacked=3,
     )

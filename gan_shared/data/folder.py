@@ -11,7 +11,7 @@ from typing import NoReturn
 import numpy as np
 from PIL import Image
 
-from gan_shared.data.picture import SUFFIXES, fitted
+from gan_shared.data.picture import SUFFIXES, read_resized
 from gan_shared.data.source import Contents, Source, reason
 from gan_shared.errors import UserError, unexpected
 
@@ -96,7 +96,7 @@ def _in_threads(root: Path, files: tuple[str, ...], resolution: int, channels: i
     """Yield the decoded pictures in order, looking ahead by a few only, so that the memory stays flat."""
 
     def work(file: str) -> np.ndarray:
-        return fitted(root / file, resolution, channels)
+        return read_resized(root / file, resolution, channels)
 
     threads = min(MAX_THREADS, os.cpu_count() or 1)
     waiting: deque[Future[np.ndarray]] = deque()
@@ -112,5 +112,5 @@ def _in_threads(root: Path, files: tuple[str, ...], resolution: int, channels: i
             while waiting:
                 yield waiting.popleft()
         finally:
-            # Whoever stops early (Ctrl-C, a full disk) does not wait for pictures that nobody wants any more.
+            # An early end (Ctrl-C, a full disk) does not wait for pictures that are not needed any more.
             pool.shutdown(wait=False, cancel_futures=True)

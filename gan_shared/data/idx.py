@@ -13,7 +13,7 @@ from typing import IO
 
 import numpy as np
 
-from gan_shared.data.arrays import checked_shape, fitted
+from gan_shared.data.arrays import checked_shape, resized_chunks
 from gan_shared.data.source import Contents, Source, check_labels, reading, stream_images
 from gan_shared.errors import UserError, unexpected
 
@@ -36,7 +36,7 @@ def source(path: Path) -> Source:
 
     def read(resolution: int, channels: int) -> Contents:
         labels, classes = _labels(labels_path, shape[0]) if labels_path else (None, ())
-        images = fitted(_images(path, shape), resolution, channels)
+        images = resized_chunks(_images(path, shape), resolution, channels)
         return Contents(shape[0], images, labels, classes)
 
     files = (path.name, labels_path.name) if labels_path else (path.name,)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gan_shared.data import cifar, idx
-from gan_shared.data.arrays import fitted
+from gan_shared.data.arrays import resized_chunks
 from gan_shared.data.cache import root
 from gan_shared.data.source import Contents, Source, reading, reason
 from gan_shared.errors import UserError, unexpected
@@ -39,7 +39,7 @@ class Fetched(NamedTuple):
         url: where its files are, with a slash at the end.
         files: name and sha256 of each file; the first is the one that ``describe`` reads.
         total: number of training images.
-        classes: name of each label.
+        class_names: name of each label.
         describe: the reader of its format.
         packaged: folder where a Linux distribution's package puts the files, or None.
     """
@@ -48,7 +48,7 @@ class Fetched(NamedTuple):
     url: str
     files: dict[str, str]
     total: int
-    classes: tuple[str, ...]
+    class_names: tuple[str, ...]
     describe: Callable[[Path], Source]
     packaged: Path | None = None
 
@@ -102,7 +102,7 @@ def _checked(row: Fetched, folder: Path, pinned: bool) -> Source:
         contents = source.read(resolution, channels)
         if contents.total != row.total:
             raise unexpected(str(folder), f"{contents.total} images", f"the {row.total} of {row.name}")
-        return contents._replace(classes=row.classes)
+        return contents._replace(class_names=row.class_names)
 
     return source._replace(kind=row.name, files=tuple(row.files), read=read)
 
@@ -132,7 +132,7 @@ def _mnist_5k() -> Source:
         pixels, labels = mnist_data()
         images = pixels.astype(np.uint8).reshape(-1, 28, 28, 1)
         chunks: Iterator[np.ndarray] = iter([images])
-        return Contents(len(images), fitted(chunks, resolution, channels), labels.astype(np.int64), DIGITS)
+        return Contents(len(images), resized_chunks(chunks, resolution, channels), labels.astype(np.int64), DIGITS)
 
     return Source("mnist-5k", folder, ("mnist_5k.csv.gz",), 1, read)
 
@@ -145,7 +145,7 @@ MNIST = Fetched(
         "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
     },
     total=60_000,
-    classes=DIGITS,
+    class_names=DIGITS,
     describe=idx.source,
 )
 FASHION_MNIST = Fetched(
@@ -156,7 +156,7 @@ FASHION_MNIST = Fetched(
         "train-labels-idx1-ubyte.gz": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
     },
     total=60_000,
-    classes=GARMENTS,
+    class_names=GARMENTS,
     describe=idx.source,
     packaged=Path("/usr/share/datasets/fashion-mnist"),  # Debian's dataset-fashion-mnist
 )
@@ -167,7 +167,7 @@ CIFAR10 = Fetched(
         "cifar-10-binary.tar.gz": "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
     },
     total=50_000,
-    classes=cifar.CLASSES,
+    class_names=cifar.CLASSES,
     describe=cifar.source,
 )
 

@@ -50,11 +50,11 @@ def decode(path: Path) -> Image.Image:
         return picture
 
 
-def fitted(path: Path, resolution: int, channels: int) -> np.ndarray:
-    """Read a picture file and bring it to a size; see ``decode`` and ``fit``, whose conversions find damage too."""
+def read_resized(path: Path, resolution: int, channels: int) -> np.ndarray:
+    """Read a picture file and bring it to a size; see ``decode`` and ``resized``, whose conversions find damage too."""
     picture = decode(path)
     with _naming(path):
-        return fit(picture, resolution, channels)
+        return resized(picture, resolution, channels)
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def _without_path(error: Exception) -> str:
     return "no known format" if isinstance(error, Image.UnidentifiedImageError) else reason(error)
 
 
-def fit(picture: Image.Image, resolution: int, channels: int) -> np.ndarray:
+def resized(picture: Image.Image, resolution: int, channels: int) -> np.ndarray:
     """Cut the centre square out of a picture and resize it with Pillow's antialiasing Lanczos filter.
 
     Args:

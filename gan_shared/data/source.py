@@ -43,13 +43,13 @@ class Contents(NamedTuple):
         total: number of images N.
         images: chunks of images in order, each uint8 (n, R, R, C), N images in all.
         labels: int64 (N,), or None.
-        classes: name of each label, empty without labels.
+        class_names: name of each label, empty without labels.
     """
 
     total: int
     images: Iterator[np.ndarray]
     labels: np.ndarray | None
-    classes: tuple[str, ...]
+    class_names: tuple[str, ...]
 
 
 class Source(NamedTuple):
@@ -60,7 +60,7 @@ class Source(NamedTuple):
         root: the folder of its files.
         files: path of each file relative to ``root``, in POSIX form, in the order of reading.
         channels: colours that the source has by itself, 1 or 3.
-        read: (resolution, channels) -> Contents, whose images are fitted to that size and those colours.
+        read: (resolution, channels) -> Contents, whose images are resized and converted to those colours.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""From what the user typed to a decoded set: a name in the table, or a path whose kind its name tells."""
+"""From what the user typed to a decoded set: a name in the table, or a path whose kind follows from its name."""
 
 import os
 import stat
@@ -31,11 +31,11 @@ def load(data: str, resolution: int, channels: int | None) -> Dataset:
         if channels not in (None, 3):
             raise unexpected("channels", channels, f"3 (RGB), as data {data} has a digit in each of three channels")
         return stack_digits(load(STACKED[data], resolution, 1), data)
-    source = find(data)
+    source = find_source(data)
     return cached(source, data, resolution, source.channels if channels is None else channels)
 
 
-def find(data: str) -> Source:
+def find_source(data: str) -> Source:
     """Return the source that a name or a path stands for, of which at most a header has been read.
 
     Raises:
@@ -43,12 +43,13 @@ def find(data: str) -> Source:
     """
     if data in NAMED:
         return NAMED[data]()
+    path = Path(data)
     try:
-        path = Path(data).expanduser()
+        path = path.expanduser()
         mode = os.stat(path).st_mode if data else 0
     except (FileNotFoundError, NotADirectoryError):
         mode = 0
-    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the ~name of nobody
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the ~name of an unknown user
         raise unexpected("data", f"{data!r} ({reason(error)})", "a path that can be read") from error
     if not mode:
         raise unexpected("data", f"{data!r}, where there is no file or folder", "a path or a name", (*NAMED, *STACKED))
@@ -72,7 +73,7 @@ def _in_folder(path: Path) -> Source:
 
 
 def _in_file(path: Path) -> Source:
-    """Return the source in a file, told by its name."""
+    """Return the source in a file, whose kind follows from its name."""
     name = path.name.lower()
     if name.endswith(".npy"):
         return arrays.npy_source(path)

@@ -1,103 +1,109 @@
-"""Networks by name."""
+"""Networks by name: the constructors of every family of ``gan_shared/families.py``, and how a network is applied."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
-from gan_shared import vgg16
-from gan_shared.architecture import vgg_plan
 from gan_shared.config import Config
 from gan_shared.errors import unexpected
-from gan_torch.models import dcgan, inception, pyramid, r3gan, resnet, vgg
+from gan_shared.families import families_of
+from gan_shared.image_conditions import condition_name, image_condition
+from gan_torch.models import dcgan, inception, lapgan, patch, r3gan, resnet, vgg_decoder
 
-GENERATORS = {
-    "dcgan": dcgan.Generator,
-    "resnet": resnet.Generator,
-    "inception": inception.Generator,
-    "r3gan": r3gan.Generator,
-    "r3gan-tiny": partial(r3gan.Generator, plan="r3gan-tiny"),
-    "vgg16": vgg.Generator,
-}
-DISCRIMINATORS = {
-    "dcgan": dcgan.Discriminator,
-    "resnet": resnet.Discriminator,
-    "inception": inception.Discriminator,
-    "r3gan": r3gan.Discriminator,
-    "r3gan-tiny": partial(r3gan.Discriminator, plan="r3gan-tiny"),
+
+class Constructors(NamedTuple):
+    """What builds the networks of a family.
+
+    Attributes:
+        generator: (resolution, channels, latent_size, width, ...) -> module; None where the family has none.
+        discriminator: (resolution, channels, width, ...) -> module; None where the family has none.
+    """
+
+    generator: Callable[..., nn.Module] | None = None
+    discriminator: Callable[..., nn.Module] | None = None
+
+
+CONSTRUCTORS = {
+    "dcgan": Constructors(dcgan.Generator, dcgan.Discriminator),
+    "resnet": Constructors(resnet.Generator, resnet.Discriminator),
+    "inception": Constructors(inception.Generator, inception.Discriminator),
+    "r3gan": Constructors(r3gan.Generator, r3gan.Discriminator),
+    "r3gan-tiny": Constructors(
+        partial(r3gan.Generator, plan="r3gan-tiny"), partial(r3gan.Discriminator, plan="r3gan-tiny")
+    ),
+    "vgg-decoder": Constructors(generator=vgg_decoder.Generator),
+    "patch": Constructors(discriminator=patch.Discriminator),
 }
 
 
 class Networks(NamedTuple):
-    """The two players, without a run's values, and who tells the generator of pictures.
+    """The networks of a run, as its configuration describes them, without their values.
 
     Attributes:
-        generator: (latents (batch, latent)[, labels (batch,)][, condition]) -> images (batch, height, width, channel).
-        discriminator: (images (batch, height, width, channel)[, labels (batch,)]) -> logits (batch,).
-        vgg: normalised images -> features, with its values; None where the generator reads none.
+        generator: (latents (batch, latent)[, labels (batch,)][, image_condition]) -> images (batch, height, width,
+            channel).
+        discriminator: (images (batch, height, width, channel)[, labels (batch,)]) -> logits (batch, ...), one or more
+            for each image.
+        image_condition: computes the image condition, with its values; None where that needs no network.
     """
 
     generator: nn.Module
     discriminator: nn.Module
-    vgg: nn.Module | None = None
-
-
-def networks(config: Config) -> Networks:
-    """Build the networks that ``config`` names.
-
-    Raises:
-        UserError: it names a module of the user's own, or one that cannot be built at this width, or the weights of
-            its VGG16 cannot be read.
-    """
-    return Networks(generator(config), discriminator(config), load_vgg(config))
+    image_condition: nn.Module | None = None
 
 
 def generator(config: Config) -> nn.Module:
-    """Build the generator that ``config`` names, without values."""
-    if config.generator not in GENERATORS:
-        raise unexpected("generator", repr(config.generator), "a network with a name, or its module given", GENERATORS)
+    """Build the generator that ``config`` names, without values.
+
+    Raises:
+        UserError: it is a module of the user's own, or cannot be built at this size.
+    """
+    constructor = _constructor("generator", config.networks.generator)
+    options: dict[str, Any] = {"num_classes": config.num_classes}
+    if config.networks.generator_activation is not None:
+        options["activation"] = config.networks.generator_activation
+    if condition_name(config) == "lower-level":
+        constructor = lapgan.Generator
+    else:
+        options |= {"output": config.networks.output_activation, **image_condition(config).generator_options(config)}
     height, _, channels = config.image_shape
-    own: dict[str, Any] = {"classes": config.class_count}
-    if config.generator_activation is not None:
-        own["activation"] = config.generator_activation
-    if config.condition == "level":
-        return pyramid.Generator(height, channels, config.latent_size, config.width, **own)
-    own["output"] = config.output_activation
-    if config.vgg_layer is not None:
-        own |= {"layer": config.vgg_layer, "features": vgg_plan(config.vgg_layer, config.vgg_width).features}
-    return GENERATORS[config.generator](height, channels, config.latent_size, config.width, **own)
+    return constructor(height, channels, config.networks.latent_size, config.networks.width, **options)
 
 
 def discriminator(config: Config) -> nn.Module:
-    """Build the discriminator that ``config`` names, without values."""
-    if config.discriminator not in DISCRIMINATORS:
-        raise unexpected(
-            "discriminator", repr(config.discriminator), "a network with a name, or its module given", DISCRIMINATORS
-        )
-    height, _, channels = config.image_shape
-    own: dict[str, object] = {"classes": config.class_count}
-    if config.discriminator_activation is not None:
-        own["activation"] = config.discriminator_activation
-    if config.discriminator_norm is not None:
-        own["norm"] = config.discriminator_norm
-    return DISCRIMINATORS[config.discriminator](height, channels, config.width, **own)
-
-
-def load_vgg(config: Config) -> nn.Module | None:
-    """Build the VGG16 that tells the generator of ``config`` of pictures and fill it; None where it reads no features.
+    """Build the discriminator that ``config`` names, without values.
 
     Raises:
-        UserError: its weights cannot be read.
+        UserError: it is a module of the user's own, or cannot be built at this size.
     """
-    if config.vgg_layer is None:
-        return None
-    network = vgg.Vgg16(config.vgg_layer, config.vgg_width, config.recompute)
-    network.load_state_dict({name: torch.from_numpy(value) for name, value in vgg16.load(config).items()}, assign=True)
-    return network.requires_grad_(False)
+    constructor = _constructor("discriminator", config.networks.discriminator)
+    options: dict[str, Any] = {"num_classes": config.num_classes}
+    if config.networks.discriminator_activation is not None:
+        options["activation"] = config.networks.discriminator_activation
+    if config.networks.discriminator_norm is not None:
+        options["norm"] = config.networks.discriminator_norm
+    height, _, channels = config.image_shape
+    return constructor(height, channels, config.networks.width, **options)
 
 
-def call(network: nn.Module, x: Tensor, labels: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
-    """Apply a network to latents or images; it is told labels (batch,) and a condition only where there are some."""
-    told = {"labels": labels, "condition": condition}
-    return network(x, **{name: value for name, value in told.items() if value is not None})
+def call(
+    network: nn.Module, x: Tensor, labels: Tensor | None = None, image_condition: Tensor | None = None
+) -> tuple[Tensor, nn.Module]:
+    """Apply a network to latents or images, with labels (batch,) and an image condition where they are given.
+
+    Returns:
+        The output, and the network as it is afterwards: in training the running statistics of batch normalisation and
+        the vectors of spectral normalisation advance.
+    """
+    given = {"labels": labels, "image_condition": image_condition}
+    return network(x, **{name: value for name, value in given.items() if value is not None}), network
+
+
+def _constructor(role: str, name: str) -> Callable[..., nn.Module]:
+    """Return the constructor of a family's ``generator`` or ``discriminator``."""
+    constructor = getattr(CONSTRUCTORS.get(name), role, None)
+    if constructor is None:
+        raise unexpected(role, repr(name), "a network with a name, or its module given", families_of(role))
+    return constructor

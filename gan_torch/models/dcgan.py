@@ -4,8 +4,8 @@ Constants of the PyTorch project's DCGAN example: kernels of 4, stride 2, no con
 N(0, 0.02^2), batch normalisation scales from N(1, 0.02^2), LeakyReLU of slope 0.2 in the discriminator. At 28
 pixels the smallest feature map is 7x7 instead of 4x4.
 
-With classes, the generator reads an embedding of the label beside the latent, and the discriminator adds a projection
-to its logit (Miyato and Koyama 2018).
+With classes, an embedding of the label is a part of the generator's input, and the discriminator adds a projection to
+its logit (Miyato and Koyama 2018).
 """
 
 from itertools import pairwise
@@ -14,8 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from gan_shared.architecture import LABEL_FEATURES, dcgan_plan
-from gan_shared.initial import ZEROS, Initial
-from gan_torch.layers import ACTIVATIONS, OUTPUTS, BatchNorm, Conv, ConvTranspose, Embedding
+from gan_shared.families import FAMILIES
+from gan_shared.initial import Initial
+from gan_torch.layers import (
+    ACTIVATIONS,
+    OUTPUTS,
+    BatchNorm,
+    Conv,
+    ConvConstructor,
+    ConvTranspose,
+    Embedding,
+    NormConstructor,
+    conv_and_norm,
+)
 
 WEIGHT = Initial("normal", gain=0.02)
 SCALE = Initial("normal", gain=0.02, mean=1.0)
@@ -53,35 +64,54 @@ class UpStage(nn.Module):
         return self.activation(self.norm(self.conv(x)))
 
 
-class DownStage(nn.Module):
-    """Convolution that halves height and width, normalisation, activation.
+class Stage(nn.Module):
+    """Convolution that keeps height and width, batch normalisation, activation.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
         activation: name of the activation.
-        normalization: ``none``, ``batch`` or ``spectral``.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, activation: str = "relu") -> None:
+        super().__init__()
+        self.conv = Conv(in_channels, out_channels, 3, WEIGHT, padding=1)
+        self.norm = BatchNorm(out_channels, SCALE)
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, height, width, in channels) to (batch, height, width, out channels)."""
+        return self.activation(self.norm(self.conv(x)))
+
+
+class DownStage(nn.Module):
+    """Convolution of 4x4 pixels and padding 1, normalisation, activation.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        conv: constructor of the convolution.
+        norm: constructor of the normalisation.
+        activation: name of the activation.
+        stride: divisor of height and width; with 1 they become smaller by 1.
     """
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
+        conv: ConvConstructor,
+        norm: NormConstructor,
         activation: str = "leaky_relu",
-        normalization: str = "batch",
+        stride: int = 2,
     ) -> None:
         super().__init__()
-        batch, spectral = normalization == "batch", normalization == "spectral"
-        # Batch normalisation brings its own bias.
-        bias = None if batch else ZEROS
-        self.conv = Conv(
-            in_channels, out_channels, 4, WEIGHT, stride=2, padding=1, bias_initial=bias, spectral=spectral
-        )
-        self.norm = BatchNorm(out_channels, SCALE) if batch else nn.Identity()
+        self.conv = conv(in_channels, out_channels, 4, WEIGHT, stride=stride, padding=1)
+        self.norm = norm(out_channels, SCALE)
         self.activation = ACTIVATIONS[activation]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, height, width, in channels) to (batch, height / 2, width / 2, out channels)."""
+        """Map (batch, height, width, in channels) to (batch, height / 2, width / 2, out channels) by default."""
         return self.activation(self.norm(self.conv(x)))
 
 
@@ -93,7 +123,7 @@ class Generator(nn.Module):
         channels: channels of the images.
         latent_size: length of a latent.
         width: factor on every channel count.
-        classes: number of labels; 0 for images without.
+        num_classes: number of classes; 0 for images without labels.
         activation: name of the activation of every stage.
         output: name of the function that ends the network.
     """
@@ -105,15 +135,15 @@ class Generator(nn.Module):
         latent_size: int,
         width: float = 1.0,
         *,
-        classes: int = 0,
+        num_classes: int = 0,
         activation: str = "relu",
         output: str = "tanh",
     ) -> None:
         super().__init__()
         start, sizes = dcgan_plan(resolution, width)
-        self.embedding = Embedding(classes, LABEL_FEATURES, LABEL) if classes else None
-        read = latent_size + (LABEL_FEATURES if classes else 0)
-        self.stem = UpStage(read, sizes[0], kernel_size=start, stride=1, padding=0, activation=activation)
+        self.embedding = Embedding(num_classes, LABEL_FEATURES, LABEL) if num_classes else None
+        input_size = latent_size + (LABEL_FEATURES if num_classes else 0)
+        self.stem = UpStage(input_size, sizes[0], kernel_size=start, stride=1, padding=0, activation=activation)
         self.stages = nn.ModuleList([UpStage(low, high, activation=activation) for low, high in pairwise(sizes)])
         self.image = ConvTranspose(sizes[-1], channels, 4, WEIGHT, stride=2, padding=1)
         self.output = OUTPUTS[output]
@@ -135,7 +165,7 @@ class Discriminator(nn.Module):
         resolution: height and width of the images.
         channels: channels of the images.
         width: factor on every channel count.
-        classes: number of labels; 0 for images without.
+        num_classes: number of classes; 0 for images without labels.
         activation: name of the activation of stem and stages.
         norm: ``batch`` (in the stages), ``spectral`` (on every weight) or ``none``.
     """
@@ -146,18 +176,21 @@ class Discriminator(nn.Module):
         channels: int,
         width: float = 1.0,
         *,
-        classes: int = 0,
+        num_classes: int = 0,
         activation: str = "leaky_relu",
-        norm: str = "batch",
+        norm: str = FAMILIES["dcgan"].default_norm,
     ) -> None:
         super().__init__()
         start, sizes = dcgan_plan(resolution, width)
+        conv, norm_layer = conv_and_norm(norm)
         spectral = norm == "spectral"
         self.activation = ACTIVATIONS[activation]
-        self.stem = Conv(channels, sizes[-1], 4, WEIGHT, stride=2, padding=1, spectral=spectral)
-        self.stages = nn.ModuleList([DownStage(high, low, activation, norm) for high, low in pairwise(reversed(sizes))])
-        self.head = Conv(sizes[0], 1, start, WEIGHT, spectral=spectral)
-        self.embedding = Embedding(classes, sizes[0], WEIGHT, spectral=spectral) if classes else None
+        self.stem = conv(channels, sizes[-1], 4, WEIGHT, stride=2, padding=1, bias_initial=None)
+        self.stages = nn.ModuleList(
+            [DownStage(high, low, conv, norm_layer, activation) for high, low in pairwise(reversed(sizes))]
+        )
+        self.head = conv(sizes[0], 1, start, WEIGHT, bias_initial=None)
+        self.embedding = Embedding(num_classes, sizes[0], WEIGHT, spectral=spectral) if num_classes else None
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Map images (batch, height, width, channel) and labels (batch,) to logits (batch,)."""

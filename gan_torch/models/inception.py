@@ -1,9 +1,9 @@
 """Inception: generator and discriminator of blocks with four branches (Szegedy et al. 2015, 2016; arXiv:1512.00567).
 
-Every block looks at its input through kernels of 1, 3, twice 3 (the reach of one of 5) and an average of 3x3, each
-behind or before a 1x1 convolution, and concatenates what they see. Weights begin as Glorot and Bengio (2010) have it.
-With classes, the generator's batch normalisation is conditional and the discriminator adds a projection to its logit
-(Miyato and Koyama 2018).
+Every block applies kernels of 1, 3, twice 3 (the receptive field of one of 5) and an average of 3x3, each before or
+after a 1x1 convolution, to its input side by side, and concatenates the results. Weights begin as Glorot and Bengio
+(2010) have it. With classes, the generator's batch normalisation is class-conditional and the discriminator adds a
+projection to its logit (Miyato and Koyama 2018).
 """
 
 from itertools import pairwise
@@ -11,19 +11,20 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from gan_shared.architecture import inception_plan
+from gan_shared.architecture import check_divisible, inception_plan
+from gan_shared.families import FAMILIES
 from gan_shared.initial import ZEROS, glorot_uniform
 from gan_torch.layers import (
     ACTIVATIONS,
     OUTPUTS,
-    BatchNorm,
     Conv,
+    ConvConstructor,
     Embedding,
     Linear,
-    average_pool,
-    average_pool_3x3,
-    upsample_nearest,
+    NormConstructor,
+    conv_and_norm,
 )
+from gan_torch.resampling import average_pool, average_pool_3x3, upsample_nearest
 
 # The kernels of each branch, in order; the last branch begins with the average.
 BRANCHES = ((1,), (1, 3), (1, 3, 3), (1,))
@@ -36,9 +37,10 @@ class Unit(nn.Module):
         in_channels: channels of the input.
         out_channels: channels of the output.
         kernel_size: height and width of the kernel, odd.
-        classes: number of labels of a conditional batch normalisation, or 0.
+        conv: constructor of the convolution.
+        norm: constructor of the normalisation.
         activation: name of the activation.
-        normalization: ``none``, ``batch`` or ``spectral``.
+        num_classes: number of classes of a class-conditional batch normalisation, or 0.
     """
 
     def __init__(
@@ -46,32 +48,22 @@ class Unit(nn.Module):
         in_channels: int,
         out_channels: int,
         kernel_size: int,
-        classes: int,
+        conv: ConvConstructor,
+        norm: NormConstructor,
         activation: str,
-        normalization: str,
+        *,
+        num_classes: int = 0,
     ) -> None:
         super().__init__()
-        batch, spectral = normalization == "batch", normalization == "spectral"
         area = kernel_size**2
-        self.conv = Conv(
-            in_channels,
-            out_channels,
-            kernel_size,
-            glorot_uniform(area * in_channels, area * out_channels),
-            padding=kernel_size // 2,
-            # Batch normalisation brings its own bias.
-            bias_initial=None if batch else ZEROS,
-            spectral=spectral,
-        )
-        self.norm = BatchNorm(out_channels, classes=classes) if batch else None
+        weight = glorot_uniform(area * in_channels, area * out_channels)
+        self.conv = conv(in_channels, out_channels, kernel_size, weight, padding=kernel_size // 2)
+        self.norm = norm(out_channels, num_classes=num_classes)
         self.activation = ACTIVATIONS[activation]
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Map (batch, height, width, in channels) to (batch, height, width, out channels)."""
-        x = self.conv(x)
-        if self.norm is not None:
-            x = self.norm(x, labels)
-        return self.activation(x)
+        return self.activation(self.norm(self.conv(x), labels))
 
 
 class Block(nn.Module):
@@ -80,20 +72,27 @@ class Block(nn.Module):
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output, a multiple of four.
-        classes: number of labels of a conditional batch normalisation, or 0.
+        conv: constructor of the convolutions.
+        norm: constructor of the normalisations.
         activation: name of the activation.
-        normalization: ``none``, ``batch`` or ``spectral``.
+        num_classes: number of classes of a class-conditional batch normalisation, or 0.
+
+    Raises:
+        ValueError: ``out_channels`` cannot be divided among the branches.
     """
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        classes: int,
+        conv: ConvConstructor,
+        norm: NormConstructor,
         activation: str,
-        normalization: str,
+        *,
+        num_classes: int = 0,
     ) -> None:
         super().__init__()
+        check_divisible("out_channels", out_channels, "branches", len(BRANCHES))
         quarter = out_channels // len(BRANCHES)
         self.branches = nn.ModuleList()
         for kernels in BRANCHES:
@@ -101,19 +100,22 @@ class Block(nn.Module):
             units = zip(pairwise(sizes), kernels, strict=True)
             self.branches.append(
                 nn.ModuleList(
-                    [Unit(low, high, size, classes, activation, normalization) for (low, high), size in units]
+                    [
+                        Unit(low, high, size, conv, norm, activation, num_classes=num_classes)
+                        for (low, high), size in units
+                    ]
                 )
             )
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Map (batch, height, width, in channels) to (batch, height, width, out channels)."""
-        seen = []
+        outputs = []
         for i, branch in enumerate(self.branches):
             y = average_pool_3x3(x) if i == len(BRANCHES) - 1 else x
             for unit in branch.children():
                 y = unit(y, labels)
-            seen.append(y)
-        return torch.cat(seen, 1)
+            outputs.append(y)
+        return torch.cat(outputs, 1)
 
 
 class Generator(nn.Module):
@@ -124,7 +126,7 @@ class Generator(nn.Module):
         channels: channels of the images.
         latent_size: length of a latent.
         width: factor on every channel count.
-        classes: number of labels; 0 for images without.
+        num_classes: number of classes; 0 for images without labels.
         activation: name of the activation.
         output: name of the function that ends the network.
     """
@@ -136,7 +138,7 @@ class Generator(nn.Module):
         latent_size: int,
         width: float = 1.0,
         *,
-        classes: int = 0,
+        num_classes: int = 0,
         activation: str = "relu",
         output: str = "tanh",
     ) -> None:
@@ -145,7 +147,10 @@ class Generator(nn.Module):
         dense = glorot_uniform(latent_size, 16 * sizes[0])
         image = glorot_uniform(9 * sizes[-1], 9 * channels)
         self.stem = Linear(latent_size, 16 * sizes[0], dense, bias_initial=ZEROS)
-        self.stages = nn.ModuleList([Block(low, high, classes, activation, "batch") for low, high in pairwise(sizes)])
+        conv, norm = conv_and_norm("batch")
+        self.stages = nn.ModuleList(
+            [Block(low, high, conv, norm, activation, num_classes=num_classes) for low, high in pairwise(sizes)]
+        )
         self.image = Conv(sizes[-1], channels, 3, image, padding=1, bias_initial=ZEROS)
         self.output = OUTPUTS[output]
 
@@ -164,7 +169,7 @@ class Discriminator(nn.Module):
         resolution: height and width of the images.
         channels: channels of the images.
         width: factor on every channel count.
-        classes: number of labels; 0 for images without.
+        num_classes: number of classes; 0 for images without labels.
         activation: name of the activation.
         norm: ``batch`` (in the blocks), ``spectral`` (on every weight) or ``none``.
     """
@@ -175,18 +180,21 @@ class Discriminator(nn.Module):
         channels: int,
         width: float = 1.0,
         *,
-        classes: int = 0,
+        num_classes: int = 0,
         activation: str = "leaky_relu",
-        norm: str = "spectral",
+        norm: str = FAMILIES["inception"].default_norm,
     ) -> None:
         super().__init__()
         sizes = inception_plan(resolution, width)[::-1]
         spectral = norm == "spectral"
-        self.stem = Unit(channels, sizes[0], 3, 0, activation, "spectral" if spectral else "none")
-        self.stages = nn.ModuleList([Block(high, low, 0, activation, norm) for high, low in pairwise(sizes)])
+        # The image's own map is not normalised.
+        self.stem = Unit(channels, sizes[0], 3, *conv_and_norm("spectral" if spectral else "none"), activation)
+        self.stages = nn.ModuleList(
+            [Block(high, low, *conv_and_norm(norm), activation) for high, low in pairwise(sizes)]
+        )
         self.head = Linear(sizes[-1], 1, glorot_uniform(sizes[-1], 1), bias_initial=ZEROS, spectral=spectral)
-        label = glorot_uniform(classes, sizes[-1])
-        self.embedding = Embedding(classes, sizes[-1], label, spectral=spectral) if classes else None
+        label = glorot_uniform(num_classes, sizes[-1])
+        self.embedding = Embedding(num_classes, sizes[-1], label, spectral=spectral) if num_classes else None
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Map images (batch, height, width, channel) and labels (batch,) to logits (batch,)."""

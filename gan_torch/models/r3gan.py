@@ -5,23 +5,26 @@ begins as the identity; the biases of the first two, which stand before the acti
 a bias. In mixed precision the 4x4 maps are computed in the parameters' type.
 """
 
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from gan_shared.architecture import LABEL_FEATURES, R3GAN_GROUP, check_r3gan_norm, r3gan_plan
+from gan_shared.architecture import LABEL_FEATURES, R3GAN_GROUP, check_divisible, r3gan_plan
+from gan_shared.families import FAMILIES, check_norm
 from gan_shared.initial import ZEROS, Initial, fan_in_normal
 from gan_torch.layers import (
     ACTIVATIONS,
     OUTPUTS,
     Conv,
+    ConvConstructor,
     ConvTranspose,
     Embedding,
     Linear,
-    downsample_smooth,
-    upsample_smooth,
+    conv_and_norm,
 )
+from gan_torch.resampling import downsample_smooth, upsample_smooth
 
 BASIS = Initial("normal", gain=1.0)
 
@@ -30,30 +33,27 @@ class Block(nn.Module):
     """Residual block: 1x1 convolution to twice the channels, grouped 3x3, 1x1 back.
 
     Args:
-        channels: channels of input and output.
+        channels: channels of input and output; twice as many fill groups.
         gain: gain of the first two convolutions.
         activation: name of the activation.
-        spectral: whether weights are divided by their spectral norms.
+        conv: constructor of the convolutions.
+        zero_last: whether the last convolution begins at zero, and the block as the identity; else with the same gain.
+
+    Raises:
+        ValueError: twice ``channels`` does not fill groups.
     """
 
-    def __init__(self, channels: int, gain: float, activation: str, spectral: bool = False) -> None:
+    def __init__(
+        self, channels: int, gain: float, activation: str, conv: ConvConstructor, zero_last: bool = True
+    ) -> None:
         super().__init__()
         inner = 2 * channels
+        check_divisible("2 * channels", inner, "channels per group", R3GAN_GROUP)
         begin, middle = fan_in_normal(channels, gain), fan_in_normal(9 * R3GAN_GROUP, gain)
-        # A kernel of zeros has no spectral norm to be divided by.
-        end = fan_in_normal(inner, gain) if spectral else ZEROS
-        self.conv1 = Conv(channels, inner, 1, begin, bias_initial=ZEROS, spectral=spectral)
-        self.conv2 = Conv(
-            inner,
-            inner,
-            3,
-            middle,
-            padding=1,
-            groups=inner // R3GAN_GROUP,
-            bias_initial=ZEROS,
-            spectral=spectral,
-        )
-        self.conv3 = Conv(inner, channels, 1, end, spectral=spectral)
+        end = ZEROS if zero_last else fan_in_normal(inner, gain)
+        self.conv1 = conv(channels, inner, 1, begin)
+        self.conv2 = conv(inner, inner, 3, middle, padding=1, groups=inner // R3GAN_GROUP)
+        self.conv3 = conv(inner, channels, 1, end, bias_initial=None)
         self.activation = ACTIVATIONS[activation]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class Block(nn.Module):
 
 
 class UpTransition(nn.Module):
-    """Way from one map to the next of twice its height and width.
+    """Transition from one map to the next of twice its height and width.
 
     Args:
         in_channels: channels of the input.
@@ -81,19 +81,19 @@ class UpTransition(nn.Module):
 
 
 class DownTransition(nn.Module):
-    """Way from one map to the next of half its height and width.
+    """Transition from one map to the next of half its height and width.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output; a 1x1 convolution where they differ.
-        spectral: whether weights are divided by their spectral norms.
+        conv: its constructor.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, spectral: bool = False) -> None:
+    def __init__(self, in_channels: int, out_channels: int, conv: ConvConstructor) -> None:
         super().__init__()
         differ = in_channels != out_channels
         weight = fan_in_normal(in_channels)
-        self.conv = Conv(in_channels, out_channels, 1, weight, spectral=spectral) if differ else nn.Identity()
+        self.conv = conv(in_channels, out_channels, 1, weight, bias_initial=None) if differ else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, height, width, in channels) to (batch, height / 2, width / 2, out channels)."""
@@ -128,7 +128,7 @@ class Generator(nn.Module):
         channels: channels of the images.
         latent_size: length of a latent.
         width: factor on every channel count.
-        classes: number of labels; 0 for images without.
+        num_classes: number of classes; 0 for images without labels.
         activation: name of the activation.
         output: name of the function that ends the network.
         plan: ``r3gan`` or ``r3gan-tiny``.
@@ -141,17 +141,18 @@ class Generator(nn.Module):
         latent_size: int,
         width: float = 1.0,
         *,
-        classes: int = 0,
+        num_classes: int = 0,
         activation: str = "leaky_relu",
         output: str = "none",
         plan: str = "r3gan",
     ) -> None:
         super().__init__()
         patch, sizes, blocks, gain, self.first_half = r3gan_plan(plan, resolution, width)
-        self.embedding = Embedding(classes, LABEL_FEATURES, fan_in_normal(classes)) if classes else None
-        self.stem = Basis(latent_size + (LABEL_FEATURES if classes else 0), sizes[0])
+        self.embedding = Embedding(num_classes, LABEL_FEATURES, fan_in_normal(num_classes)) if num_classes else None
+        self.stem = Basis(latent_size + (LABEL_FEATURES if num_classes else 0), sizes[0])
+        conv, _ = conv_and_norm("none")
         self.stages = nn.ModuleList(
-            nn.Sequential(*(Block(size, gain, activation) for _ in range(count)))
+            nn.Sequential(*(Block(size, gain, activation, conv) for _ in range(count)))
             for size, count in zip(sizes, blocks, strict=True)
         )
         self.transitions = nn.ModuleList(UpTransition(low, high) for low, high in pairwise(sizes))
@@ -181,7 +182,7 @@ class Discriminator(nn.Module):
         resolution: height and width of the images.
         channels: channels of the images.
         width: factor on every channel count.
-        classes: number of labels; 0 for images without.
+        num_classes: number of classes; 0 for images without labels.
         activation: name of the activation.
         norm: ``spectral`` (on every weight) or ``none``.
         plan: ``r3gan`` or ``r3gan-tiny``.
@@ -196,30 +197,34 @@ class Discriminator(nn.Module):
         channels: int,
         width: float = 1.0,
         *,
-        classes: int = 0,
+        num_classes: int = 0,
         activation: str = "leaky_relu",
-        norm: str = "none",
+        norm: str = FAMILIES["r3gan"].default_norm,
         plan: str = "r3gan",
     ) -> None:
         super().__init__()
-        check_r3gan_norm(norm)
+        check_norm(plan, norm)
         patch, sizes, blocks, gain, self.first_half = r3gan_plan(plan, resolution, width)
+        conv, _ = conv_and_norm(norm)
         spectral = norm == "spectral"
-        read = fan_in_normal(channels * patch**2)
-        self.image = Conv(channels, sizes[-1], patch, read, stride=patch, spectral=spectral)
+        weight = fan_in_normal(channels * patch**2)
+        self.image = conv(channels, sizes[-1], patch, weight, stride=patch, bias_initial=None)
+        # A kernel of zeros has no spectral norm to be divided by.
+        block = partial(Block, conv=conv, zero_last=not spectral)
         self.stages = nn.ModuleList(
-            nn.Sequential(*(Block(size, gain, activation, spectral) for _ in range(count)))
+            nn.Sequential(*(block(size, gain, activation) for _ in range(count)))
             for size, count in zip(reversed(sizes), reversed(blocks), strict=True)
         )
-        self.transitions = nn.ModuleList(DownTransition(high, low, spectral) for high, low in pairwise(reversed(sizes)))
+        self.transitions = nn.ModuleList(DownTransition(high, low, conv) for high, low in pairwise(reversed(sizes)))
         size = sizes[0]
-        self.head = Conv(size, size, 4, fan_in_normal(16), groups=size, spectral=spectral)
-        told = sizes[-1]  # as wide as the first stage
-        self.linear = Linear(size, told if classes else 1, fan_in_normal(size), spectral=spectral)
+        self.head = conv(size, size, 4, fan_in_normal(16), groups=size, bias_initial=None)
+        projection_features = sizes[-1]  # as wide as the first stage
+        out_features = projection_features if num_classes else 1
+        self.linear = Linear(size, out_features, fan_in_normal(size), spectral=spectral)
         self.embedding = None
-        if classes:
-            label = fan_in_normal(classes, told**-0.5)
-            self.embedding = Embedding(classes, told, label, spectral=spectral)
+        if num_classes:
+            label = fan_in_normal(num_classes, projection_features**-0.5)
+            self.embedding = Embedding(num_classes, projection_features, label, spectral=spectral)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Map images (batch, height, width, channel) and labels (batch,) to logits (batch,)."""

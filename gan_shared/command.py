@@ -1,0 +1,28 @@
+"""How a command ends: a user's mistake is one line on standard error and exit status 2, as in training."""
+
+import sys
+from collections.abc import Callable
+
+from gan_shared.cli import INTERRUPTED
+from gan_shared.errors import UserError
+
+
+def guarded(work: Callable[[], None], left: str = "nothing was written") -> int:
+    """Run ``work`` and return the exit status; the expected errors are printed as one line.
+
+    Args:
+        work: the command.
+        left: what is printed when it is interrupted: what has been written until then.
+
+    Returns:
+        0; 2 after a UserError or an OSError; the status of an interrupted process after Ctrl-C.
+    """
+    try:
+        work()
+    except (UserError, OSError) as error:  # a full disk or a missing file is no fault of the program
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"stopped: {left}", file=sys.stderr)
+        return INTERRUPTED
+    return 0

@@ -1,0 +1,212 @@
+"""What the Python API (``gan.py`` of each backend) has without tensors: configuration, data in memory, hooks of fit."""
+
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+from gan_shared import legacy
+from gan_shared.backend import Backend, Inputs, State
+from gan_shared.config import Config
+from gan_shared.config import options as all_options
+from gan_shared.data import Dataset
+from gan_shared.data.arrays import checked_shape, resized_chunks
+from gan_shared.data.batches import check_batch_size
+from gan_shared.data.source import check_labels
+from gan_shared.errors import is_whole, unexpected
+from gan_shared.hooks import Event, Every, ScalarLog
+from gan_shared.image_conditions import is_image_conditional
+from gan_shared.option_groups import CUSTOM, ENDLESS
+from gan_shared.options import Value
+from gan_shared.progress import Progress
+from gan_shared.sample import check_class_ids, check_request, inputs_of
+from gan_shared.validation import typed
+
+# Other names of networks, as users write them.
+ALIASES = {"cnn": "dcgan"}
+# What a GAN's own checkpoint records of its images: none yet, or arrays, which have no name.
+MEMORY = "images in memory"
+# Options that fit() and the constructor's own parameters decide.
+DECIDED = ("preset", "data", "steps", "init_from")
+# The value of an option, or what NumPy makes of one.
+Option = Value | np.generic
+
+
+def configure(
+    module: type, generator: object, discriminator: object, optimizer: str, options: Mapping[str, Option]
+) -> Config:
+    """Return the configuration of a GAN.
+
+    Args:
+        module: what the framework's modules are instances of.
+        generator: a network's name, or a module of the user's own.
+        discriminator: likewise.
+        optimizer: of both networks.
+        options: any other option, by its name.
+
+    Raises:
+        UserError: an option is unknown or a value cannot work.
+    """
+    legacy.check_keywords(options)
+    known = sorted(all_options().keys() - set(DECIDED))
+    for name in options:
+        if name not in known:
+            raise unexpected("option", repr(name), "the name of an option", known)
+    for network, given in (("generator", generator), ("discriminator", discriminator)):
+        if not isinstance(given, (str, module)):
+            raise unexpected(network, repr(given), f"a name, or an instance of {module.__module__}.{module.__name__}")
+    names = {
+        "generator": ALIASES.get(generator, generator) if isinstance(generator, str) else CUSTOM,
+        "discriminator": ALIASES.get(discriminator, discriminator) if isinstance(discriminator, str) else CUSTOM,
+    }
+    both = {"generator_optimizer": optimizer, "discriminator_optimizer": optimizer}
+    # Checkpoints and grids are the user's to ask for.
+    never = {"sample_every": ENDLESS, "save_every": ENDLESS}
+    given = {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
+    values: dict[str, Any] = {**names, **both, **never, **given, "data": MEMORY}
+    # Through JSON's types, so that a wrong type is refused now and what was trained can be saved.
+    config = typed(Config().with_values(values).to_json())
+    check_condition(config)
+    if config.data.channels is None:
+        raise unexpected("channels", None, "1 (grey) or 3 (RGB)")
+    if config.data.class_conditional and config.data.num_classes is None:
+        raise unexpected("num_classes", None, "their number, as class_conditional is True")
+    return config
+
+
+def check_condition(config: Config) -> None:
+    """Refuse an image-conditional generator, which is trained and sampled on the command line.
+
+    Raises:
+        UserError: naming it.
+    """
+    levels = config.image_condition.pyramid_levels
+    if levels or is_image_conditional(config):
+        found = f"pyramid_levels {' '.join(map(str, levels))}" if levels else f"generator {config.networks.generator}"
+        raise unexpected("GAN", found, "a generator without input images; the command line trains the others")
+
+
+def check_generator(backend: Backend, state: State) -> None:
+    """Refuse a generator of the user's own that makes images of another size.
+
+    Raises:
+        UserError: naming both sizes.
+    """
+    config = backend.config
+    if config.networks.generator == CUSTOM:
+        made, wanted = backend.sample(state, inputs(config, 2, 0, None)).shape, (2, *config.image_shape)
+        if made != wanted:
+            found, expected = (" x ".join(map(str, shape)) for shape in (made, wanted))
+            raise unexpected("generator", f"images {found}", f"{expected} (batch, height, width, channels)")
+
+
+def prolonged(config: Config, steps_done: int, steps: int) -> Config:
+    """Return the configuration of ``steps`` steps more.
+
+    Raises:
+        UserError: there are none to do.
+    """
+    if not is_whole(steps) or not 1 <= steps <= ENDLESS - steps_done:
+        raise unexpected("steps", steps, f"a number from 1 to {ENDLESS - steps_done}")
+    return config.with_options(steps=steps_done + int(steps))
+
+
+def dataset(images: np.ndarray, labels: np.ndarray | None, config: Config) -> Dataset:
+    """Return images in memory as a set of the configuration's size.
+
+    Args:
+        images: uint8 (N, H, W), (N, H, W, 1) or (N, H, W, 3).
+        labels: integers (N,), or None.
+        config: whose resolution and channels the images are brought to.
+
+    Raises:
+        UserError: the images or labels cannot be used.
+    """
+    images = _array("images", images)
+    if images.dtype != np.uint8:
+        raise unexpected("images", f"type {images.dtype}", "uint8, from 0 (black) to 255")
+    shape = checked_shape("images", images.shape)
+    height, _, channels = config.image_shape
+    decoded = np.concatenate(list(resized_chunks(iter([images.reshape(shape)]), height, channels)))
+    digest = sha256(decoded.tobytes())
+    numbers, class_names = None, ()
+    if labels is not None:
+        numbers, class_names = check_labels("labels", _array("labels", labels), len(decoded))
+        digest.update(numbers.tobytes())
+    if config.data.class_conditional and numbers is None:
+        raise unexpected("labels", None, "the class of each image, as class_conditional is True")
+    if config.data.class_conditional and len(class_names) > config.num_classes:
+        expected = f"at most {config.num_classes}, as num_classes says"
+        raise unexpected("labels", f"{len(class_names)} classes", expected)
+    made = Dataset(MEMORY, decoded, numbers, class_names, digest.hexdigest())
+    check_batch_size(made, config)
+    return made
+
+
+def _array(name: str, value: object) -> np.ndarray:
+    """Return what the user gave as an array.
+
+    Raises:
+        UserError: it is none, such as lists of different lengths.
+    """
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise unexpected(name, "lists of different lengths", "an array of one shape") from error
+
+
+def inputs(config: Config, num_images: int, seed: int, labels: np.ndarray | None) -> Inputs:
+    """Return what ``num_images`` samples are made from; the classes in turn where no labels are given."""
+    check_request(num_images, seed)
+    (made,) = inputs_of([config], seed, num_images, check_class_ids(config, ()))
+    if labels is None:
+        return made
+    numbers, _ = check_labels("labels", _array("labels", labels), num_images)
+    check_class_ids(config, tuple(int(number) for number in np.unique(numbers)))
+    return made._replace(labels=numbers)
+
+
+class FitLog:
+    """The entries that ``fit`` shows its progress and keeps its history with; use it as a context.
+
+    Args:
+        config: the run, whose last step is that of ``fit``.
+        start: steps done before.
+        callbacks: the user's entries.
+
+    Attributes:
+        hooks: the entries for ``train.play``.
+        history: the logged steps, one dictionary of numbers each.
+
+    Raises:
+        UserError: a callback is no entry.
+    """
+
+    def __init__(self, config: Config, start: int, callbacks: Iterable[Every]) -> None:
+        entries = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+        for entry in entries:
+            if not isinstance(entry, Every) or entry is callbacks:
+                raise unexpected("callbacks", repr(entry), "entries such as Every(100, function)")
+        self._progress = Progress("", config.execution.steps, start)
+        self.history: list[dict[str, float]] = []
+        # Nothing is drawn or saved: that is the user's to ask for.
+        self.hooks = [
+            Every(None, self._progress.advance),
+            *ScalarLog(self._remember).hooks((config.execution.log_every,), entries),
+        ]
+
+    def __enter__(self) -> "FitLog":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.close()
+
+    def remedy(self) -> str:
+        """Name what is left to go on from."""
+        return "begin again, or from a GAN that was saved"
+
+    def _remember(self, event: Event, numbers: dict[str, float]) -> None:
+        """Keep the numbers of a step and show its losses."""
+        self.history.append({"step": event.step, **numbers})
+        self._progress.show(f"D {numbers['discriminator_loss']:.3f} G {numbers['generator_loss']:.3f}")

@@ -1,0 +1,162 @@
+"""The JSON files of runs and checkpoints, of this format version and older ones, and the names of tensor files.
+
+config.json                    of a run: its options
+step-N/manifest.json           of a checkpoint: format, options, step, images seen, writer, sha256 of every file
+step-N/generator/config.json   of a network: enough to rebuild it without the run
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gan_shared import legacy
+from gan_shared.atomic import replacing
+from gan_shared.config import Config
+from gan_shared.errors import UserError, unexpected
+from gan_shared.image_conditions import condition_name, image_condition
+from gan_shared.validation import from_json
+
+FORMAT_VERSION = 5
+# Versions that are read.
+READ_VERSIONS = (4, FORMAT_VERSION)
+# Network of a checkpoint -> its role.
+ROLES = {"generator": "generator", "discriminator": "discriminator", "generator_ema": "generator"}
+TRAINED = ("generator", "discriminator")
+# What belongs to the trainer and to no network; scalars.
+TRAINER = ("augment_probability", "augment_signs", "step")
+FOLDER = re.compile(r"step-(\d{7,})")
+# Tensor file of each part of a canonical name.
+FILES = {
+    **{network: f"{network}/model.safetensors" for network in ROLES},
+    "optimizer": "optimizer.safetensors",
+    "trainer": "trainer.safetensors",
+}
+# Options in a network's own config.json, with those of its image condition: enough to rebuild it without the run.
+NETWORK_OPTIONS = ("resolution", "channels", "num_classes", "latent_size", "width", "precision")
+ROLE_OPTIONS = {"generator": ("activation",), "discriminator": ("activation", "norm")}
+
+
+def network_config(config: Config, network: str) -> dict[str, Any]:
+    """Return what ``network``'s own config.json holds: its role, its family and the options that shape it."""
+    role, values = ROLES[network], config.to_json()
+    conditions = image_condition(config).network_options if role == "generator" else ()
+    above_lowest = role == "generator" and condition_name(config) == "lower-level"
+    return {
+        "role": role,
+        "network": "lapgan" if above_lowest else values[role],
+        **{name: values[name] for name in (*NETWORK_OPTIONS, *conditions)},
+        **{name: values[f"{role}_{name}"] for name in ROLE_OPTIONS[role]},
+        "output": config.networks.output_activation,
+    }
+
+
+def write_config(run_dir: Path, config: Config) -> None:
+    """Write a run's config.json."""
+    with replacing(run_dir / "config.json") as temporary:
+        write_json(temporary, {"format_version": FORMAT_VERSION, **config.to_json()})
+
+
+def read_config(run_dir: Path) -> Config:
+    """Read a run's config.json, of this format version or an older one.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    file = run_dir / "config.json"
+    if not file.is_file():
+        raise UserError(f"{run_dir}: found no run to resume, expected a folder with config.json")
+    values = read_json(file)
+    version = values.pop("format_version", 4 if legacy.is_version_4(values) else None)
+    return config_from_json(values, version, file)
+
+
+def check_hashes(path: Path, hashes: Mapping[str, str]) -> None:
+    """Compare every file of a checkpoint with the manifest's sha256.
+
+    Raises:
+        UserError: a file is missing, unreadable or another.
+    """
+    for file, expected in sorted(hashes.items()):
+        if not (path / file).is_file():
+            raise UserError(f"{path / file}: found no such file, expected the one that the manifest lists")
+        try:
+            found = sha256(path / file)
+        except OSError as error:
+            raise UserError(f"{path / file}: could not be read: {error.strerror}") from error
+        if found != expected:
+            raise UserError(f"{path / file}: found sha256 {found[:12]}..., expected {expected[:12]}...")
+
+
+def config_from_json(values: object, version: object, source: Path) -> Config:
+    """Return the configuration that JSON of a format version holds.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    if version not in READ_VERSIONS:
+        raise unexpected(str(source), f"format version {version}", "one that is read", READ_VERSIONS)
+    if not isinstance(values, dict):
+        raise unexpected(str(source), type(values).__name__, "a JSON object of options")
+    return from_json(legacy.config_of_version_4(values, source) if version == 4 else values, source)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read manifest.json and check what the rest relies on."""
+    file = path / "manifest.json"
+    manifest = read_json(file)
+    version = manifest.get("format_version")
+    if type(version) is not int or version not in READ_VERSIONS:
+        raise unexpected(str(file), f"format version {version}", "one that is read", READ_VERSIONS)
+    hashes, data, step = (manifest.get(field) for field in ("sha256", "data", "step"))
+    for field, value, good, expected in (
+        ("sha256", hashes, _all_text(hashes), "the hash of every file"),
+        ("data", data, _all_text(data) and {"name", "fingerprint"} <= set(data or {}), "name and fingerprint"),
+        ("step", step, type(step) is int and step >= 0, "a number of steps"),
+    ):
+        if not good:
+            raise UserError(f"{file}: found {field} {value!r}, expected {expected}")
+    if named_step(path) not in (None, step):
+        raise UserError(f"{file}: found step {step}, expected that of its folder {path.name}")
+    return manifest
+
+
+def named_step(path: Path) -> int | None:
+    """Return the step that the name of a run's own checkpoint says; what a user calls a saved GAN is the user's."""
+    match = FOLDER.fullmatch(path.name) if path.resolve().parent.name == "checkpoints" else None
+    return int(match[1]) if match else None
+
+
+def _all_text(value: object) -> bool:
+    """Whether ``value`` is a JSON object of strings."""
+    return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        UserError: there is no such file, or it holds something else.
+    """
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file}: could not be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file}: found no valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{file}: found a JSON {type(value).__name__}, expected an object")
+    return value
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON that a person can read."""
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def sha256(path: Path) -> str:
+    """Return the hash of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

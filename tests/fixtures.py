@@ -1,0 +1,36 @@
+"""What several files of tests share: which backends can run here, and what they are called."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+# The commands wait for their framework until they need it, so that both can be imported everywhere.
+import gan_jax.sample
+import gan_jax.train
+import gan_torch.sample
+import gan_torch.train
+from tests.frameworks import FRAMEWORKS, HERE, needs
+
+TRAIN_MAINS: dict[str, Callable[..., int]] = {"torch": gan_torch.train.main, "jax": gan_jax.train.main}
+SAMPLE_MAINS: dict[str, Callable[..., int]] = {"torch": gan_torch.sample.main, "jax": gan_jax.sample.main}
+# Parameters of a test that is run once for each backend.
+EACH = tuple(pytest.param(name, marks=needs(name)) for name in FRAMEWORKS)
+# The backend that runs what needs any of them: torch, which compiles nothing, where it is.
+ANY = HERE[0] if HERE else FRAMEWORKS[0]
+
+
+def backend_class(name: str) -> Any:
+    """Return the class of a backend; its framework is imported."""
+    return import_module(f"gan_{name}.backend").Backend
+
+
+def gan_class(name: str) -> Any:
+    """Return the class GAN of a backend; its framework is imported."""
+    return import_module(f"gan_{name}").GAN
+
+
+def own_modules(name: str) -> Any:
+    """Return the modules of one's own that tests give to a backend; its framework is imported."""
+    return import_module(f"tests.modules_{name}")
