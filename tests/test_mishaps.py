@@ -223,7 +223,7 @@ def test_a_gan_is_not_saved_under_the_name_of_another_step(tmp_path):
 
 def test_images_of_different_lengths_are_refused():
     gan = gan_class(ANY)(resolution=16, width=0.0625, latent_size=8, batch_size=8, device="cpu")
-    with pytest.raises(UserError, match=r"images: found no array, expected uint8 of one shape"):
+    with pytest.raises(UserError, match=r"images: found lists of different lengths, expected an array of one shape"):
         gan.fit([[1, 2], [3]])  # pyright: ignore[reportArgumentType]
     with pytest.raises(UserError, match=r"steps: found 2199023255552, expected a number from 1 to 1099511627776"):
         gan.fit(np.zeros((9, 16, 16), np.uint8), steps=2**41)
