@@ -16,7 +16,7 @@ class ScheduleValues(NamedTuple):
         generator_square_decay_complement: 1 - the decay of the squared gradient average of the generator's optimiser
             (beta2 of adam and adamw, alpha of rmsprop). The complement keeps its relative precision in float32, where
             1 - 0.999 is off by 1e-5.
-        discriminator_square_decay_complement: likewise of the discriminator's.
+        discriminator_square_decay_complement: the same number of the discriminator's optimiser.
         ema_complement: 1 - decay of the averaged generator: the weight of the new values, for the same reason.
         gamma: weight of the penalties.
         augment_probability: probability with which an augmentation is applied to an image, before adaptation.

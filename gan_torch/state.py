@@ -24,7 +24,7 @@ class State(NamedTuple):
         generator_ema: decaying average of the generator's parameters and floating buffers.
         image_condition_network: computes the image condition, or None; it never changes and no checkpoint holds it.
         generator_optimizer_state: averages and counters of the generator's optimiser.
-        discriminator_optimizer_state: likewise of the discriminator's.
+        discriminator_optimizer_state: averages and counters of the discriminator's optimiser.
         augment_probability: what adaptation has added to the scheduled probability of augmentation.
         augment_signs: sum of the mean signs of the reals' logits since the probability last moved.
         step: generator updates done.
