@@ -26,7 +26,7 @@ from gan_parity import runs
 from gan_parity.configurations import CONFIGS
 from gan_parity.difference import Context, Difference, first_difference, report
 from gan_parity.locate_port import locate
-from gan_shared import checkpoint
+from gan_shared import checkpoint, legacy
 from gan_shared.backend import StepValues
 from gan_shared.command import guarded
 from gan_shared.config import Config
@@ -112,6 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif len(options.what) == 1 and options.what[0] in CONFIGS:
             found.append(locate_in_preset(CONFIGS[options.what[0]]))
         else:
+            legacy.check_preset(options.what[0] if len(options.what) == 1 else "")
             raise unexpected("what", " ".join(options.what), "a preset, or two folders", CONFIGS)
         print(report(found[0], " and ".join(options.what)))
 

@@ -31,6 +31,7 @@ from tyro.conf import Positional
 from gan_parity import float32, runs
 from gan_parity.configurations import PRESET_CONFIGS, SHORTENED
 from gan_parity.study import ALTERNATING, Study, study
+from gan_shared import legacy
 from gan_shared.atomic import replacing
 from gan_shared.command import guarded
 from gan_shared.errors import unexpected
@@ -109,10 +110,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def check(options: Options) -> None:
     """Raise a UserError for an option that would fail after minutes of measuring."""
     for name in options.presets:
+        legacy.check_preset(name)
         if name not in PRESET_CONFIGS:
             raise unexpected("presets", name, "a known preset", PRESET_CONFIGS)
     if options.steps < len(ALTERNATING):
         raise unexpected("steps", options.steps, f"at least {len(ALTERNATING)}: an alternating run has so many parts")
+    if options.out is not None and options.out.exists() and not options.out.is_dir():
+        raise unexpected("out", f"the file {options.out}", "a folder, which may be new")
     if options.readme is not None:
         with_section(options.readme, "", BEGIN, END)
 

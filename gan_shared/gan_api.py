@@ -56,6 +56,8 @@ def configure(
     for network, given in (("generator", generator), ("discriminator", discriminator)):
         if not isinstance(given, (str, module)):
             raise unexpected(network, repr(given), f"a name, or an instance of {module.__module__}.{module.__name__}")
+        if isinstance(given, str):
+            legacy.check_family(given, network)
     names = {
         "generator": ALIASES.get(generator, generator) if isinstance(generator, str) else CUSTOM,
         "discriminator": ALIASES.get(discriminator, discriminator) if isinstance(discriminator, str) else CUSTOM,

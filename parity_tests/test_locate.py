@@ -154,3 +154,5 @@ def test_two_checkpoints_are_compared_by_the_command(tmp_path, capsys):
     assert locate.main([both[0], both[0]]) == 0
     assert locate.main(["gan9000"]) == 2
     assert "what: found gan9000, expected a preset, or two folders" in capsys.readouterr().err
+    assert locate.main(["vgg16"]) == 2
+    assert "preset: found 'vgg16', which was renamed, expected 'vgg-inversion'" in capsys.readouterr().err

@@ -55,6 +55,11 @@ def test_a_wrong_constant_fails_the_report(monkeypatch, tmp_path):
 def test_an_unknown_preset_is_refused(capsys, tmp_path):
     assert report.main(["gan9000", "--out", str(tmp_path)]) == 2
     assert "presets: found gan9000, expected a known preset" in capsys.readouterr().err
+    assert report.main(["vgg16"]) == 2
+    assert "preset: found 'vgg16', which was renamed, expected 'vgg-inversion'" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert report.main(["dcgan", "--out", str(tmp_path / "file")]) == 2
+    assert f"out: found the file {tmp_path / 'file'}, expected a folder, which may be new" in capsys.readouterr().err
 
 
 def test_a_perturbed_state_has_one_weight_changed_by_one_unit_in_the_last_place():

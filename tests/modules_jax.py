@@ -53,6 +53,14 @@ class Shaped(linen.Module):
         return scale * x.sum() + jnp.zeros(self.shape if self.shape[0] else (len(x), *self.shape[1:]))
 
 
+class Pair(Shaped):
+    """Two results instead of one."""
+
+    @linen.compact
+    def __call__(self, x: jax.Array) -> Any:
+        return super().__call__(x), x
+
+
 def called(gan: Any, latents: np.ndarray) -> np.ndarray:
     """Return what a GAN makes of latents (batch, latent) when it is called: (batch, height, width, channel)."""
     return np.asarray(gan(latents))

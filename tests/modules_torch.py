@@ -63,6 +63,13 @@ class Shaped(nn.Module):
         return self.scale * x.sum() + torch.zeros(self.shape if self.shape[0] else (len(x), *self.shape[1:]))
 
 
+class Pair(Shaped):
+    """Two results instead of one."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return super().forward(x), x
+
+
 class Tied(nn.Module):
     """A generator of two layers, and a third that shares the weights of the second."""
 

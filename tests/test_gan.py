@@ -356,6 +356,11 @@ def test_modules_of_ones_own_that_make_another_shape_are_refused(name):
         assert (
             message.startswith("discriminator: found logits of shape") and "(8, ...): one or more per image" in message
         )
+    one_result = f"expected one {'tensor' if name == 'torch' else 'array'}"
+    pair = own_modules(name).Pair
+    assert refusal(lambda: gan(generator=pair(one))) == f"Pair: found a result of type tuple, {one_result}"
+    message = refusal(lambda: gan(discriminator=pair((0,))).fit(IMAGES, steps=1))
+    assert message == f"Pair: found a result of type tuple, {one_result}"
     assert refusal(lambda: gan(generator=type(shaped(name, one)))).startswith("generator: found <class")
     assert refusal(lambda: gan(generator=None)).startswith("generator: found None, expected a name, or an instance of")
 

@@ -102,10 +102,15 @@ def call(
     Returns:
         The output, and the network as it is afterwards: in training the running statistics of batch normalisation and
         the vectors of spectral normalisation advance.
+
+    Raises:
+        UserError: a module of the user's own returns something else than an array.
     """
     kwargs = call_kwargs(network.module, labels, image_condition, train)
     variables = {"params": network.parameters, **network.buffers}
     y, advanced = network.module.apply(variables, x, **kwargs, mutable=list(network.buffers) if train else [])
+    if not isinstance(y, Array):
+        raise unexpected(type(network.module).__name__, f"a result of type {type(y).__name__}", "one array")
     return y, network.replace(buffers={**network.buffers, **advanced})
 
 

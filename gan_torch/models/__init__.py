@@ -96,9 +96,15 @@ def call(
     Returns:
         The output, and the network as it is afterwards: in training the running statistics of batch normalisation and
         the vectors of spectral normalisation advance.
+
+    Raises:
+        UserError: a module of the user's own returns something else than a tensor.
     """
     given = {"labels": labels, "image_condition": image_condition}
-    return network(x, **{name: value for name, value in given.items() if value is not None}), network
+    y = network(x, **{name: value for name, value in given.items() if value is not None})
+    if not isinstance(y, Tensor):
+        raise unexpected(type(network).__name__, f"a result of type {type(y).__name__}", "one tensor")
+    return y, network
 
 
 def _constructor(role: str, name: str) -> Callable[..., nn.Module]:
