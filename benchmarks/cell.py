@@ -5,6 +5,8 @@ measured so far; then it executes one command per line and waits, idle, for the 
 
 - ``{"do": "steps", "count": n}`` runs n steps -> ``{"seconds", "waiting"}``,
 - ``{"do": "memory"}`` -> ``{"peak_host_bytes", "peak_device_bytes"}``,
+- ``{"do": "sample"}`` -> ``{"samples_per_second"}``, None where there is nothing to sample with,
+- ``{"do": "profile"}`` -> what ``gpu/waits.py`` reports of some steps,
 - ``{"do": "probe", "size": n, "conv_batch": b}`` -> what ``probes.py`` reports.
 
 The device is synchronised at the end of every timed chunk and nowhere inside (``torch.cuda.synchronize``, or
@@ -33,6 +35,8 @@ from gan_shared.machine import processor
 
 # Calls after the first before anything counts, then calls that estimate a step's length.
 WARM_UP, ESTIMATED = 2, 5
+# Characters of an error that are passed on.
+SHOWN = 300
 # An estimate of slow steps is cut short after so many seconds.
 ESTIMATE_SECONDS = 3.0
 
@@ -64,9 +68,9 @@ def main() -> int:
 
 
 def one_line(error: Exception) -> str:
-    """Return an error as one line of no more than 300 characters."""
+    """Return an error as one line of no more than so many characters."""
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:300]
+    return f"{type(error).__name__}: {text}"[:SHOWN]
 
 
 def _warm(runner: StepRunner, stream: Iterator[tuple[int, Batch]], config: Config) -> dict[str, Any]:
@@ -81,6 +85,7 @@ def _warm(runner: StepRunner, stream: Iterator[tuple[int, Batch]], config: Confi
     versions = {"python": platform.python_version(), **runner.versions()}
     device = versions.pop("device")
     return {
+        "steps_per_call": call,
         "first_call_seconds": first,
         "first_step_at": first_at,
         "call_seconds": median(times),
@@ -103,6 +108,10 @@ def _execute(
         unit = 1 if sys.platform == "darwin" else 1024
         host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
         return {"peak_host_bytes": host, "peak_device_bytes": runner.peak_device_bytes()}
+    if command["do"] == "sample":
+        return {"samples_per_second": runner.samples_per_second()}
+    if command["do"] == "profile":
+        return runner.profile(stream)
     with runner.in_precision():
         sizes = command["size"], command["conv_batch"]
         return probe(runner.framework, settings.precision, settings.device, *sizes)

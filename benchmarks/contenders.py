@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
+from statistics import median
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
@@ -11,7 +12,12 @@ from gan_shared.backend import Backend, Batch, MakeBackend, StepValues
 from gan_shared.config import Config
 from gan_shared.data import Dataset
 from gan_shared.draws import Draws, draw
+from gan_shared.gan_api import inputs
+from gan_shared.image_conditions import is_image_conditional
 from gan_shared.schedules import schedule_values
+
+# Images that are sampled at once, and how often.
+SAMPLED, SAMPLINGS = 64, 5
 
 
 class Naive(Protocol):
@@ -57,10 +63,14 @@ class StepRunner:
     """
 
     def __init__(self, settings: Settings, config: Config) -> None:
-        self.config = config
+        self.config, self._name = config, settings.backend
         self.framework = CONTENDERS[settings.backend].framework
         self._naive: Naive | None = None
         self._backend: Backend | None = None
+        if CONTENDERS[settings.backend].cudnn_benchmark:
+            import torch
+
+            torch.backends.cudnn.benchmark = True
         if CONTENDERS[settings.backend].naive:
             self._naive = _naive(self.framework)(config)
         else:
@@ -84,6 +94,35 @@ class StepRunner:
             scalars = self._steps(ahead)
         self._wait(scalars)
         return Times(perf_counter() - start, waiting)
+
+    def profile(self, stream: Iterator[tuple[int, Batch]]) -> dict[str, Any]:
+        """Return where the time of a step goes; see ``waits.profile``."""
+        from benchmarks.gpu import waits
+
+        assert self._backend is not None, "a plain implementation is not profiled"
+        call = self.config.execution.steps_per_call
+        ready = list(islice(stream, waits.STEPS * call))  # so that no batch is waited for
+
+        def run(count: int) -> None:
+            for _ in range(count):
+                self._steps(ready[:call])
+                del ready[:call]
+
+        return waits.profile(self.framework, self._backend, run, self._block, self._on_gpu())
+
+    def samples_per_second(self) -> float | None:
+        """Return how many images are made from latents in a second; None for what has no sampler of its own."""
+        contender, levels = CONTENDERS[self._name], self.config.image_condition.pyramid_levels
+        # The options of a contender change its steps alone.
+        if self._backend is None or contender.options or is_image_conditional(self.config) or levels:
+            return None
+        given = inputs(self.config, SAMPLED, 0, None)
+        times = []
+        for _ in range(SAMPLINGS + 1):
+            start = perf_counter()
+            self._backend.sample(self._state, given)  # NumPy's: it has waited for the device
+            times.append(perf_counter() - start)
+        return SAMPLED / median(times[1:])
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the packages that compute, and the device."""
@@ -128,6 +167,12 @@ class StepRunner:
         return scalars
 
     def _wait(self, scalars: dict[str, Any]) -> None:
+        """Return when the device has finished and the scalars are read."""
+        self._block()
+        for value in scalars.values():
+            float(value)
+
+    def _block(self) -> None:
         """Return when the device has finished: all of the state, not only the scalars."""
         if self._naive is not None:
             self._naive.wait()
@@ -139,9 +184,7 @@ class StepRunner:
         else:
             import jax
 
-            jax.block_until_ready((self._state, scalars))
-        for value in scalars.values():
-            float(value)
+            jax.block_until_ready(self._state)
 
 
 def import_backend(framework: str) -> MakeBackend:

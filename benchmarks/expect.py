@@ -62,6 +62,22 @@ def run(options: Options) -> None:
     print(f"wrote {options.out}")
 
 
+def least_seconds(flops: float, moved: float, operations: float, precision: str) -> dict[str, float]:
+    """Return how long a step takes at least by each of what limits it: ``arithmetic``, ``memory``, ``launches``.
+
+    Args:
+        flops: of its convolutions and matrix products.
+        moved: bytes that it reads and writes.
+        operations: kernels that it launches.
+        precision: of the run.
+    """
+    return {
+        "arithmetic": flops / PEAKS[precision],
+        "memory": moved / BANDWIDTH,
+        "launches": operations * LAUNCH_SECONDS,
+    }
+
+
 def expected(config: Config) -> list[tuple[str, ...]]:
     """Return the lines of one preset: one per precision, first for eager PyTorch, then without launches."""
     from benchmarks.work import bytes_in_precision, count
@@ -69,12 +85,9 @@ def expected(config: Config) -> list[tuple[str, ...]]:
     config = without_files(config)
     work = count(config)
     lines = []
-    for precision, peak in PEAKS.items():
-        times = {
-            "arithmetic": work.flops / peak,
-            "memory": bytes_in_precision(config.with_options(precision=precision), work) / BANDWIDTH,
-            "launches": work.operations * LAUNCH_SECONDS,
-        }
+    for precision in PEAKS:
+        moved = bytes_in_precision(config.with_options(precision=precision), work)
+        times = least_seconds(work.flops, moved, work.operations, precision)
         slowest = max(times, key=lambda name: times[name])
         speed = f"{config.training.batch_size / times[slowest]:,.0f}"
         if slowest == "launches":

@@ -1,8 +1,8 @@
-"""FLOP of one training image: ``python -m benchmarks.flops``, a process of its own, which reads one line of JSON.
+"""Work of a training step: ``python -m benchmarks.flops``, a process of its own, which reads one line of JSON.
 
-The figure is that of one step of ``gan_torch`` (its convolutions and matrix products, first and second derivatives
-included), divided by the batch: the work that is useful. A slower contender that does more, such as the gradients of
-the discriminator's weights in the generator's update, is not credited for it.
+The figures are those of one step of ``gan_torch`` (first and second derivatives included): the work that is useful. A
+slower contender that does more, such as the gradients of the discriminator's weights in the generator's update, is not
+credited for it.
 """
 
 import json
@@ -11,19 +11,26 @@ from dataclasses import replace
 
 from benchmarks.settings import Settings, prepare, read_settings
 
-# Every counted operation is linear in the batch, so that a few images suffice.
-COUNTED_BATCH = 4
 
+def work_of(settings: Settings) -> dict[str, float]:
+    """Count one step of ``gan_torch``, on tensors without values.
 
-def flops_per_image(settings: Settings) -> float:
-    """Count the FLOP of one step of ``gan_torch``, per image; a multiplication and an addition are two."""
+    Returns:
+        ``flops_per_image`` (of convolutions and matrix products; a multiplication and an addition are two),
+        ``bytes_per_image`` (read and written, in the run's precision, if every operation goes to memory for itself) and
+        ``operations_per_step``.
+    """
     from benchmarks.work import count
 
-    counted = replace(settings, backend="torch", batch_size=COUNTED_BATCH, precision="float32", device="cpu")
-    config, _ = prepare(replace(counted, data=None, data_on="host"))
-    return count(config).flops / COUNTED_BATCH
+    config, _ = prepare(replace(settings, backend="torch", device="cpu", data=None, data_on="host"))
+    work, batch = count(config), config.training.batch_size
+    return {
+        "flops_per_image": work.flops / batch,
+        "bytes_per_image": work.bytes / batch,
+        "operations_per_step": work.operations,
+    }
 
 
 if __name__ == "__main__":
-    print(json.dumps(flops_per_image(read_settings())))
+    print(json.dumps(work_of(read_settings())))
     sys.exit(0)

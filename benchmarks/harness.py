@@ -6,14 +6,16 @@ input, so that what slows the machine for a while slows all of them. Only one gr
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
+from threading import Lock, Thread, Timer
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,6 +55,18 @@ class Plan:
     probe_conv_batch: int = 64
     """Images of the convolution by which it is measured."""
 
+    start_together: bool = False
+    """Whether the cells of a group compile at the same time, for which each of them takes longer."""
+
+    start_seconds: float | None = None
+    """Time that a cell has to begin; as long as it takes when not given."""
+
+
+# Why a cell was ended.
+LATE = "ended, as its time was used up"
+# What a row has of its work where that is not counted.
+NOT_COUNTED: dict[str, float | None] = {"flops_per_image": None, "bytes_per_image": None, "operations_per_step": None}
+
 
 class CellFailed(Exception):
     """A measured process could not go on; the message is one line."""
@@ -75,29 +89,54 @@ class CellProcess:
 
     Args:
         settings: what it measures.
-        environment: variables beside those that every cell is started with.
+        environment: variables beside those that every cell is started with; flags of XLA join those that are set.
     """
 
     def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
         self.settings = settings
         self.turns: list[Turn] = []
         self.started_at = time.time()
+        own = {**ENVIRONMENT, **CONTENDERS[settings.backend].environment, **environment}
+        if "XLA_FLAGS" in own:
+            own["XLA_FLAGS"] = " ".join(filter(None, (os.environ.get("XLA_FLAGS"), own["XLA_FLAGS"])))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.cell"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env={**os.environ, **ENVIRONMENT, **environment},
-            start_new_session=True,  # Ctrl-C is for the parent, at whose end they end
+            env={**os.environ, **own},
+            start_new_session=True,  # Ctrl-C is for the parent, at whose end they end, with the compilers they started
         )
+        self._timer: Timer | None = None
+        self._late = False
 
     def __enter__(self) -> "CellProcess":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._process.kill()
+        self.end_at(None)
+        self._kill()
         self._process.communicate()
+
+    def end_at(self, moment: float | None) -> None:
+        """End it at a moment of ``time.monotonic``, whatever it does then; at no moment when not given."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if moment is None else Timer(max(0.0, moment - time.monotonic()), self._end)
+        if self._timer is not None:
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _end(self) -> None:
+        """End it, as it is late."""
+        self._late = True
+        self._kill()
+
+    def _kill(self) -> None:
+        """End it and what it has started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def ask(self, line: str) -> dict[str, Any]:
         """Send one line and return the answer to it.
@@ -105,15 +144,23 @@ class CellProcess:
         Raises:
             CellFailed: the process reports an error, or has ended.
         """
-        assert self._process.stdin is not None and self._process.stdout is not None
-        try:
+        self.send(line)
+        return self.answer()
+
+    def send(self, line: str) -> None:
+        """Send one line."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # its last line may still be in the pipe
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # its last line may still be in the pipe
+
+    def answer(self) -> dict[str, Any]:
+        """Return the answer to a line that was sent; see ``ask``."""
+        assert self._process.stdout is not None
         reply = self._process.stdout.readline()
         if not reply:
-            raise CellFailed(f"the process ended with status {self._process.wait()}")
+            status = self._process.wait()
+            raise CellFailed(LATE if self._late else f"the process ended with status {status}")
         answer = json.loads(reply)
         if "error" in answer:
             raise CellFailed(answer["error"])
@@ -123,25 +170,49 @@ class CellProcess:
         """Send one command; see ``cell.py``."""
         return self.ask(json.dumps({"do": command, **values}))
 
+    def begin(self) -> None:
+        """Let it build, compile and warm up."""
+        self.send(self.settings.to_line())
+
     def start(self, plan: Plan) -> None:
-        """Let it build, compile and warm up, and choose how many steps a turn has."""
-        self.ready = self.ask(self.settings.to_line())
-        call = self.settings.steps_per_call
-        calls = max(1, round(plan.seconds_per_round / self.ready["call_seconds"]))
-        self.steps_per_round = plan.steps_per_round or calls * call
+        """Wait until it has done so, and choose how many steps a turn has."""
+        self.ready = self.answer()
+        self._fill_turns(plan, self.ready["call_seconds"])
+
+    def calibrate(self, plan: Plan) -> None:
+        """Choose again how many steps a turn has, from a turn that does not count."""
+        calls = self.steps_per_round / self.ready["steps_per_call"]
+        self._fill_turns(plan, self.do("steps", count=self.steps_per_round)["seconds"] / calls)
+
+    def _fill_turns(self, plan: Plan, call_seconds: float) -> None:
+        """Let a turn have as many steps as fill its seconds, in whole calls, at least one."""
+        calls = max(1, round(plan.seconds_per_round / call_seconds))
+        self.steps_per_round = plan.steps_per_round or calls * self.ready["steps_per_call"]
+        self.turns.clear()
 
     def turn(self) -> None:
         """Run the steps of one round."""
         times = self.do("steps", count=self.steps_per_round)
         self.turns.append(Turn(times["seconds"], times["waiting"]))
 
-    def row(self) -> dict[str, Any]:
-        """Return what was measured, by the names of the JSON file."""
-        memory = self.do("memory")
+    def row(self, profiled: bool) -> dict[str, Any]:
+        """Return what was measured, by the names of the JSON file; what an ended process cannot tell any more is None.
+
+        Args:
+            profiled: whether steps are profiled as well.
+        """
+        more: dict[str, Any] = {"peak_host_bytes": None, "peak_device_bytes": None, "samples_per_second": None}
+        with suppress(CellFailed):
+            more |= {**self.do("memory"), **self.do("sample")}
+        if profiled and not CONTENDERS[self.settings.backend].naive:
+            try:
+                more["waits"] = self.do("profile")
+            except CellFailed as error:
+                more["waits"] = {"error": str(error)}
         images = self.steps_per_round * self.settings.batch_size
         speeds = [images / turn.seconds for turn in self.turns]
         step = median(turn.seconds for turn in self.turns) / self.steps_per_round
-        compiling = self.ready["first_call_seconds"] - self.settings.steps_per_call * step
+        compiling = self.ready["first_call_seconds"] - self.ready["steps_per_call"] * step
         return {
             **asdict(self.settings),
             **{name: self.ready[name] for name in ("resolution", "channels", "width", "device", "versions")},
@@ -157,7 +228,8 @@ class CellProcess:
             # Where nothing is compiled, the difference of two noisy numbers may be below zero.
             "compile_seconds": max(0.0, compiling),
             "first_step_seconds": self.ready["first_step_at"] - self.started_at,
-            **memory,
+            **more,
+            "steps_per_call": self.ready["steps_per_call"],
             "tf32": self.settings.precision == "tf32",
         }
 
@@ -178,29 +250,58 @@ class Bench:
         self.rows: list[dict[str, Any]] = []
         self.probes: list[dict[str, Any]] = []
         self._machine = machine.describe()
-        self._flops: dict[Settings, float | None] = {}
+        self._work: dict[Settings, dict[str, float | None]] = {}
+        self._counting = Lock()
 
     def measure(
-        self, group: Sequence[Settings], extra: Mapping[str, Any] | None = None, environment: Mapping[str, str] = {}
+        self,
+        group: Sequence[Settings],
+        extra: Mapping[str, Any] | None = None,
+        environment: Mapping[str, str] = {},
+        seconds: float | None = None,
+        profiled: bool = False,
     ) -> None:
-        """Let the cells of one group take turns, add their rows, and write the file.
+        """Let the cells of one group take turns, add their rows, and write the file after each.
 
         Args:
             group: what is compared: the same work by several backends.
             extra: what every row has beside what was measured.
             environment: variables that the cells are started with.
+            seconds: after which the cells that have not finished are ended; never when not given.
+            profiled: whether rows say where the time of a step goes (``gpu/waits.py``).
         """
+        ends = None if seconds is None else time.monotonic() + seconds
         with ExitStack() as stack:
-            running: list[CellProcess] = []
-            for settings in group:
-                cell = stack.enter_context(CellProcess(settings, environment))
-                if self._going(cell, lambda cell: cell.start(self.plan), extra):
-                    running.append(cell)
+            if self.plan.start_together:  # a processor with time for that counts the work meanwhile
+                Thread(target=self._count, args=(group[0], seconds), daemon=True).start()
+            cells = (stack.enter_context(CellProcess(settings, environment)) for settings in group)
+            started = self._start(cells, ends, extra)
+            running = [cell for cell in started if self._going(cell, extra, CellProcess.calibrate, self.plan)]
             for _ in range(self.plan.rounds):
-                running = [cell for cell in running if self._going(cell, CellProcess.turn, extra)]
-            for cell in running:
-                self._going(cell, lambda cell: self._finish(cell, extra), extra)
+                running = [cell for cell in running if self._going(cell, extra, CellProcess.turn)]
+            for cell in started:
+                if cell.turns:
+                    self._finish(cell, extra, profiled, seconds)
         self.write()
+
+    def _start(
+        self, cells: Iterable[CellProcess], ends: float | None, extra: Mapping[str, Any] | None
+    ) -> list[CellProcess]:
+        """Start cells, all at once or one after the other, and return those that are ready to take turns."""
+
+        def begun(cell: CellProcess) -> CellProcess:
+            limits = [ends] if self.plan.start_seconds is None else [ends, time.monotonic() + self.plan.start_seconds]
+            cell.end_at(min((limit for limit in limits if limit is not None), default=None))
+            cell.begin()
+            return cell
+
+        started = []
+        # A tuple begins all of them, a generator the next one when the one before it is ready.
+        for cell in tuple(map(begun, cells)) if self.plan.start_together else map(begun, cells):
+            if self._going(cell, extra, CellProcess.start, self.plan):
+                cell.end_at(ends)
+                started.append(cell)
+        return started
 
     def write(self) -> None:
         """Write everything so far, whole or not at all."""
@@ -208,32 +309,38 @@ class Bench:
             devices = [row["device"] for row in self.rows if "device" in row and "error" not in row]
             device = machine.slug(devices[0] if devices else machine.processor())
             self.out = RESULTS / f"{device}-{self.name}.json"
+        with replacing(self.out) as temporary:
+            temporary.write_text(json.dumps(self.content(), indent=2) + "\n", encoding="utf-8")
+
+    def content(self) -> dict[str, Any]:
+        """Return everything so far, as the file has it."""
         for row in self.rows:
             if "flops_per_image" in row:
                 row["fraction_of_peak"] = self._fraction(row)
-        content = {
+        return {
             "benchmark": self.name,
             "machine": self._machine,
             "versions": machine.versions(),
             "probes": self.probes,
             "rows": self.rows,
         }
-        with replacing(self.out) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
-    def _going(self, cell: CellProcess, work: Any, extra: Mapping[str, Any] | None) -> bool:
-        """Do ``work`` with a cell; return False, and write down why, where it fails."""
+    def _going(self, cell: CellProcess, extra: Mapping[str, Any] | None, work: Any, *given: object) -> bool:
+        """Do ``work`` with a cell; return False, and write down why where it has measured nothing, if it fails."""
         try:
-            work(cell)
+            work(cell, *given)
         except CellFailed as error:
-            self.rows.append({**asdict(cell.settings), **(extra or {}), "error": str(error)})
+            if not cell.turns:
+                self.rows.append({**asdict(cell.settings), **(extra or {}), "error": str(error)})
             say(f"{title(cell.settings)}: failed: {error}")
             return False
         return True
 
-    def _finish(self, cell: CellProcess, extra: Mapping[str, Any] | None) -> None:
+    def _finish(
+        self, cell: CellProcess, extra: Mapping[str, Any] | None, profiled: bool, seconds: float | None
+    ) -> None:
         """Add the row of a cell, and its framework's probe where that is still missing."""
-        row = {**cell.row(), **(extra or {}), "flops_per_image": self._count(cell.settings), "fraction_of_peak": None}
+        row = {**cell.row(profiled), **(extra or {}), **self._count(cell.settings, seconds), "fraction_of_peak": None}
         self.rows.append(row)
         say(f"{title(cell.settings)}: {row['images_per_second']:.1f} images/s")
         key = CONTENDERS[cell.settings.backend].framework, cell.settings.precision
@@ -243,19 +350,23 @@ class Bench:
                 self.probes.append({**cell.do("probe", **sizes), "device": row["device"]})
             except CellFailed as error:  # the row stands without it
                 say(f"{title(cell.settings)}: its probe failed: {error}")
+        self.write()
 
-    def _count(self, settings: Settings) -> float | None:
-        """Return the FLOP of one image, counted once per network and size; None without torch."""
-        key = replace(settings, backend="torch", batch_size=1, precision="float32", device="cpu", steps_per_call=1)
-        key = replace(key, data_on="host", data=None)
-        if key not in self._flops:
-            command = [sys.executable, "-m", "benchmarks.flops"]
-            done = subprocess.run(command, input=key.to_line(), capture_output=True, text=True, cwd=ROOT)
-            counted = done.returncode == 0
-            self._flops[key] = json.loads(done.stdout.splitlines()[-1]) if counted else None
-            if not counted:
-                say(f"{title(settings)}: its FLOP are not counted: {(done.stderr.splitlines() or ['no reason'])[-1]}")
-        return self._flops[key]
+    def _count(self, settings: Settings, seconds: float | None) -> dict[str, float | None]:
+        """Return the work of a step, counted once per network, batch and precision; None where it cannot be counted."""
+        key = replace(settings, backend="torch", device="cpu", steps_per_call=1, data_on="host", data=None)
+        with self._counting:
+            if key not in self._work:
+                command = [sys.executable, "-m", "benchmarks.flops"]
+                try:
+                    done = subprocess.run(
+                        command, input=key.to_line(), capture_output=True, text=True, cwd=ROOT, timeout=seconds
+                    )
+                    self._work[key] = json.loads(done.stdout.splitlines()[-1])
+                except (subprocess.TimeoutExpired, IndexError, ValueError) as error:
+                    self._work[key] = NOT_COUNTED
+                    say(f"{title(settings)}: its work is not counted: {error}")
+            return self._work[key]
 
     def _fraction(self, row: Mapping[str, Any]) -> float | None:
         """Return the part of the best probe of this run, in the row's precision and on its device, that it reached."""

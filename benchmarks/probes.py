@@ -78,15 +78,14 @@ def _jax(precision: str, device: str, size: int, conv_batch: int) -> tuple[Calla
     """Return the two pieces of work in JAX."""
     import jax
     import jax.numpy as jnp
-    import numpy as np
 
     from gan_jax.backend import find_device
 
     kind = {"bfloat16": jnp.bfloat16, "float64": jnp.float64}.get(precision, jnp.float32)
-    generator = np.random.default_rng(0)
+    key = jax.device_put(jax.random.key(0), find_device(device))
 
     def normal(*shape: int) -> jax.Array:
-        return jax.device_put(generator.standard_normal(shape).astype(kind), find_device(device))
+        return jax.random.normal(key, shape, kind)
 
     a, b = normal(size, size), normal(size, size)
     side = CONV_SIZE + 2

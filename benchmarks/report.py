@@ -23,7 +23,20 @@ from gan_shared.errors import unexpected
 from gan_shared.markdown import table, with_section
 
 # Pairs of contenders whose ratio is reported.
-RATIOS = (("torch", "torch-naive"), ("jax", "jax-naive"), ("jax", "torch"), ("torch-compile", "torch"))
+RATIOS = (
+    ("torch", "torch-naive"),
+    ("torch-compile", "torch-naive"),
+    ("jax", "jax-naive"),
+    ("jax", "torch"),
+    ("jax-16", "torch-compile"),
+    ("torch-compile", "torch"),
+    ("torch-graph", "torch"),
+    ("jax-16", "jax"),
+    ("torch-benchmark", "torch"),
+    ("torch-graph-benchmark", "torch-graph"),
+    ("jax-latency-hiding", "jax"),
+    ("jax-without-triton", "jax"),
+)
 BEGIN, END = "<!-- performance: begin -->", "<!-- performance: end -->"
 KINDS = ("throughput", "scaling", "input", "startup")
 

@@ -29,7 +29,7 @@ class Options:
     """Preset whose steps are timed."""
 
     backends: tuple[str, ...] = ("torch", "jax")
-    """Backends to measure: torch, jax, torch-compile, torch-naive, jax-naive, or several."""
+    """Backends to measure: torch, jax, torch-compile, torch-graph, torch-naive, jax-naive, or others of settings.py."""
 
     batch_sizes: tuple[int, ...] = (16, 32, 64, 128, 256)
     """Images per update."""

@@ -2,9 +2,10 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from gan_shared.config import Config
 from gan_shared.data import Dataset
 from gan_shared.errors import unexpected
 from gan_shared.option_groups import RANDOM
+from gan_shared.options import Value
 from gan_shared.validation import validate, with_data_defaults
 
 # Images of the synthetic set, fewer where they would be larger than this: memory is for what is measured.
@@ -33,17 +35,32 @@ class Contender(NamedTuple):
         framework: ``torch`` or ``jax``: whose probes measure what the device can do.
         needs: packages that it cannot run without.
         naive: whether it is a plain implementation instead of ours.
+        options: of the run, by name, that make it another contender than the framework's first.
+        environment: variables of its process, likewise.
+        cudnn_benchmark: whether cuDNN tries its algorithms and keeps the fastest (``torch.backends.cudnn.benchmark``).
     """
 
     framework: str
     needs: tuple[str, ...]
     naive: bool = False
+    options: Mapping[str, Value] = MappingProxyType({})
+    environment: Mapping[str, str] = MappingProxyType({})
+    cudnn_benchmark: bool = False
 
 
+FLAX = ("jax", "flax")
 CONTENDERS = {
     "torch": Contender("torch", ("torch",)),
-    "jax": Contender("jax", ("jax", "flax")),
-    "torch-compile": Contender("torch", ("torch",)),
+    "jax": Contender("jax", FLAX),
+    "jax-16": Contender("jax", FLAX, options={"steps_per_call": 16}),
+    "jax-latency-hiding": Contender(
+        "jax", FLAX, environment={"XLA_FLAGS": "--xla_gpu_enable_latency_hiding_scheduler=true"}
+    ),
+    "jax-without-triton": Contender("jax", FLAX, environment={"XLA_FLAGS": "--xla_gpu_enable_triton_gemm=false"}),
+    "torch-compile": Contender("torch", ("torch",), options={"compile": True}),
+    "torch-graph": Contender("torch", ("torch",), options={"cuda_graph": True}),
+    "torch-benchmark": Contender("torch", ("torch",), cudnn_benchmark=True),
+    "torch-graph-benchmark": Contender("torch", ("torch",), options={"cuda_graph": True}, cudnn_benchmark=True),
     "torch-naive": Contender("torch", ("torch",), naive=True),
     "jax-naive": Contender("jax", ("jax", "flax", "optax"), naive=True),
 }
@@ -103,14 +120,19 @@ def available(backends: tuple[str, ...], say: Callable[[str], None]) -> tuple[st
     check_known(backends)
     found = []
     for backend in dict.fromkeys(backends):
-        missing = [name for name in CONTENDERS[backend].needs if find_spec(name) is None]
-        if missing:
-            say(f"{backend}: left out, as {', '.join(missing)} is not installed")
+        absent = missing(backend)
+        if absent:
+            say(f"{backend}: left out, as {', '.join(absent)} is not installed")
         else:
             found.append(backend)
     if not found:
         raise unexpected("backends", " ".join(backends), "at least one whose packages are installed")
     return tuple(found)
+
+
+def missing(backend: str) -> list[str]:
+    """Return the packages that a backend cannot run without and that are not installed."""
+    return [name for name in CONTENDERS[backend].needs if find_spec(name) is None]
 
 
 def configuration(settings: Settings) -> Config:
@@ -128,7 +150,7 @@ def configuration(settings: Settings) -> Config:
         "data_on": settings.data_on,
         "recompute": settings.recompute,
         "steps": ENDLESS,
-        "compile": settings.backend == "torch-compile",
+        **CONTENDERS[settings.backend].options,
     }
     for name in ("resolution", "width", "data"):
         if getattr(settings, name) is not None:

@@ -5,8 +5,10 @@ A cell is a preset, a backend, a batch size and a precision, in a process of its
 rounds. Batches are real ones, drawn from uint8 noise by ``gan_shared.data.batches``. The device is synchronised at the
 end of every timed chunk of steps and nowhere inside, on a GPU too.
 
-``torch``, ``jax`` and ``torch-compile`` are the twins; ``torch-naive`` and ``jax-naive`` are what plain implementations
-of the same networks do (``naive_torch.py``, ``naive_jax.py``), which keep no average of the generator.
+The contenders are listed in ``settings.py``: ``torch`` and ``jax`` are the twins, with ``--compile``
+(``torch-compile``), ``--cuda-graph`` (``torch-graph``) or 16 steps a call (``jax-16``); ``torch-naive`` and
+``jax-naive`` are what plain implementations of the same networks do (``naive_torch.py``, ``naive_jax.py``), which keep
+no average of the generator; the others set a switch of their framework that may pay on a GPU.
 """
 
 import sys
@@ -33,7 +35,7 @@ class Options:
     """Presets whose steps are timed."""
 
     backends: tuple[str, ...] = ("torch", "jax", "torch-compile", "torch-naive", "jax-naive")
-    """Backends to measure: torch, jax, torch-compile, torch-naive, jax-naive, or several."""
+    """Backends to measure: torch, jax, torch-compile, torch-graph, torch-naive, jax-naive, or others of settings.py."""
 
     batch_sizes: tuple[int, ...] = (64,)
     """Images per update."""

@@ -14,6 +14,7 @@ import numpy as np
 from gan_parity import runs
 from gan_parity.compare import PARTS, Tensors
 from gan_parity.runs import run
+from gan_shared.backend import Backend
 from gan_shared.config import Config
 
 # A backend's float32 step may be so many times as far from float64 as the other's.
@@ -26,11 +27,7 @@ ROUNDING = 4 * 2.0**-24
 
 
 def step_errors(exact: Config, single: Config, state: Tensors, step: int) -> dict[str, dict[str, float]]:
-    """Return per backend and tensor how far one float32 step is from torch's float64 one.
-
-    The root mean square over the numbers of a tensor, as a part of the furthest that any of them moves in the step; of
-    a tensor that truly stays where it is, as a part of the furthest move in its part of the state (in an optimizer's
-    state, of the tensors with its last name).
+    """Return per backend and tensor how far one float32 step is from torch's float64 one; see ``errors``.
 
     Args:
         exact: the run, in float64.
@@ -38,19 +35,35 @@ def step_errors(exact: Config, single: Config, state: Tensors, step: int) -> dic
         state: what a run exported before ``step``.
         step: which step is run.
     """
+    expected = exact_step(runs.backend("torch", exact), state, step)
+    return {name: errors(runs.backend(name, single), expected, state, step) for name in runs.BACKENDS}
+
+
+def exact_step(reference: Backend, state: Tensors, step: int) -> dict[str, np.ndarray]:
+    """Return the state after one float64 step of ``reference`` from a state that was rounded to float32."""
     # The float32 state, exactly, in both precisions: the step is compared, not the rounding of where it begins.
+    after, _ = run(reference, reference.restore(in_type(in_type(state, np.float32), np.float64)), step, 1)
+    return reference.export(after)
+
+
+def errors(backend: Backend, expected: Tensors, state: Tensors, step: int) -> dict[str, float]:
+    """Return per tensor how far one step of ``backend`` is from the float64 one.
+
+    The root mean square over the numbers of a tensor, as a part of the furthest that any of them moves in the step; of
+    a tensor that truly stays where it is, as a part of the furthest move in its part of the state (in an optimizer's
+    state, of the tensors with its last name).
+
+    Args:
+        backend: in float32, or with networks in a type of fewer digits.
+        expected: what ``exact_step`` returned.
+        state: what a run exported before ``step``.
+        step: which step is run.
+    """
     rounded = in_type(state, np.float32)
-    reference = runs.backend("torch", exact)
-    after, _ = run(reference, reference.restore(in_type(rounded, np.float64)), step, 1)
-    expected = reference.export(after)
     lengths = moves({name: value - rounded[name] for name, value in expected.items()})
-    found = {}
-    for name in runs.BACKENDS:
-        backend = runs.backend(name, single)
-        after, _ = run(backend, backend.restore(rounded), step, 1)
-        left = backend.export(after)
-        found[name] = {key: root_mean_square(left[key] - expected[key]) / length for key, length in lengths.items()}
-    return found
+    after, _ = run(backend, backend.restore(rounded), step, 1)
+    found = backend.export(after)
+    return {name: root_mean_square(found[name] - expected[name]) / length for name, length in lengths.items()}
 
 
 def moves(differences: Tensors) -> dict[str, float]:
@@ -79,15 +92,16 @@ def of_part(errors: Mapping[str, float], tensors: Tensors, part: str) -> float:
     return root_mean_square([errors[name] for name in names], [tensors[name].size for name in names])
 
 
-def multiple(errors: Mapping[str, Sequence[float]]) -> float:
-    """Return the worse backend's error as a multiple of the other's: medians over states, and no less than the floor.
+def multiple(errors: Mapping[str, Sequence[float]], floor: float = FLOOR) -> float:
+    """Return the worse backend's error as a multiple of the other's, by medians over states.
 
     Args:
         errors: backend -> error at each state.
+        floor: what smaller errors count as.
     """
     low, high = sorted(float(np.median(of_states)) for of_states in errors.values())
     sound = all(np.isfinite(of_states).all() for of_states in errors.values())
-    return max(high, FLOOR) / max(low, FLOOR) if sound else float("inf")
+    return max(high, floor) / max(low, floor) if sound else float("inf")
 
 
 def in_type(tensors: Tensors, dtype: Any) -> dict[str, np.ndarray]:

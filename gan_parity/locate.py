@@ -21,19 +21,16 @@ import tyro
 from flax import traverse_util
 from tyro.conf import Positional
 
-import gan_torch.models
+import gan_torch.backend
 from gan_parity import runs
 from gan_parity.configurations import CONFIGS
 from gan_parity.difference import Context, Difference, first_difference, report
 from gan_parity.locate_port import locate
 from gan_shared import checkpoint, legacy
-from gan_shared.backend import StepValues
 from gan_shared.command import guarded
 from gan_shared.config import Config
-from gan_shared.draws import draw
 from gan_shared.errors import unexpected
 from gan_shared.manifest import TRAINED
-from gan_shared.schedules import schedule_values
 
 __all__ = ["Difference", "locate", "locate_in_checkpoints", "locate_in_preset", "report", "traces"]
 
@@ -70,7 +67,7 @@ def flax_paths(parameters: Mapping[str, Any]) -> dict[str, str]:
 def traces(config: Config) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return the traces of one step in torch and in JAX, from one state of torch's run."""
     config = config.with_options(recompute=False)  # the same numbers, without calling modules again
-    values = StepValues(runs.real_batch(config, WARM_UP), draw(config, WARM_UP), schedule_values(config, WARM_UP))
+    values = runs.step_values(config, WARM_UP)
     original = runs.backend("torch", config)
     begin = original.export(runs.run(original, original.init(), 0, WARM_UP)[0])
     theirs, ours = (

@@ -1,23 +1,23 @@
 """Both backends, and runs of them on the same images, draws and schedule values."""
 
+import importlib
 from functools import cache
 
 import numpy as np
 
-import gan_jax.backend
-import gan_torch.backend
-from gan_shared.backend import Backend, Batch, MakeBackend, State, StepValues
+from gan_shared.backend import Backend, Batch, State, StepValues
 from gan_shared.config import Config
 from gan_shared.draws import draw
 from gan_shared.schedules import schedule_values
 
-BACKENDS: dict[str, MakeBackend] = {"torch": gan_torch.backend.Backend, "jax": gan_jax.backend.Backend}
+BACKENDS = ("torch", "jax")
 
 
 @cache
 def backend(name: str, config: Config) -> Backend:
     """Return the backend ``name`` for ``config``; one per process, so that JAX compiles each step once."""
-    return BACKENDS[name](config)
+    # Imported here: a process that runs one backend imports no other.
+    return importlib.import_module(f"gan_{name}.backend").Backend(config)
 
 
 @cache
@@ -41,11 +41,15 @@ def real_batch(config: Config, step: int) -> Batch:
     return Batch(np.ascontiguousarray(cut.reshape(*shape, *cut.shape[1:])), labels.reshape(shape))
 
 
+def step_values(config: Config, step: int) -> StepValues:
+    """Return what a step is a function of: real digits, draws and schedule values."""
+    return StepValues(real_batch(config, step), draw(config, step), schedule_values(config, step))
+
+
 def run(backend: Backend, state: State, first: int, steps: int) -> tuple[State, list[dict[str, float]]]:
     """Run ``steps`` steps from step ``first`` on; return the state and the scalars of each step."""
-    config, logged = backend.config, []
+    logged = []
     for step in range(first, first + steps):
-        batch = real_batch(config, step)
-        state, scalars = backend.steps(state, [StepValues(batch, draw(config, step), schedule_values(config, step))])
+        state, scalars = backend.steps(state, [step_values(backend.config, step)])
         logged.append({name: float(value) for name, value in scalars.items()})
     return state, logged

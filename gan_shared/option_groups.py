@@ -264,6 +264,9 @@ class ExecutionConfig:
         high=10_000,
     )
     compile: bool = option(False, "Whether PyTorch compiles its step (torch.compile); JAX always does.")
+    cuda_graph: bool = option(
+        False, "Whether PyTorch captures its step as a CUDA graph and replays it, not compiled; on a GPU alone."
+    )
     recompute: bool = option(
         False,
         "Gradient checkpointing of VGG16: it is applied to one image at a time and its activations are computed again "

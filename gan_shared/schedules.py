@@ -76,3 +76,9 @@ def schedule_values(config: Config, step: int) -> ScheduleValues:
         gamma=now(config.objective.gamma),
         augment_probability=now(config.augmentation.augment_probability),
     )
+
+
+def constant_values(config: Config) -> dict[str, float]:
+    """Return by name the scheduled numbers that are the same at every step of a run."""
+    first, last = (schedule_values(config, step) for step in (0, config.training.burn_in_nimg))
+    return {name: value for name, value in first._asdict().items() if value == getattr(last, name)}

@@ -78,6 +78,8 @@ def validate(config: Config) -> None:
     for network in ("generator", "discriminator"):
         _check_custom(config, network)
         _check_rule(config, network)
+    if config.execution.compile and config.execution.cuda_graph:
+        raise unexpected("cuda_graph", "True beside compile", "one of them: on a GPU a compiled step is a CUDA graph")
     _check_schedules(config)
     image_condition(config).check(config)
 
@@ -181,9 +183,10 @@ def _check_rule(config: Config, network: str) -> None:
         if getattr(chosen, name) is not None:
             expected = f"none given, as {network}_optimizer is {chosen.optimizer}, which has {', '.join(known)}"
             raise unexpected(f"{network}_{name}", getattr(chosen, name), expected)
-    if config.execution.compile and chosen.optimizer not in COMPILED_RULES:
-        found = f"True beside {network}_optimizer {chosen.optimizer}, whose learning rate cannot be a tensor"
-        raise unexpected("compile", found, f"False, or {network}_optimizer {' or '.join(COMPILED_RULES)}")
+    for option in ("compile", "cuda_graph"):
+        if getattr(config.execution, option) and chosen.optimizer not in COMPILED_RULES:
+            found = f"True beside {network}_optimizer {chosen.optimizer}, whose learning rate cannot be a tensor"
+            raise unexpected(option, found, f"False, or {network}_optimizer {' or '.join(COMPILED_RULES)}")
 
 
 def check_logits(logits: tuple[int, ...], images: tuple[int, ...]) -> None:

@@ -16,6 +16,7 @@ from gan_shared.image_conditions import condition_name
 from gan_torch import models
 from gan_torch import state as states
 from gan_torch.compilation import Compiled
+from gan_torch.cuda_graph import Captured
 from gan_torch.examples import StepInputs, generate, pick, to_float, to_uint8
 from gan_torch.image_conditions import IMAGE_CONDITIONS
 from gan_torch.models import Networks
@@ -40,8 +41,11 @@ class Backend:
             self.networks = networks or build_networks(config)
         self.device = find_device(config.execution.device)
         self.dtype = states.dtype(config)
-        step = make_step(config)
-        self._step = Compiled(step) if config.execution.compile else step
+        self._step = make_step(config)
+        if config.execution.compile:
+            self._step = Compiled(self._step)
+        elif config.execution.cuda_graph:
+            self._step = Captured(self._step, config, self.device)
         self._images: Tensor | None = None
 
     @contextmanager

@@ -65,7 +65,7 @@ class Compiled:
         if on_gpu and state.generator is not self._generator:
             self._generator = state.generator
             _pytree.tree_map_only(Tensor, torch._dynamo.mark_static_address, tensors)
-        floats = torch.tensor(schedule_values, dtype=number.dtype).to(number.device, non_blocking=True)
+        floats = schedule_tensor(schedule_values, state)
         with torch.no_grad():
             replaced, scalars = self._compiled(tensors, inputs, floats)
             for name, value in replaced.items():
@@ -91,6 +91,14 @@ def make_graph(step: Step, state: State, inputs: StepInputs) -> Graph:
 
     number = state.augment_probability
     return make_fx(call, tracing_mode="fake")(_tensors(state), inputs, number.new_zeros(len(ScheduleValues._fields)))
+
+
+def schedule_tensor(schedule_values: ScheduleValues, state: State) -> Tensor:
+    """Return the scheduled numbers in order, (7,), in the type and on the device of a state."""
+    number = state.augment_probability
+    floats = torch.tensor(schedule_values, dtype=number.dtype)
+    # Only from pinned memory does a GPU copy by itself.
+    return floats.pin_memory().to(number.device, non_blocking=True) if number.device.type == "cuda" else floats
 
 
 class _StepModule(nn.Module):

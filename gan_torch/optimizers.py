@@ -306,9 +306,12 @@ def _adam(
     if isinstance(square_decay_complement, Tensor):
         for name, parameter in parameters.items():
             of_one = {key: by_name[name] for key, by_name in optimizer_state.items()}
-            decay = learning_rate * rule.weight_decay if decoupled_weight_decay else 0.0
-            gradient = gradients[name] if decoupled_weight_decay else gradients[name] + rule.weight_decay * parameter
-            _adam_in_tensors(rule, parameter.mul_(1 - decay), gradient, of_one, learning_rate, square_decay_complement)
+            gradient = gradients[name]
+            if rule.weight_decay and decoupled_weight_decay:
+                parameter.mul_(1 - learning_rate * rule.weight_decay)
+            elif rule.weight_decay:
+                gradient = gradient + rule.weight_decay * parameter
+            _adam_in_tensors(rule, parameter, gradient, of_one, learning_rate, square_decay_complement)
         return
     adam(
         list(parameters.values()),

@@ -31,12 +31,13 @@ def float64() -> Iterator[None]:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let one worker run a configuration in all files, so that it is traced and compiled once; those come first.
 
-    Workers begin with a piece of the list each, and one that is done takes over the end of another's.
+    Workers begin with a piece of the list each, and one that is done takes over the end of another's. A process that is
+    alone keeps the order of the files, in which the mutation matrix asks the quick tests before whole steps.
     """
-    if HERE != FRAMEWORKS:
+    if HERE != FRAMEWORKS or not hasattr(config, "workerinput"):
         return
     from gan_parity.configurations import CONFIGS
 

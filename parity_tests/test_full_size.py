@@ -18,6 +18,7 @@ import gan_jax.optimizers
 import gan_jax.state
 import gan_jax.step
 import gan_torch.backend
+import gan_torch.cuda_graph
 import gan_torch.examples
 import gan_torch.image_conditions
 import gan_torch.models
@@ -28,7 +29,7 @@ from gan_jax.network import Network
 from gan_shared.manifest import TRAINED
 from gan_shared.option_groups import AUGMENTATIONS, RANDOM
 from gan_shared.presets import PRESETS
-from gan_shared.schedules import schedule_values
+from gan_shared.schedules import ScheduleValues, constant_values, schedule_values
 
 
 def full_size(preset):
@@ -73,8 +74,8 @@ class OnMeta(TorchDispatchMode):
         return out
 
 
-def run_on_meta(config):
-    """Run one step of torch on tensors without values and return its scalars."""
+def run_on_meta(config, captured=False):
+    """Run one step of torch, or what a CUDA graph captures of it, on tensors without values; return its scalars."""
     kinds = {"images": torch.uint8, "labels": torch.int64}
     with torch.device("meta"):
         inputs: Any = {
@@ -102,9 +103,12 @@ def run_on_meta(config):
         step=count,
         first_non_finite_step=count,
     )
+    step, given = gan_torch.step.make_step(config), gan_torch.examples.StepInputs(**inputs)
+    floats = torch.zeros(len(ScheduleValues._fields), device="meta")
     with OnMeta():
-        step = gan_torch.step.make_step(config)
-        _, scalars = step(state, gan_torch.examples.StepInputs(**inputs), schedule_values(config, 0))
+        if captured:
+            return gan_torch.cuda_graph.step_in_place(step, state, given, floats, constant_values(config))
+        _, scalars = step(state, given, schedule_values(config, 0))
     return scalars
 
 
@@ -113,6 +117,12 @@ def test_the_torch_step_runs_on_one_device_and_reads_nothing_back(preset):
     scalars = run_on_meta(full_size(preset))
     assert {value.shape for value in scalars.values()} == {()}
     assert scalars["discriminator_loss"].dtype == scalars["generator_loss"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("preset", ["dcgan-64", "sngan", "r3gan-tiny", "lapgan"])
+def test_a_cuda_graph_captures_nothing_from_the_host(preset):
+    scalars = run_on_meta(full_size(preset), captured=True)
+    assert {value.shape for value in scalars.values()} == {()}
 
 
 @pytest.mark.parametrize(

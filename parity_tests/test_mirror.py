@@ -15,6 +15,7 @@ TORCH, JAX = ROOT / "gan_torch", ROOT / "gan_jax"
 # Files without a twin, and why.
 ALONE = {
     "compilation.py": "JAX compiles its step in any case, derivatives of every order included",
+    "cuda_graph.py": "XLA makes CUDA graphs of its compiled step by itself",
     "compilation_cache.py": "torch.compile keeps what it compiled by itself",
     "convolution.py": "torch's own convolutions and their derivatives are fast on every platform",
     "network.py": "torch's modules hold their values; linen's are joined with theirs here",

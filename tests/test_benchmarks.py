@@ -49,6 +49,9 @@ KEYS = {
     "peak_host_bytes",
     "peak_device_bytes",
     "flops_per_image",
+    "bytes_per_image",
+    "operations_per_step",
+    "samples_per_second",
     "fraction_of_peak",
     "versions",
     "tf32",
@@ -99,10 +102,10 @@ def test_throughput_writes_sane_rows(tmp_path, capsys):
 
 
 def test_failing_cell_is_a_row_and_the_file_is_written(tmp_path, capsys, monkeypatch):
-    def broken(self: harness.CellProcess, line: str) -> dict[str, Any]:
+    def broken(self: harness.CellProcess) -> dict[str, Any]:
         raise harness.CellFailed("RuntimeError: out of memory")
 
-    monkeypatch.setattr(harness.CellProcess, "ask", broken)
+    monkeypatch.setattr(harness.CellProcess, "answer", broken)
     bench = Bench("throughput", tmp_path / "failed.json", Plan(rounds=1))
     bench.measure([TINY])
     (row,) = json.loads((tmp_path / "failed.json").read_text())["rows"]
@@ -176,7 +179,7 @@ def test_plain_flax_trains(monkeypatch):
 
 
 def test_flops_are_those_of_the_layers():
-    from benchmarks.flops import flops_per_image
+    from benchmarks.flops import work_of
 
     settings = replace(TINY, preset="dcgan", resolution=16, width=1 / 64)
     # Channels 2 and 1 at 4x4 and 8x8; the stem reads 100 latents. Multiplications of one forward.
@@ -188,8 +191,12 @@ def test_flops_are_those_of_the_layers():
     image = 1 * 1 * 16 * 64
     expected = 2 * generator + 3 * discriminator + 2 * (2 * discriminator - image) + discriminator
     expected += 2 * generator - 100 * 2 * 16
-    assert flops_per_image(settings) == 2 * expected
-    assert flops_per_image(replace(TINY, preset="r3gan-tiny", resolution=16)) > 0, "second derivatives are counted too"
+    exact, halved = work_of(settings), work_of(replace(settings, precision="bfloat16"))
+    assert exact["flops_per_image"] == halved["flops_per_image"] == 2 * expected
+    # Weights and their updates stay float32, and casts move bytes of their own.
+    assert 0.5 < halved["bytes_per_image"] / exact["bytes_per_image"] < 1.5
+    penalised = work_of(replace(TINY, preset="r3gan-tiny", resolution=16))
+    assert penalised["flops_per_image"] > 0, "second derivatives are counted too"
 
 
 def _count(parameters) -> int:

@@ -35,6 +35,8 @@ PAIRS = [
     ({"augment_probability": (0.0, 0.5), "burn_in_nimg": 100}, "augment_probability", "augment"),
     ({"augment_target": 0.6}, "augment_probability", "augment_target 0.6"),
     ({"compile": True, "discriminator_optimizer": "sgd"}, "compile", "discriminator_optimizer sgd"),
+    ({"cuda_graph": True, "generator_optimizer": "rmsprop"}, "cuda_graph", "generator_optimizer rmsprop"),
+    ({"cuda_graph": True, "compile": True}, "cuda_graph", "compile"),
     ({"discriminator": "r3gan", "discriminator_norm": "batch"}, "discriminator_norm", "discriminator is r3gan"),
     ({"discriminator": "r3gan-tiny", "discriminator_norm": "batch"}, "discriminator_norm", "is r3gan-tiny"),
     ({"augment": ("flip",), "augment_target": 0.6, "loss": "relativistic"}, "augment_target", "loss relativistic"),
@@ -165,7 +167,7 @@ def test_a_renamed_preset_names_the_new_one(old):
 
 
 def test_what_may_change_defines_no_mathematics():
-    where = {"data", "device", "data_on", "steps_per_call", "compile", "recompute", "vgg_weights"}
+    where = {"data", "device", "data_on", "steps_per_call", "compile", "cuda_graph", "recompute", "vgg_weights"}
     assert {"steps", "log_every", "sample_every", "save_every", "keep_checkpoints"} | where == MAY_CHANGE
 
 

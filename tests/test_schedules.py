@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from gan_shared.config import Config
-from gan_shared.schedules import ScheduleValues, ema_complement, images_seen, schedule_values, scheduled
+from gan_shared.schedules import (
+    ScheduleValues,
+    constant_values,
+    ema_complement,
+    images_seen,
+    schedule_values,
+    scheduled,
+)
 
 pytestmark = pytest.mark.fast
 
@@ -161,3 +168,19 @@ def test_the_complements_keep_their_precision_in_float32(beta2, complement):
         assert abs(float(np.float32(1) - np.float32(beta2)) / complement - 1) > 1e-7
     slow = ema_complement(1, 1e12)
     assert abs(slow / (np.log(2) / 1e12) - 1) < 1e-11
+
+
+def test_the_constant_values_are_those_that_no_step_changes():
+    config = Config().with_options(
+        batch_size=8,
+        burn_in_nimg=100,
+        penalties=("r1",),
+        gamma=(1.0, 0.1),
+        generator_learning_rate=(2e-4, 1e-4),
+        discriminator_beta2=(0.9, 0.99),
+    )
+    steps = [schedule_values(config, step) for step in range(20)]
+    same = {name: value for name, value in steps[0]._asdict().items() if all(getattr(s, name) == value for s in steps)}
+    assert constant_values(config) == same
+    changing = {"gamma", "generator_learning_rate", "discriminator_square_decay_complement"}
+    assert ScheduleValues._fields and set(ScheduleValues._fields) - set(same) == changing

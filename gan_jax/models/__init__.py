@@ -104,7 +104,7 @@ def call(
         the vectors of spectral normalisation advance.
 
     Raises:
-        UserError: a module of the user's own returns something else than an array.
+        UserError: a module of the user's own returns more or less than one array.
     """
     kwargs = call_kwargs(network.module, labels, image_condition, train)
     variables = {"params": network.parameters, **network.buffers}

@@ -98,7 +98,7 @@ def call(
         the vectors of spectral normalisation advance.
 
     Raises:
-        UserError: a module of the user's own returns something else than a tensor.
+        UserError: a module of the user's own returns more or less than one array.
     """
     given = {"labels": labels, "image_condition": image_condition}
     y = network(x, **{name: value for name, value in given.items() if value is not None})
