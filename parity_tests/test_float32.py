@@ -7,7 +7,7 @@ from jax import lax
 import gan_jax.layers
 from gan_parity import float32, runs
 from gan_parity.compare import PARTS
-from gan_parity.configurations import PRESET_CONFIGS, SHORTENED, SMALL
+from gan_parity.configurations import PRESET_CONFIGS, SMALL
 from gan_parity.float32 import WORSE
 from gan_parity.runs import BACKENDS, run
 
@@ -28,9 +28,11 @@ def multiples(config):
     return {part: float32.multiple(of_part) for part, of_part in errors.items()}
 
 
-@pytest.mark.parametrize("name", PRESET_CONFIGS)
+# At 32 pixels r3gan-ffhq-256 has the networks of r3gan-cifar10; the report (docs/parity.md) has its numbers.
+@pytest.mark.parametrize("name", [name for name in PRESET_CONFIGS if name != "r3gan-ffhq-256"])
 def test_neither_backend_is_much_further_from_float64(name):
-    for part, multiple in multiples(PRESET_CONFIGS[name].with_options(**SHORTENED.get(name, {}))).items():
+    # One discriminator update: a second one is rounded as the first, and compiled for as long.
+    for part, multiple in multiples(PRESET_CONFIGS[name].with_options(discriminator_updates=1)).items():
         assert multiple <= WORSE, f"{part}: one is {multiple:.2f} times as far off as the other"
 
 

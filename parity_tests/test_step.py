@@ -17,7 +17,7 @@ import gan_torch.models
 import gan_torch.step
 from gan_parity import runs
 from gan_parity.compare import ONE_STEP
-from gan_parity.configurations import CONFIGS, PRESET_CONFIGS, SHORTENED, SMALL
+from gan_parity.configurations import CONFIGS, PRESET_CONFIGS, SMALL
 from gan_parity.runs import BACKENDS, real_batch, run
 from gan_shared.manifest import TRAINED
 from gan_shared.option_groups import CUSTOM
@@ -58,7 +58,7 @@ FAST = (
 def test_losses_penalties_gradients_and_every_updated_tensor(name):
     """From the initial state, and from one that ten steps have moved."""
     config = CONFIGS[name]
-    for warm_up in (0, 10 if config.data.resolution < 256 else 1):  # a float64 step at 256 pixels takes seconds
+    for warm_up in (0, 10) if config.data.resolution < 256 else (1,):  # a float64 step at 256 pixels takes seconds
         before, ours, theirs, logged, also_logged = one_step(config, warm_up)
         assert_states_close(ours, theirs, ONE_STEP, config)
         for key, value in logged.items():
@@ -89,11 +89,12 @@ def without_gradient(config, tensors):
     return [key for key in tensors if shift and key.endswith("discriminator.state.head.bias.exp_avg")]
 
 
-@pytest.mark.parametrize("name", PRESET_CONFIGS)
+# At 256 pixels a step takes seconds, and at fewer r3gan-ffhq-256 has the networks of another preset.
+@pytest.mark.parametrize("name", [name for name in PRESET_CONFIGS if name != "r3gan-ffhq-256"])
 def test_one_step_on_images_with_ties_and_zero_norms_is_equal(name, monkeypatch):
     """Exact zeros, constant and saturated channels, half of an image empty: ties of subgradients, norms of zero."""
     monkeypatch.setattr(runs, "real_batch", adversarial_batch)
-    config = CONFIGS[name].with_options(**SHORTENED.get(name, {}))
+    config = CONFIGS[name]
     _, ours, theirs, logged, also_logged = one_step(config, warm_up=2)
     assert_states_close(ours, theirs, ONE_STEP, config)
     for key, value in logged.items():
