@@ -805,8 +805,8 @@ MODELS = (
     Fault(
         "activation before the normalisation",
         "gan_torch/models/dcgan.py",
-        "return self.activation(self.norm(self.conv(x)))\n\n\nclass DownStage",
-        "return self.norm(self.activation(self.conv(x)))\n\n\nclass DownStage",
+        "return self.activation(self.norm(self.conv(x)))\n\n\nclass Stage",
+        "return self.norm(self.activation(self.conv(x)))\n\n\nclass Stage",
         ("generator/stem",),
     ),
     Fault(

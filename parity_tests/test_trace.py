@@ -96,7 +96,7 @@ def left_after(recorded, name):
 def test_under_a_penalty_each_discriminator_activation_has_two_gradients(backend):
     """One at the images, and one of the loss that the penalty is part of."""
     recorded = traced(backend, CONFIGS["adaptive"])
-    head = "head.conv"
+    head = "head"
     for call in ("discriminator.0", "discriminator.1"):
         assert {f"backward/{call}.0/{head}", f"backward/{call}.1/{head}"} <= set(recorded)
     assert f"backward/discriminator.3.1/{head}" not in recorded  # the generator's update has none
