@@ -9,6 +9,10 @@ from benchmarks.settings import CONTENDERS
 from gan_shared.markdown import table
 
 Content = dict[str, Any]
+TOGETHER = (
+    "Cells of one preset, batch and precision took turns. They were compiled at the same time, so that compiling took "
+    "each of them longer than alone, and libraries that try their kernels did so beside others."
+)
 
 
 def document(content: Content, throughput: Content) -> str:
@@ -19,10 +23,12 @@ def document(content: Content, throughput: Content) -> str:
         throughput: the result of its timed cells; empty where none was timed.
     """
     parts = ["# On a GPU", "Written by `python scripts/gpu_report.py`.", *_environment(content)]
+    if content["quick"]:
+        parts += ["At toy sizes, which show that the command works: no figure below means more than that."]
     if content["equality"]:
         parts += ["## Equal", *_equality(content["equality"])]
     if throughput:
-        parts += ["## Speed", *_speed(throughput)]
+        parts += ["## Speed", *([] if content["quick"] else [TOGETHER]), *_speed(throughput)]
     profiled = [row for row in throughput.get("rows", ()) if "waits" in row]
     if profiled:
         parts += ["## Where the time goes", *_waits(profiled)]
@@ -60,10 +66,6 @@ def _equality(rows: list[Content]) -> Iterator[str]:
 
 def _speed(throughput: Content) -> Iterator[str]:
     """Yield the tables of the timed cells, and what the paper model of the GPU says beside each."""
-    yield (
-        "Cells of one preset, batch and precision took turns. They were compiled at the same time, so that compiling "
-        "took each of them longer than alone, and libraries that try their kernels did so beside others."
-    )
     yield from tables.throughput(throughput)
     yield from tables.probes(throughput)
     yield from tables.failures(throughput)

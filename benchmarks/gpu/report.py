@@ -49,7 +49,7 @@ class Report:
     Args:
         folder: of the JSON files.
         page_file: the Markdown file.
-        content: what is known of the machine; see ``environment.host``, and ``frameworks``.
+        content: what is known before anything is compared; see ``environment.py``.
         device: the name of the device, after which the files are named.
     """
 
@@ -122,7 +122,8 @@ def _report(options: Options, facts: dict[str, Any], gpu: str | None) -> Report:
     folder = options.out or (RESULTS / "gpu" if whole else ELSEWHERE)
     page_file = ROOT / "docs" / "gpu.md" if whole and options.out is None else folder / "gpu.md"
     host = environment.host() if gpu else {**environment.host(), "gpu": None}
-    return Report(folder, page_file, {**host, "frameworks": facts}, gpu or host["machine"]["processor"])
+    content = {**host, "frameworks": facts, "quick": options.quick}
+    return Report(folder, page_file, content, gpu or host["machine"]["processor"])
 
 
 def _facts(backend: str, device: str, deadline: Deadline) -> dict[str, Any]:
