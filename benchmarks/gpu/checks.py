@@ -65,8 +65,8 @@ def check_float64(name: str, device: str, deadline: Deadline) -> Row:
 
 def check_precisions(name: str, device: str, deadline: Deadline) -> Row:
     """Compare how far one float32, tf32 or bfloat16 step of each backend is from the float64 one."""
-    common = {"name": name, "device": device, "marks": list(MARKS)}
-    jobs = [Job("equality.precisions", {"backend": backend, **common}) for backend in BACKENDS]
+    common = {"name": name, "marks": list(MARKS)}
+    jobs = [_job("equality.precisions", backend, device, common) for backend in BACKENDS]
     errors = dict(zip(BACKENDS, run_all(jobs, deadline), strict=True))
     found = {
         precision: max(
@@ -87,9 +87,9 @@ def check_variants(name: str, device: str, deadline: Deadline) -> Row:
         for typed, options in variants.items()
         if device == "gpu" or "cuda_graph" not in options
     ]
-    common = {"name": name, "device": device, "steps": SHORT}
     jobs = [
-        Job("equality.variant", {"backend": backend, "options": options, **common}) for backend, _, options in asked
+        _job("equality.variant", backend, device, {"name": name, "steps": SHORT, "options": options})
+        for backend, _, options in asked
     ]
     results = run_all(jobs, deadline)
     found = {f"{backend} {typed}": result for (backend, typed, _), result in zip(asked, results, strict=True)}

@@ -10,13 +10,13 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any, NamedTuple
 
+from benchmarks.cell import one_line
 from gan_shared.backend import Backend
 
 # Steps that are profiled, kernels that are listed, characters of a kernel's name.
 PROFILED, LISTED, SHOWN_NAME = 5, 12, 90
 # Calls that are run in all: one that must not wait, some that are timed, and those that are profiled.
 STEPS = 1 + 2 * PROFILED + PROFILED
-SHOWN = 300
 
 # Runs this many calls of the step, without waiting for the device.
 Run = Callable[[int], object]
@@ -90,7 +90,7 @@ def _synchronisation(run: Run) -> str | None:
     try:
         run(1)
     except RuntimeError as error:
-        return " ".join(str(error).split())[:SHOWN]
+        return one_line(error)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     return None
@@ -104,7 +104,7 @@ def _transfer(run: Run) -> str | None:
         with jax.transfer_guard("disallow"):
             run(1)
     except Exception as error:  # of jaxlib, whose class has no public name
-        return " ".join(str(error).split())[:SHOWN]
+        return one_line(error)
     return None
 
 
