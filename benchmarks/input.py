@@ -189,9 +189,10 @@ def _cases(options: Options, pictures: Path) -> list[Case]:
 
 def _small() -> tuple[str, str]:
     """Return the label and the ``--data`` of the small pictures: garments where they need no network, else digits."""
-    first = next(iter(FASHION_MNIST.files))
+    files = FASHION_MNIST.training.files
+    first = next(iter(files))
     for folder in (cache.root() / "downloads" / FASHION_MNIST.name, FASHION_MNIST.packaged):
-        if folder is not None and all((folder / name).is_file() for name in FASHION_MNIST.files):
+        if folder is not None and all((folder / name).is_file() for name in files):
             return FASHION_MNIST.name, str(folder / first)
     return "mnist-5k", "mnist-5k"
 

@@ -1,7 +1,7 @@
 """JAX behind the contract of ``gan_shared/backend.py``."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,15 @@ from jax import Array, lax
 from gan_jax import models
 from gan_jax import state as states
 from gan_jax.examples import StepInputs, generate, pick, to_float, to_uint8
+from gan_jax.features.extractor import feature_extractor
 from gan_jax.image_conditions import IMAGE_CONDITIONS
 from gan_jax.models import Networks
 from gan_jax.network import Network
+from gan_jax.precision import precision_scope
 from gan_jax.state import Device, State
 from gan_jax.step import make_step
 from gan_jax.step_trace import record_step
-from gan_shared.backend import Inputs, StepValues
+from gan_shared.backend import FeatureExtractor, Inputs, StepValues
 from gan_shared.config import Config
 from gan_shared.errors import unexpected
 from gan_shared.image_conditions import condition_name
@@ -50,13 +52,9 @@ class Backend:
         self._images: Array | None = None
         self._generate = jax.jit(partial(_generate, config))
 
-    @contextmanager
-    def precision_scope(self) -> Generator[None]:
-        """Compute in this run's precision while the block runs: float32 means float32, TF32 only where it is asked."""
-        # Left alone, a GPU rounds what it multiplies to TF32, and float64 becomes float32 everywhere.
-        products = "tensorfloat32" if self.config.training.precision == "tf32" else "highest"
-        with jax.enable_x64(self.config.training.precision == "float64"), jax.default_matmul_precision(products):
-            yield
+    def precision_scope(self) -> AbstractContextManager[None]:
+        """Return a context in which the framework computes in this run's precision."""
+        return precision_scope(self.config.training.precision)
 
     def init(self) -> State:
         """Return the state at step 0."""
@@ -93,6 +91,10 @@ class Backend:
         with self.precision_scope():
             arrays = jax.device_put((inputs.latents.astype(self.dtype), labels, inputs.images), self.device)
             return np.array(self._generate(network, state.image_condition_network, *arrays))
+
+    def feature_extractor(self, network: str, tensors: Mapping[str, np.ndarray]) -> FeatureExtractor:
+        """Return the function that computes a feature network, in float32 whatever the run's precision."""
+        return feature_extractor(network, tensors, self.device)
 
     def copy(self, state: State) -> State:
         """Return a state of its own memory, in training mode."""

@@ -18,6 +18,10 @@ from gan_shared.config import Config
 from gan_shared.draws import Draws
 from gan_shared.schedules import ScheduleValues
 
+# Images as a network takes them, float32 (N, H, W, C) -> its features (N, feature) and its logits (N, class),
+# None where it has none.
+FeatureExtractor = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
+
 # A state belongs to its backend: the training loop passes it on and reads nothing in it.
 State = Any
 
@@ -139,6 +143,18 @@ class Backend(Protocol):
 
         Returns:
             uint8 (N, H, W, C).
+        """
+        ...
+
+    def feature_extractor(self, network: str, tensors: Mapping[str, np.ndarray]) -> FeatureExtractor:
+        """Return the function that computes a feature network, in float32 whatever the run's precision.
+
+        Args:
+            network: a name of ``feature_networks.py``.
+            tensors: its tensors by name, float32.
+
+        Returns:
+            A function that is best called with batches of one size, as each size may be compiled by itself.
         """
         ...
 

@@ -40,6 +40,8 @@ from gan_shared.manifest import (
 )
 from gan_shared.schedules import images_seen
 
+# Folders of a run: of its newest checkpoints, and of the one that an evaluation found best.
+CHECKPOINTS, BEST = "checkpoints", "best"
 # Tensors that differ are listed up to this many: a wrong architecture differs in all of them.
 SHOWN_FAULTS = 20
 
@@ -89,7 +91,7 @@ def save(
     Raises:
         UserError: a tensor is not finite, or the disk is full; older checkpoints stay as they are.
     """
-    target = run_dir / "checkpoints" / f"step-{int(tensors['trainer/step']):07d}"
+    target = run_dir / CHECKPOINTS / f"step-{int(tensors['trainer/step']):07d}"
     try:
         write(target, config, tensors, written_by, data)
     except UserError as error:
@@ -162,14 +164,30 @@ def with_networks(tensors: Mapping[str, np.ndarray], other: Mapping[str, np.ndar
     return {name: value for name, value in tensors.items() if name.split("/")[0] not in ROLES} | foreign
 
 
-def folders(run_dir: Path) -> list[Path]:
-    """List the checkpoint folders of a run, oldest step first.
+def save_best(
+    run_dir: Path,
+    config: Config,
+    tensors: Mapping[str, np.ndarray],
+    written_by: Mapping[str, Any],
+    data: Mapping[str, str],
+) -> Path:
+    """Write a checkpoint under ``run_dir/best`` in the place of the one that was best before; see ``save``."""
+    target = run_dir / BEST / f"step-{int(tensors['trainer/step']):07d}"
+    write(target, config, tensors, written_by, data)
+    for old in folders(run_dir, BEST):
+        if old != target:
+            shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def folders(run_dir: Path, parent: str = CHECKPOINTS) -> list[Path]:
+    """List the checkpoint folders of a run, oldest step first; those of ``best`` where that is the ``parent``.
 
     Raises:
         OSError: they cannot be listed; taken for none, they would be trained anew.
     """
-    parent = run_dir / "checkpoints"
-    paths = parent.iterdir() if parent.is_dir() else ()
+    folder = run_dir / parent
+    paths = folder.iterdir() if folder.is_dir() else ()
     found = [(int(match[1]), path) for path in paths if (match := FOLDER.fullmatch(path.name))]
     return [path for _, path in sorted(found)]
 
@@ -177,13 +195,19 @@ def folders(run_dir: Path) -> list[Path]:
 def newest_step(run_dir: Path) -> int:
     """Return the step of a run's newest checkpoint; 0 where there is none."""
     found = folders(run_dir)
-    return int(found[-1].name.removeprefix("step-")) if found else 0
+    return step_of(found[-1]) if found else 0
+
+
+def step_of(folder: Path) -> int:
+    """Return the step that the name of a run's checkpoint says."""
+    return int(folder.name.removeprefix("step-"))
 
 
 def remove_leftovers(run_dir: Path) -> None:
     """Remove what a process that was killed while it saved has left behind."""
-    for path in (run_dir / "checkpoints").glob(".step-*.partial"):
-        shutil.rmtree(path, ignore_errors=True)
+    for parent in (CHECKPOINTS, BEST):
+        for path in (run_dir / parent).glob(".step-*.partial"):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def newest_good(run_dir: Path, without: Path | None = None) -> Path | None:

@@ -16,12 +16,15 @@ from typing import Annotated, Any, NamedTuple, NoReturn, TextIO
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
 
-from gan_shared import legacy, manifest, presets
+from gan_shared import checkpoint, legacy, manifest, presets
+from gan_shared import evaluate as evaluating
 from gan_shared import sample as sampling
 from gan_shared import train as training
 from gan_shared.backend import MakeBackend
 from gan_shared.config import Config, groups
 from gan_shared.errors import UserError, unexpected
+from gan_shared.evaluation import FEATURE_BATCH, HELD_OUT, EvaluationSettings
+from gan_shared.evaluation_hook import settings_while_training
 from gan_shared.interrupt import deferred
 from gan_shared.profile import WARM_UP, Profiled
 from gan_shared.validation import check_continuation, validate
@@ -88,6 +91,54 @@ class SampleOptions:
     """Where to compute: cpu, gpu, or auto (a GPU when there is one)."""
 
 
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Say how good a run's images are: FD, KID, precision, recall, and modes where they are digits.
+
+    Every number stands beside that of real images, which the run was not trained on.
+    """
+
+    run: Positional[Path]
+    """Run folder (its newest checkpoint), checkpoint folder, or the folder of a LAPGAN's runs."""
+
+    num_images: int | None = None
+    """Images of each set; 10,000 (26,000 of stacked-mnist) when not given, or as many as there are."""
+
+    real: str = HELD_OUT
+    """Real images that generated ones are compared with: held-out, training, or the same formats as --data."""
+
+    features: tuple[str, ...] = ()
+    """Networks that images are compared by: efficientnet-lite0, digits, inception, vgg16; what suits the data when not
+    given."""
+
+    seed: int = 0
+    """Number that the latents follow from."""
+
+    batch_size: int = FEATURE_BATCH
+    """Images that a network is given at once; changes nothing but the time."""
+
+    ema: bool = True
+    """Whether the averaged generator is evaluated."""
+
+    against: Path | None = None
+    """A second run, by the same protocol, in the same table."""
+
+    data: str | None = None
+    """Where the run's own images are, if they have moved since the training."""
+
+    resolution: int | None = None
+    """Pyramid level of a LAPGAN to stop at, in pixels; the highest when not given."""
+
+    inception_weights: str | None = None
+    """File of Inception's weights that scripts/feature_weights.py writes."""
+
+    vgg_weights: str | None = None
+    """File of VGG16's weights that scripts/vgg_weights.py writes."""
+
+    device: str = "auto"
+    """Where to compute: cpu, gpu, or auto (a GPU when there is one)."""
+
+
 def train(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None = None) -> int:
     """Run ``train`` and return the exit status.
 
@@ -102,6 +153,11 @@ def train(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None = 
 def sample(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None = None) -> int:
     """Run ``sample`` and return the exit status; see ``train``."""
     return _guarded(lambda: _sample(find_backend, argv), "stopped: nothing was written")
+
+
+def evaluate(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None = None) -> int:
+    """Run ``evaluate`` and return the exit status; see ``train``."""
+    return _guarded(lambda: _evaluate(find_backend, argv), "stopped: no numbers were written")
 
 
 def parse_train(argv: Sequence[str] | None = None) -> TrainRequest:
@@ -151,6 +207,8 @@ def _train(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None) 
         _say(f"stopped at step {outcome.step}, saved in {outcome.checkpoint}; --resume goes on from there")
         return INTERRUPTED
     _say(f"trained {outcome.step} steps: samples, scalars and checkpoints are in {outcome.run_dir}")
+    if checkpoint.folders(run_dir, checkpoint.BEST):
+        _say_how_good(make_backend, outcome, config)
     return 0
 
 
@@ -172,6 +230,37 @@ def _sample(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None)
     )
     _say(f"wrote {options.out}")
     return 0
+
+
+def _evaluate(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None) -> int:
+    """Parse, evaluate, and print the table."""
+    options = tyro.cli(EvaluateOptions, args=argv)
+    shared = {name: getattr(options, name) for name in EvaluationSettings.__dataclass_fields__}
+    found = evaluating.evaluate(
+        _imported(find_backend),
+        options.run,
+        EvaluationSettings(**shared),
+        against=options.against,
+        data=options.data,
+        device=options.device,
+        resolution=options.resolution,
+    )
+    _say(found)
+    return 0
+
+
+def _say_how_good(make_backend: MakeBackend, outcome: training.Outcome, config: Config) -> None:
+    """Print the numbers of a run's last checkpoint and of its best.
+
+    Both are measured again, from other latents and as many images as are usual: the smallest of several numbers was
+    partly luck.
+    """
+    best = checkpoint.folders(outcome.run_dir, checkpoint.BEST)[-1]
+    same = checkpoint.step_of(best) == checkpoint.step_of(outcome.checkpoint)
+    _say(f"the best checkpoint while it trained is {'the last' if same else best}; measured again, from other latents:")
+    settings = settings_while_training(config, seed=1)
+    against, device = None if same else best, config.execution.device
+    _say(evaluating.evaluate(make_backend, outcome.checkpoint, settings, against=against, device=device))
 
 
 def _parse_train(default: Config, argv: Sequence[str] | None) -> TrainRequest:

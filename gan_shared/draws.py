@@ -23,6 +23,8 @@ class Stream(IntEnum):
     INTERPOLATION = 3
     AUGMENT = 4
     STACK = 5
+    EVALUATION = 6
+    REAL_IMAGES = 7
 
 
 class Part(IntEnum):
@@ -103,17 +105,20 @@ def sample_labels(count: int, choices: tuple[int, ...]) -> np.ndarray:
     return np.resize(np.array(choices, np.int64), count)
 
 
-def sample_latents(seed: int, count: int, latent_size: int, level: int = 0) -> np.ndarray:
-    """Draw the latents of ``count`` samples, float32 (count, Z); image i depends on seed, i and level alone.
+def sample_latents(
+    seed: int, count: int, latent_size: int, level: int = 0, stream: Stream = Stream.SAMPLES
+) -> np.ndarray:
+    """Draw the latents of ``count`` samples, float32 (count, Z); image i depends on seed, i, level and stream alone.
 
     Args:
         seed: what they follow from.
         count: how many.
         latent_size: length Z of each.
         level: place of the generator's pyramid level, so that levels share no latents; 0 for a single generator.
+        stream: what they are drawn for, so that a number is never that of images somebody has chosen a seed by.
     """
     blocks = [
-        normals(seed, level * LEVEL_BLOCKS + block, Stream.SAMPLES, (SAMPLE_BLOCK, latent_size))
+        normals(seed, level * LEVEL_BLOCKS + block, stream, (SAMPLE_BLOCK, latent_size))
         for block in range(-(-count // SAMPLE_BLOCK))
     ]
     return np.concatenate(blocks)[:count]

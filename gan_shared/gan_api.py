@@ -11,7 +11,7 @@ from gan_shared.backend import Backend, Inputs, State
 from gan_shared.config import Config
 from gan_shared.config import options as all_options
 from gan_shared.data import Dataset
-from gan_shared.data.arrays import checked_shape, resized_chunks
+from gan_shared.data.arrays import checked_shape, resized_images
 from gan_shared.data.batches import check_batch_size
 from gan_shared.data.source import check_labels
 from gan_shared.errors import is_whole, unexpected
@@ -27,8 +27,8 @@ from gan_shared.validation import typed
 ALIASES = {"cnn": "dcgan"}
 # What a GAN's own checkpoint records of its images: none yet, or arrays, which have no name.
 MEMORY = "images in memory"
-# Options that fit() and the constructor's own parameters decide.
-DECIDED = ("preset", "data", "steps", "init_from")
+# Options that fit() and the constructor's own parameters decide; fit() trains on all images that it is given.
+DECIDED = ("preset", "data", "holdout", "steps", "init_from")
 # The value of an option, or what NumPy makes of one.
 Option = Value | np.generic
 
@@ -130,7 +130,7 @@ def dataset(images: np.ndarray, labels: np.ndarray | None, config: Config) -> Da
         raise unexpected("images", f"type {images.dtype}", "uint8, from 0 (black) to 255")
     shape = checked_shape("images", images.shape)
     height, _, channels = config.image_shape
-    decoded = np.concatenate(list(resized_chunks(iter([images.reshape(shape)]), height, channels)))
+    decoded = np.array(resized_images(images.reshape(shape), height, channels))
     digest = sha256(decoded.tobytes())
     numbers, class_names = None, ()
     if labels is not None:

@@ -1,7 +1,7 @@
 """Older names and formats: what was renamed, and how files of older versions are read.
 
 Format version 5 of runs and checkpoints renamed options, presets and a file of version 4, and gave each update rule
-hyperparameters of its own.
+hyperparameters of its own. Version 6 added the option ``holdout``.
 """
 
 from collections.abc import Iterable, Mapping
@@ -32,8 +32,10 @@ HYPERPARAMETERS = {
     "rmsprop": ("momentum", "alpha"),
     "sgd": ("momentum", None),
 }
+# Options that version 6 added -> what makes an older run the same as before.
+ADDED_IN_6 = {"holdout": 0.0}
 # Options that took the place of version 4's.
-ADDED = frozenset(
+ADDED_IN_5 = frozenset(
     [OPTIONS[name] for name in ("conditional", "classes", "levels")]
     + [
         f"{network}_{name}"
@@ -80,24 +82,30 @@ def check_family(name: str, option: str) -> None:
         raise unexpected(option, f"{name!r}, which was renamed", repr(FAMILIES[name]))
 
 
-def config_of_version_4(values: Mapping[str, Any], source: object) -> dict[str, Any]:
-    """Return the options of today's Config, as JSON holds them, from those of version 4.
+def to_current(values: Mapping[str, Any], version: int, source: object) -> dict[str, Any]:
+    """Return the options of today's Config, as JSON holds them, from those of a format version that is read.
 
     Args:
         values: the parsed JSON.
+        version: 4 or later.
         source: the file it came from, for the error message.
 
     Raises:
-        UserError: an option that version 4 had is missing, or holds what it could not hold; or there is one that it
-            had not.
+        UserError: there is an option that the version had not; or one that version 4 had is missing, or holds what it
+            could not hold.
     """
-    later = next((name for name in values if name in ADDED), None)
+    if version >= 6:
+        return dict(values)
+    added = ADDED_IN_6.keys() | (ADDED_IN_5 if version == 4 else ())
+    later = next((name for name in values if name in added), None)
     if later is not None:
-        raise unexpected(str(source), f"{later} beside options of format version 4", "the options of one version")
+        found = f"{later} beside options of format version {version}"
+        raise unexpected(str(source), found, "the options of one version")
     try:
-        return _translated(values)
+        now = _of_version_5(values) if version == 4 else values
     except (KeyError, TypeError) as error:
         raise UserError(f"{source}: found no complete configuration of format version 4 ({error})") from error
+    return {**now, **ADDED_IN_6}
 
 
 def lapgan_of_version_1(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,7 +118,8 @@ def is_version_4(values: Mapping[str, Any]) -> bool:
     return "conditional" in values
 
 
-def _translated(values: Mapping[str, Any]) -> dict[str, Any]:
+def _of_version_5(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of version 5 from those of version 4."""
     now = dict(values)
     for name in ("conditional", "classes", "levels"):
         now[OPTIONS[name]] = now.pop(name)

@@ -19,9 +19,9 @@ from gan_shared.errors import UserError, unexpected
 from gan_shared.image_conditions import condition_name, image_condition
 from gan_shared.validation import from_json
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 # Versions that are read.
-READ_VERSIONS = (4, FORMAT_VERSION)
+READ_VERSIONS = (4, 5, FORMAT_VERSION)
 # Network of a checkpoint -> its role.
 ROLES = {"generator": "generator", "discriminator": "discriminator", "generator_ema": "generator"}
 TRAINED = ("generator", "discriminator")
@@ -100,7 +100,7 @@ def config_from_json(values: object, version: object, source: Path) -> Config:
         raise unexpected(str(source), f"format version {version}", "one that is read", READ_VERSIONS)
     if not isinstance(values, dict):
         raise unexpected(str(source), type(values).__name__, "a JSON object of options")
-    return from_json(legacy.config_of_version_4(values, source) if version == 4 else values, source)
+    return from_json(legacy.to_current(values, version, source), source)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

@@ -76,6 +76,13 @@ def frechet_distance_of_features(first: np.ndarray, second: np.ndarray) -> float
     return _frechet(one, two, float(overlap))
 
 
+def frechet_distance_between(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the Frechet distance of two sets, by the way that is exact for as many images as there are."""
+    if min(len(first), len(second)) > first.shape[1]:
+        return frechet_distance(moments(first), moments(second))
+    return frechet_distance_of_features(first, second)
+
+
 def _frechet(first: Moments, second: Moments, overlap: float) -> float:
     """Return the distance from the trace of the root of the product of the covariances."""
     between = float(((first.mean - second.mean) ** 2).sum())
@@ -122,9 +129,13 @@ def kernel_distances_of_subsets(
 
 def _kernel_sum(first: np.ndarray, second: np.ndarray) -> float:
     """Return the sum of the kernel over all pairs."""
-    reference = np.asarray(second, np.float64)
-    scale = 1 / reference.shape[1]
-    return float(sum(((block @ reference.T * scale + 1) ** 3).sum() for block in _blocks(first, MOMENT_ROWS)))
+    total, scale = 0.0, 1 / second.shape[1]
+    for block in _blocks(first, MOMENT_ROWS):
+        for columns in _blocks(second, MOMENT_ROWS):
+            values = block @ columns.T * scale + 1
+            # A square and a product: ** 3 calls the power function for every number.
+            total += float((values * values * values).sum())
+    return total
 
 
 def _kernel_diagonal(features: np.ndarray) -> float:
@@ -204,9 +215,13 @@ def nearest_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return the Euclidean distances of all pairs, (image of first, image of second)."""
-    one, two = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    squares = (one**2).sum(1)[:, None] + (two**2).sum(1)[None] - 2 * one @ two.T
-    return np.sqrt(squares.clip(0))
+    one = np.asarray(first, np.float64)
+    squares, start = np.empty((len(first), len(second))), 0
+    for two in _blocks(second, MOMENT_ROWS):
+        columns = slice(start, start + len(two))
+        squares[:, columns] = (one**2).sum(1)[:, None] + (two**2).sum(1)[None] - 2 * one @ two.T
+        start += len(two)
+    return np.sqrt(squares.clip(0, out=squares), out=squares)
 
 
 class Modes(NamedTuple):

@@ -58,6 +58,13 @@ class DataConfig:
     num_classes: int | None = option(
         None, "Number of classes of a class-conditional run; follows the data when not given.", low=1, high=65536
     )
+    holdout: float = option(
+        0.0,
+        "Share of one's own images that is kept out of training, to evaluate with; which ones follows from their "
+        "content. Sets known by name have a test split instead.",
+        low=0.0,
+        below=1.0,
+    )
 
 
 @dataclass(frozen=True)
@@ -276,4 +283,14 @@ class ExecutionConfig:
     log_every: int = option(20, "Steps between two lines of scalars.", low=1, high=ENDLESS)
     sample_every: int = option(500, "Steps between two sample grids.", low=1, high=ENDLESS)
     save_every: int = option(500, "Steps between two checkpoints.", low=1, high=ENDLESS)
+    evaluate_every: int = option(
+        0,
+        "Steps between two evaluations by EfficientNet-Lite0, or of stacked-mnist by the digit classifier; the best "
+        "checkpoint is kept. 0 evaluates never.",
+        low=0,
+        high=ENDLESS,
+    )
+    evaluate_images: int = option(
+        2000, "Images that an evaluation while training makes, and real ones that it compares.", low=2, high=10**7
+    )
     keep_checkpoints: int = option(5, "Newest checkpoints that are kept; 0 keeps all.", low=0, high=ENDLESS)

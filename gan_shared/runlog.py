@@ -2,6 +2,8 @@
 
 runs/<name>/config.json      the run's configuration
 runs/<name>/scalars.jsonl    one JSON object per logged step
+runs/<name>/metrics.jsonl    one JSON object per evaluation
+runs/<name>/best/            the checkpoint that was best in an evaluation while the run trained
 runs/<name>/tensorboard/     the same scalars, and the sample grids
 runs/<name>/samples/         one grid per sampled step
 runs/<name>/checkpoints/     see checkpoint.py
@@ -31,6 +33,7 @@ from gan_shared.tensorboard_log import TensorBoardLog
 
 # Held by the process that trains there.
 LOCK = ".lock"
+SCALARS_FILE, METRICS_FILE = "scalars.jsonl", "metrics.jsonl"
 # The first columns of a line of scalars.jsonl. What else is logged follows by name: the order of the twins' reports
 # differs, as JAX sorts them.
 SCALARS = ("discriminator_loss", "generator_loss", "penalty", "real_logit", "fake_logit", "augment_probability")
@@ -85,9 +88,10 @@ class RunLog:
         checkpoint.remove_leftovers(run_dir)
         for name in ("samples", "checkpoints"):
             (run_dir / name).mkdir(exist_ok=True)
-        _keep_scalars(run_dir / "scalars.jsonl", start)
+        for name in (SCALARS_FILE, METRICS_FILE):
+            _keep_lines(run_dir / name, start)
         write_config(run_dir, config)
-        self._scalars = (run_dir / "scalars.jsonl").open("a", encoding="utf-8")
+        self._scalars = (run_dir / SCALARS_FILE).open("a", encoding="utf-8")
         self._progress = Progress(run_dir.name, config.execution.steps, start)
         self._tensorboard = TensorBoardLog(run_dir / "tensorboard", self._progress.print_line)
         self._logged_step, self._logged_at = start, perf_counter()
@@ -135,7 +139,7 @@ class RunLog:
         numbers["images_per_second"] = trained / (now - self._logged_at)
         self._logged_step, self._logged_at = event.step, now
         line = {"step": event.step, "images_seen": images_seen(self.config, event.step), **numbers}
-        with self._writing("scalars.jsonl"):
+        with self.writing(SCALARS_FILE):
             self._scalars.write(json.dumps(line) + "\n")
             self._scalars.flush()
         self._tensorboard.scalars(event.step, numbers)
@@ -147,7 +151,7 @@ class RunLog:
     def _draw(self, inputs: Inputs, event: Event) -> None:
         """Write the sample grid of a step."""
         name = f"samples/step-{event.step:07d}.png"
-        with self._writing(name):
+        with self.writing(name):
             grid = make_sample_grid(event.backend, event.state, inputs)
             save_png(self.run_dir / name, grid)
             png = (self.run_dir / name).read_bytes()
@@ -157,8 +161,13 @@ class RunLog:
         """Write a checkpoint."""
         checkpoint.save(self.run_dir, self.config, event.backend.export(event.state), self.written_by, self.data)
 
+    def save_best(self, event: Event) -> None:
+        """Write the checkpoint that an evaluation has found best, in the place of the one before."""
+        tensors = event.backend.export(event.state)
+        checkpoint.save_best(self.run_dir, self.config, tensors, self.written_by, self.data)
+
     @contextmanager
-    def _writing(self, name: str) -> Iterator[None]:
+    def writing(self, name: str) -> Iterator[None]:
         """Name the file of the run that could not be written, and what is left to go on from."""
         try:
             yield
@@ -175,7 +184,7 @@ def _column(name: str) -> tuple[int, str]:
 
 def read_scalars(run_dir: Path) -> list[dict[str, float]]:
     """Return the logged lines of a run, oldest first."""
-    lines = (run_dir / "scalars.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (run_dir / SCALARS_FILE).read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 
@@ -193,7 +202,7 @@ def _lock(run_dir: Path) -> FileLock:
     return lock
 
 
-def _keep_scalars(path: Path, start: int) -> None:
+def _keep_lines(path: Path, start: int) -> None:
     """Drop lines after step ``start``, and all from the first damaged one on, as a crash may have cut it short."""
     if not path.exists():
         return

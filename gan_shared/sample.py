@@ -90,7 +90,7 @@ def sample(
     configs = [loaded.config.with_options(**changed) for loaded in found]
     input_images = load_input_images(configs[0], images, out, num_images, class_ids)
     chosen = check_class_ids(configs[0], class_ids)
-    generators = [_restored(make_backend, each, config) for each, config in zip(found, configs, strict=True)]
+    generators = [restored(make_backend, each, config) for each, config in zip(found, configs, strict=True)]
     if out.suffix.lower() == ".gif":
         first, *above = inputs_of(configs, seed, GIF_IMAGES, chosen)
         frames = [
@@ -149,7 +149,7 @@ def load_input_images(
     return found._replace(images=chosen, labels=labels, stacked=1)
 
 
-def _restored(make_backend: MakeBackend, loaded: checkpoint.Checkpoint, config: Config) -> TrainedGenerator:
+def restored(make_backend: MakeBackend, loaded: checkpoint.Checkpoint, config: Config) -> TrainedGenerator:
     """Return the generator of a checkpoint, computed as ``config`` says."""
     validate(config)
     with deferred():

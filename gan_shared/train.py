@@ -13,6 +13,8 @@ from gan_shared.data import Dataset
 from gan_shared.data.batches import batches, check_batch_size
 from gan_shared.draws import draw
 from gan_shared.errors import UserError
+from gan_shared.evaluation import Evaluator
+from gan_shared.evaluation_hook import EvaluationHook, settings_while_training
 from gan_shared.hooks import Event, Every, call_length
 from gan_shared.image_conditions import image_condition
 from gan_shared.interrupt import Interrupt, deferred
@@ -56,9 +58,10 @@ def train(
     if not resume:
         check_unused(run_dir)
     config = image_condition(config).identified(config)
-    dataset = data.load(config.execution.data, config.data_resolution, config.data.channels)
+    dataset = data.load(config.execution.data, config.data_resolution, config.data.channels, config.data.holdout)
     config = with_data_defaults(config, dataset.channels, len(dataset.class_names))
     check_batch_size(dataset, config)
+    evaluator = find_evaluator(config)
     with deferred():
         backend = make_backend(config)
         state, start = begin(backend, config, run_dir, resume, dataset.fingerprint)
@@ -67,6 +70,8 @@ def train(
     if config.image_condition.pyramid_levels:
         lapgan.register(run_dir, config, source)
     with RunLog(run_dir, config, start if resume else None, written_by, source) as runlog:
+        if evaluator is not None:
+            further = [*further, Every(config.execution.evaluate_every, EvaluationHook(evaluator, runlog))]
         hooks = runlog.hooks(grid_inputs(config, dataset), further)
         _, done = play(backend, config, state, dataset, start, hooks, remedy=runlog.remedy)
     return Outcome(run_dir, done, done < config.execution.steps, checkpoint.folders(run_dir)[-1])
@@ -116,6 +121,18 @@ def play(
                     hook.action(event)
             if event.last:
                 return state, done
+
+
+def find_evaluator(config: Config) -> Evaluator | None:
+    """Return what judges a run while it trains, if anything does; what it lacks is found out before the first step.
+
+    Raises:
+        UserError: there are no held-out images, or not enough of them, or no weights of the network.
+    """
+    if not config.execution.evaluate_every:
+        return None
+    settings = settings_while_training(config, num_images=config.execution.evaluate_images)
+    return Evaluator(config, settings, progress=False)
 
 
 def begin(backend: Backend, config: Config, run_dir: Path, resume: bool, fingerprint: str) -> tuple[State, int]:

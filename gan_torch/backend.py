@@ -1,15 +1,14 @@
 """PyTorch behind the contract of ``gan_shared/backend.py``."""
 
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gan_shared.backend import Inputs, StepValues
+from gan_shared.backend import FeatureExtractor, Inputs, StepValues
 from gan_shared.config import Config
 from gan_shared.errors import unexpected
 from gan_shared.image_conditions import condition_name
@@ -18,8 +17,10 @@ from gan_torch import state as states
 from gan_torch.compilation import Compiled
 from gan_torch.cuda_graph import Captured
 from gan_torch.examples import StepInputs, generate, pick, to_float, to_uint8
+from gan_torch.features.extractor import feature_extractor
 from gan_torch.image_conditions import IMAGE_CONDITIONS
 from gan_torch.models import Networks
+from gan_torch.precision import precision_scope
 from gan_torch.state import State
 from gan_torch.step import make_step
 from gan_torch.step_trace import record_step
@@ -48,20 +49,9 @@ class Backend:
             self._step = Captured(self._step, config, self.device)
         self._images: Tensor | None = None
 
-    @contextmanager
-    def precision_scope(self) -> Generator[None]:
-        """Compute in this run's precision while the block runs: float32 means float32, TF32 only where it is asked."""
-        # Left alone, a GPU rounds what it convolves to TF32.
-        rounded = self.config.training.precision == "tf32"
-        flags: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
-        before = [each.allow_tf32 for each in flags]
-        try:
-            for each in flags:
-                each.allow_tf32 = rounded
-            yield
-        finally:
-            for each, value in zip(flags, before, strict=True):
-                each.allow_tf32 = value
+    def precision_scope(self) -> AbstractContextManager[None]:
+        """Return a context in which the framework computes in this run's precision."""
+        return precision_scope(self.config.training.precision)
 
     def init(self) -> State:
         """Return the state at step 0."""
@@ -102,6 +92,10 @@ class Backend:
             result = to_uint8(self.config, made).cpu().numpy()
         network.train(training)
         return result
+
+    def feature_extractor(self, network: str, tensors: Mapping[str, np.ndarray]) -> FeatureExtractor:
+        """Return the function that computes a feature network, in float32 whatever the run's precision."""
+        return feature_extractor(network, tensors, self.device)
 
     def copy(self, state: State) -> State:
         """Return a state of its own memory, in training mode."""

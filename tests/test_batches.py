@@ -195,5 +195,5 @@ def test_memory_mapped_images_give_batches_in_memory(tmp_path):
 
 def test_a_batch_larger_than_the_data_is_refused_with_both_sizes():
     check_batch_size(numbered(), CONFIG.with_options(batch_size=COUNT))
-    with pytest.raises(UserError, match=r"^batch_size: found 11, .* 10 images that numbers holds$"):
+    with pytest.raises(UserError, match=r"^batch_size: found 11, .* 10 images of numbers that are trained on$"):
         check_batch_size(numbered(), CONFIG.with_options(batch_size=COUNT + 1))

@@ -99,7 +99,7 @@ def test_the_manifest_describes_the_folder(saved):
     manifest = json.loads((saved / "manifest.json").read_text(encoding="utf-8"))
     hashes = manifest.pop("sha256")
     assert manifest == {
-        "format_version": 5,
+        "format_version": 6,
         "step": 2,
         "images_seen": 16,
         "seed": 5,
@@ -227,10 +227,10 @@ def test_a_manifest_that_is_not_text_is_refused(saved):
     assert refusal(saved).startswith(f"{saved / 'manifest.json'}: found no valid JSON")
 
 
-@pytest.mark.parametrize("version", [0, 3, 6, "4", None])
+@pytest.mark.parametrize("version", [0, 3, 7, "4", None])
 def test_another_format_version_is_refused(saved, version):
     edit_manifest(saved, format_version=version)
-    assert f"found format version {version}, expected one that is read; choices: 4, 5" in refusal(saved)
+    assert f"found format version {version}, expected one that is read; choices: 4, 5, 6" in refusal(saved)
 
 
 @pytest.mark.parametrize(

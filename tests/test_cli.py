@@ -83,6 +83,7 @@ OTHERS: dict[str, object] = {
     "resolution": 128,
     "channels": 3,
     "num_classes": 12,
+    "holdout": 0.25,
     "generator": "resnet",
     "discriminator": "inception",
     "generator_activation": "gelu",

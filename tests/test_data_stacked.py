@@ -159,7 +159,7 @@ def test_60k_is_made_of_mnist_and_says_what_to_put_where(fresh: Path, monkeypatc
     monkeypatch.setattr(pooch, "retrieve", offline)
     file = "train-images-idx3-ubyte.gz"
     url = named_sets.MNIST.url + file
-    refused("stacked-mnist-60k", file, url, f"put it into {fresh / 'downloads' / 'mnist'}", "no route to host")
+    refused("stacked-mnist-60k", file, url, f"put into {fresh / 'downloads' / 'mnist'}", "no route to host")
     assert not fresh.exists()
 
 

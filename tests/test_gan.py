@@ -189,6 +189,7 @@ def test_mistakes_are_errors_of_one_line(name):
     for act, words in (
         (lambda: make(batchsize=3), ["option: found 'batchsize'", "choices: ", "batch_size"]),
         (lambda: make(steps=3), ["option: found 'steps'"]),
+        (lambda: make(holdout=0.1), ["option: found 'holdout'"]),
         (lambda: make("unet"), ["generator: found 'unet'", "choices: dcgan"]),
         (lambda: make(3), ["generator: found 3", "a name, or an instance of"]),
         (lambda: make("cnn", "cnn", "logistic"), ["loss: found 'logistic'", "choices: bce"]),

@@ -1,7 +1,7 @@
 """Runs and checkpoints of older formats are read, and old names are answered with the new ones.
 
 ``data/format-4`` holds runs that version 4 wrote: ``python -m gan_torch.train`` of that version, two steps each in
-float64, with networks of a few channels.
+float64, with networks of a few channels. ``data/format-5`` holds one of version 5.
 """
 
 import json
@@ -14,27 +14,35 @@ from safetensors.numpy import load_file
 
 from gan_shared import checkpoint, cli, lapgan
 from gan_shared.errors import UserError
-from gan_shared.manifest import read_config
+from gan_shared.manifest import FORMAT_VERSION, read_config
 from gan_shared.presets import PRESETS
 
 FORMAT_4 = Path(__file__).parent / "data" / "format-4"
+FORMAT_5 = FORMAT_4.with_name("format-5")
 RUNS = ("rules", "vgg", "pyramid/level-8", "pyramid/level-16")
+
+
+def short(run: Path) -> str:
+    """Return format and name of a run."""
+    return f"{run.parent.name}-{run.name}"
 
 
 @pytest.fixture
 def old(tmp_path):
-    """A copy of the old runs that may be written to."""
+    """A copy of the runs of version 4 that may be written to."""
     return Path(shutil.copytree(FORMAT_4, tmp_path / "runs"))
 
 
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize(
+    "run", [*(FORMAT_4 / run for run in RUNS), FORMAT_5 / "rules"], ids=lambda run: f"{run.parent.name}-{run.name}"
+)
 def test_every_tensor_of_an_old_checkpoint_is_read(run):
-    folder = FORMAT_4 / run / "checkpoints" / "step-0000002"
+    folder = run / "checkpoints" / "step-0000002"
     tensors = checkpoint.load(folder).tensors
     for network in ("generator", "discriminator", "generator_ema"):
         held = load_file(folder / network / "model.safetensors")
         assert all(np.array_equal(tensors[f"{network}/{name}"], value) for name, value in held.items())
-    held = load_file(folder / "game.safetensors")
+    held = load_file(folder / ("game.safetensors" if FORMAT_4 in run.parents else "trainer.safetensors"))
     assert {name for name in tensors if name.startswith("trainer/")} == {f"trainer/{name}" for name in held}
     assert tensors["trainer/step"] == 2
 
@@ -68,17 +76,27 @@ def test_presets_and_families_have_their_new_names():
     assert {vgg.preset, level.preset} <= PRESETS.keys()
 
 
+def test_a_run_of_version_5_held_nothing_out():
+    before = json.loads((FORMAT_5 / "rules" / "config.json").read_text())
+    assert before.pop("format_version") == 5 and "holdout" not in before
+    for config in (read_config(FORMAT_5 / "rules"), checkpoint.load_newest(FORMAT_5 / "rules").config):
+        assert config.to_json() | before | {"holdout": 0.0} == config.to_json()
+
+
 @pytest.mark.parametrize("framework", ["gan_torch", "gan_jax"])
-@pytest.mark.parametrize("run", ["rules", "vgg"])
-def test_an_old_run_is_resumed_and_then_of_the_new_format(old, run, framework):
+@pytest.mark.parametrize(
+    "run", [FORMAT_4 / "rules", FORMAT_4 / "vgg", FORMAT_5 / "rules"], ids=lambda run: f"{run.parent.name}-{run.name}"
+)
+def test_an_old_run_is_resumed_and_then_of_the_new_format(tmp_path, run, framework):
     train = pytest.importorskip(f"{framework}.train")
-    arguments = ["--resume", "--run-dir", str(old / run), "--steps", "3", "--log-every", "1"]
+    run = Path(shutil.copytree(run, tmp_path / "run"))
+    arguments = ["--resume", "--run-dir", str(run), "--steps", "3", "--log-every", "1"]
     assert train.main(arguments) == 0
-    assert json.loads((old / run / "config.json").read_text())["format_version"] == 5
-    newest = old / run / "checkpoints" / "step-0000003"
-    assert json.loads((newest / "manifest.json").read_text())["format_version"] == 5
+    assert json.loads((run / "config.json").read_text())["format_version"] == FORMAT_VERSION
+    newest = run / "checkpoints" / "step-0000003"
+    assert json.loads((newest / "manifest.json").read_text())["format_version"] == FORMAT_VERSION
     assert (newest / "trainer.safetensors").is_file() and checkpoint.load(newest).step == 3
-    steps = [json.loads(line)["step"] for line in (old / run / "scalars.jsonl").read_text().splitlines()]
+    steps = [json.loads(line)["step"] for line in (run / "scalars.jsonl").read_text().splitlines()]
     assert steps[-2:] == [2, 3]
 
 
@@ -123,17 +141,27 @@ def test_an_incomplete_old_configuration_is_refused(old, missing):
         checkpoint.load(file.parent)
 
 
-@pytest.mark.parametrize("name", ["class_conditional", "num_classes", "pyramid_levels", "generator_momentum"])
-def test_old_and_new_names_in_one_configuration_are_refused(old, name):
-    file = old / "rules" / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {name: None}))
-    with pytest.raises(UserError, match=f"{name} beside options of format version 4, expected the options of one"):
-        read_config(file.parent)
+@pytest.mark.parametrize(
+    ("version", "name"),
+    [
+        *(
+            (4, name)
+            for name in ("class_conditional", "num_classes", "pyramid_levels", "generator_momentum", "holdout")
+        ),
+        (5, "holdout"),
+    ],
+)
+def test_old_and_new_names_in_one_configuration_are_refused(tmp_path, version, name):
+    values = json.loads((FORMAT_4.with_name(f"format-{version}") / "rules" / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(values | {name: None}))
+    found = f"{name} beside options of format version {version}, expected the options of one"
+    with pytest.raises(UserError, match=found):
+        read_config(tmp_path)
 
 
-@pytest.mark.parametrize("version", [3, 6, "5", None, True])
+@pytest.mark.parametrize("version", [3, 7, "5", None, True])
 def test_another_format_is_refused_with_those_that_are_read(old, version):
     file = old / "rules" / "checkpoints" / "step-0000002" / "manifest.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"format_version": version}))
-    with pytest.raises(UserError, match=r"found format version .*choices: 4, 5"):
+    with pytest.raises(UserError, match=r"found format version .*choices: 4, 5, 6$"):
         checkpoint.load(file.parent)

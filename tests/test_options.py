@@ -47,6 +47,8 @@ RANGES = [
     ("seed", 0, -1, 2**63 - 1, 2**63),
     ("steps_per_call", 1, 0, 10_000, 10_001),
     ("keep_checkpoints", 0, -1, 2**40, 2**40 + 1),
+    ("evaluate_every", 0, -1, 2**40, 2**40 + 1),
+    ("evaluate_images", 2, 1, 10**7, 10**7 + 1),
     ("burn_in_nimg", 0, -1, 2**60, 2**60 + 1),
     ("augment_adapt_nimg", 1, 0, 2**60, 2**60 + 1),
     ("gamma", 0.0, -1e-300, 1e6, 1e6 + 1),
@@ -59,6 +61,7 @@ RANGES = [
     *((f"{network}_beta2", 0.0, -1e-300, 1.0 - 2**-53, 1.0) for network in SIDES),
     *((f"{network}_{name}", 0.0, -1e-300, 1.0 - 2**-53, 1.0) for network in SIDES for name in ("alpha", "momentum")),
     ("num_classes", 1, 0, 65536, 65537),
+    ("holdout", 0.0, -1e-300, 1.0 - 2**-53, 1.0),
     ("width", 1e-300, 0.0, 64.0, 64.1),
 ]
 # Fields -> the changes that give them a meaning, so that only the range of one is tested.

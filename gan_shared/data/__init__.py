@@ -1,10 +1,11 @@
 """The data layer: from a name or a path to decoded images, uint8 NHWC, mapped from the disk.
 
-``sources`` is the entrance and ``cache`` what stands behind it. Between them a kind of source each: ``named``
-sets, a ``folder`` of pictures (``picture`` decodes one), ``arrays`` of NumPy, ``idx`` files and ``cifar``.
+``sources`` is the entrance and ``cache`` what stands behind it; ``holdout`` divides a set into two parts. Between them
+a kind of source each: ``named`` sets (``downloads`` fetches them), a ``folder`` of pictures (``picture`` decodes one),
+``arrays`` of NumPy, ``idx`` files and ``cifar``.
 """
 
 from gan_shared.data.dataset import Dataset
-from gan_shared.data.sources import load
+from gan_shared.data.sources import load, load_held_out
 
-__all__ = ["Dataset", "load"]
+__all__ = ["Dataset", "load", "load_held_out"]

@@ -8,10 +8,12 @@ import numpy as np
 
 from gan_shared.data.picture import check_size, resized
 from gan_shared.data.source import (
+    Chunk,
     Contents,
     Source,
     check_labels,
     chunk_length,
+    pixel_keys,
     reading,
     stream_images,
 )
@@ -40,18 +42,24 @@ def checked_shape(field: str, shape: tuple[int, ...]) -> Shape:
     return shape[0], shape[1], shape[2], shape[3] if len(shape) == 4 else 1
 
 
-def resized_chunks(chunks: Iterator[np.ndarray], resolution: int, channels: int) -> Iterator[np.ndarray]:
-    """Bring chunks of images, uint8 (n, H, W, C), to (n, resolution, resolution, channels).
+def resized_images(images: np.ndarray, resolution: int, channels: int) -> np.ndarray:
+    """Bring images, uint8 (n, H, W, C), to (n, resolution, resolution, channels).
 
     28-pixel images (the MNIST family) get a border of zeros to 32 pixels, as the networks of powers of two
     expect, unless 28 is asked for. Whatever is still of another size is cut and resized as pictures are.
     """
-    for chunk in chunks:
-        if chunk.shape[1:3] == (28, 28) and resolution != 28:
-            chunk = np.pad(chunk, ((0, 0), (2, 2), (2, 2), (0, 0)))
-        if chunk.shape[1:] != (resolution, resolution, channels):
-            chunk = np.stack([resized(to_pillow(image), resolution, channels) for image in chunk])
-        yield chunk
+    if images.shape[1:3] == (28, 28) and resolution != 28:
+        images = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    if images.shape[1:] != (resolution, resolution, channels):
+        images = np.stack([resized(to_pillow(image), resolution, channels) for image in images])
+    return images
+
+
+def resized_chunks(blocks: Iterator[np.ndarray], resolution: int, channels: int) -> Iterator[Chunk]:
+    """Yield blocks of images, each uint8 (n, H, W, C), as ``resized_images`` brings them to a size, with their keys."""
+    for images in blocks:
+        keys = pixel_keys(images)
+        yield Chunk(resized_images(images, resolution, channels), keys)
 
 
 def npy_source(path: Path) -> Source:
@@ -69,8 +77,8 @@ def npy_source(path: Path) -> Source:
             # A map reads either order of axes, and no more than is looked at.
             images = np.load(path, mmap_mode="r", allow_pickle=False).reshape(full)
         length = chunk_length(full[1:])
-        chunks = (np.array(images[start : start + length]) for start in range(0, full[0], length))
-        return Contents(full[0], resized_chunks(chunks, resolution, channels), None, ())
+        blocks = (np.array(images[start : start + length]) for start in range(0, full[0], length))
+        return Contents(full[0], resized_chunks(blocks, resolution, channels), None, ())
 
     return Source("npy", path.parent, (path.name,), full[3], read)
 

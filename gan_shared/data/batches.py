@@ -33,7 +33,9 @@ def check_batch_size(dataset: Dataset, config: Config) -> None:
     count = len(dataset.images)
     if dataset.stacked == 1 and config.training.batch_size > count:
         raise unexpected(
-            "batch_size", config.training.batch_size, f"at most the {count} images that {dataset.name} holds"
+            "batch_size",
+            config.training.batch_size,
+            f"at most the {count} images of {dataset.name} that are trained on",
         )
 
 

@@ -5,11 +5,19 @@ and folder of the source, each file's relative path, size and time of change, th
 So a changed source gets another entry. Old entries are left where they are: removing ``<cache>/decoded``,
 or any folder in it, is always safe and costs only the decoding. ``<cache>`` is the environment variable
 TWIN_GAN_CACHE, or else the user's cache folder (``~/.cache/twin-gan`` on Linux).
+
+    meta.json      format version, count, class names, fingerprint
+    images.npy     uint8 (N, H, W, C)
+    labels.npy     int64 (N,), where there are labels
+    keys.npy       uint64 (N,), the content key of each image
+
+The two parts that a holdout divides a set into are entries of their own, copied from that of the whole set.
 """
 
 import json
 import os
 import shutil
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,10 +27,11 @@ from tqdm import tqdm
 
 from gan_shared.atomic import replacing
 from gan_shared.data.dataset import Dataset
+from gan_shared.data.holdout import Part, part_of
 from gan_shared.data.source import Contents, Source, modified, reason
 from gan_shared.errors import UserError, unexpected
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 # Left free beside an entry: other programs write too, and a full disk harms them all.
 MARGIN_BYTES = 100 * 10**6
 # A set that is decoded faster than this shows no progress bar.
@@ -48,22 +57,35 @@ def root() -> Path:
     return Path(pooch.os_cache("twin-gan"))
 
 
-def cached(source: Source, name: str, resolution: int, channels: int) -> Dataset:
-    """Return the decoded source from the cache; what is missing or damaged there is decoded first.
+def cached(source: Source, name: str, resolution: int, channels: int, part: Part | None = None) -> Dataset:
+    """Return the decoded source, or a part of it, from the cache; what is missing or damaged there is made first.
 
     Args:
         source: the set.
         name: what the user called it.
         resolution: height and width of the images in pixels.
         channels: 1 or 3.
+        part: the part of a set that a holdout divides; the whole set when not given.
 
     Raises:
-        UserError: the source is bad, or the cache cannot be written; nothing half-written is left.
+        UserError: the source is bad, or has no image in a part, or the cache cannot be written; nothing half-written
+            is left.
     """
-    folder = root() / "decoded" / _key(source, resolution, channels)
+
+    def read() -> Contents:
+        if part is None:
+            return source.read(resolution, channels)
+        return part_of(cached(source, name, resolution, channels), part)
+
+    return _entry(_key(source, resolution, channels, part), name, resolution, channels, read)
+
+
+def _entry(key: str, name: str, resolution: int, channels: int, read: Callable[[], Contents]) -> Dataset:
+    """Return the entry ``key``, which is written first, from what ``read`` gives, where it is missing or damaged."""
+    folder = root() / "decoded" / key
     dataset = _opened(folder, name, resolution, channels)
     if dataset is None:
-        contents = source.read(resolution, channels)
+        contents = read()
         _write(folder, contents, (contents.total, resolution, resolution, channels))
         dataset = _opened(folder, name, resolution, channels)
     if dataset is None:
@@ -71,12 +93,12 @@ def cached(source: Source, name: str, resolution: int, channels: int) -> Dataset
     return dataset
 
 
-def _key(source: Source, resolution: int, channels: int) -> str:
-    """Return the hash that names a source's entry.
+def _key(source: Source, resolution: int, channels: int, part: Part | None) -> str:
+    """Return the hash that names the entry of a source or of a part of it.
 
     The folder takes part because two folders unpacked from archives can agree in names, sizes and times.
     """
-    lines = [FORMAT_VERSION, source.kind, str(source.root.resolve()), resolution, channels]
+    lines = [FORMAT_VERSION, source.kind, str(source.root.resolve()), resolution, channels, part]
     digest = sha256(json.dumps(lines).encode())
     for entry in modified(source.root, source.files):
         digest.update(json.dumps(entry).encode())
@@ -93,6 +115,8 @@ def _opened(folder: Path, name: str, resolution: int, channels: int) -> Dataset 
         shape = (meta["count"], resolution, resolution, channels)
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
         good = images.shape == shape and images.dtype == np.uint8 and meta["format"] == FORMAT_VERSION
+        keys = np.load(folder / "keys.npy", mmap_mode="r", allow_pickle=False)
+        good = good and keys.shape == shape[:1] and keys.dtype == np.uint64
         labels, classes = None, tuple(meta["classes"])
         if classes:
             # Mapped before it is read: a damaged header may promise more than there is memory.
@@ -101,7 +125,7 @@ def _opened(folder: Path, name: str, resolution: int, channels: int) -> Dataset 
             labels = np.array(mapped) if good else None
             good = good and mapped.min() >= 0 and mapped.max() < len(classes)
         good = good and meta["labels"] == bool(classes)
-        return Dataset(name, images, labels, classes, meta["fingerprint"]) if good else None
+        return Dataset(name, images, labels, classes, meta["fingerprint"], keys=keys) if good else None
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
@@ -136,7 +160,7 @@ def _check_space(folder: Path, shape: Shape) -> None:
         UserError: naming the needed and the free space.
     """
     existing = next(each for each in folder.parents if os.path.exists(each))
-    needed = int(np.prod(shape, dtype=object)) + 8 * shape[0] + MARGIN_BYTES
+    needed = int(np.prod(shape, dtype=object)) + 2 * 8 * shape[0] + MARGIN_BYTES  # with labels and keys
     free = shutil.disk_usage(existing).free
     if needed > free:
         raise UserError(
@@ -147,19 +171,21 @@ def _check_space(folder: Path, shape: Shape) -> None:
 
 
 def _write_entry(folder: Path, contents: Contents, shape: Shape) -> None:
-    """Write images, labels and what describes them; no more than a chunk of images is in memory.
+    """Write images, labels, keys and what describes them; no more than a chunk of images is in memory.
 
     The fingerprint is the sha256 of the images' shape and bytes, then of the labels' shape and bytes.
     """
-    digest = sha256(json.dumps(shape).encode())
+    digest, keys = sha256(json.dumps(shape).encode()), []
     # Plain writes, not a map: on a full disk a write is an error that can be reported, a map kills the process.
     with open(folder / "images.npy", "wb") as stream, _bar(shape[0]) as bar:
         np.lib.format.write_array_header_1_0(stream, _header(shape))
-        for chunk in contents.images:
-            data = np.ascontiguousarray(chunk)
+        for chunk in contents.chunks:
+            data = np.ascontiguousarray(chunk.images)
             stream.write(data.data)
             digest.update(data.data)
+            keys.append(chunk.keys)
             bar.update(len(data))
+    np.save(folder / "keys.npy", np.concatenate(keys))
     if contents.labels is not None:
         np.save(folder / "labels.npy", contents.labels)
         digest.update(json.dumps(contents.labels.shape).encode())

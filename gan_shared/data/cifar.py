@@ -2,7 +2,8 @@
 
 A record is one byte of label and 3,072 bytes of pixels: the red, green and blue planes of 32x32 pixels, row
 by row (https://www.cs.toronto.edu/~kriz/cifar.html). Krizhevsky 2009, "Learning Multiple Layers of Features
-from Tiny Images". The training images are those in data_batch_1.bin to data_batch_5.bin.
+from Tiny Images". The training images are those in data_batch_1.bin to data_batch_5.bin, those of the test
+split in test_batch.bin.
 """
 
 import re
@@ -29,42 +30,50 @@ CLASSES = (
     "ship",
     "truck",
 )
-BATCH = re.compile(r"data_batch_\d+\.bin")
+# Names of the files of each split.
+TRAINING = re.compile(r"data_batch_\d+\.bin")
+TEST = re.compile(r"test_batch\.bin")
+NAMES = {TRAINING: "data_batch_*.bin", TEST: "test_batch.bin"}
 RECORD_BYTES = 1 + 3 * 32 * 32
 RECORDS_AT_A_TIME = 1000
 EXPECTED = "CIFAR-10's binary version"
 
 
-def source(path: Path) -> Source:
+def source(path: Path, batches: re.Pattern[str] = TRAINING) -> Source:
     """Describe CIFAR-10's archive (.tar.gz) or the folder of its .bin files; nothing is unpacked to the disk.
+
+    Args:
+        path: the archive or the folder.
+        batches: the names of the files to read: ``TRAINING`` or ``TEST``.
 
     Raises:
         UserError: when read: there is no batch, or a file is damaged.
     """
     if path.is_dir():
-        root, files = path, tuple(sorted(each.name for each in path.iterdir() if BATCH.fullmatch(each.name)))
+        root, files = path, tuple(sorted(each.name for each in path.iterdir() if batches.fullmatch(each.name)))
     else:
         root, files = path.parent, (path.name,)
 
     def read(resolution: int, channels: int) -> Contents:
         # The labels lie between the pixels: a first pass takes them and counts, a second takes the images.
-        labels = [_labels(path, records) for records in _records(path)]
+        labels = [_labels(path, records) for records in _records(path, batches)]
         if not labels:
-            raise unexpected(str(path), "no data_batch_*.bin in it", EXPECTED)
+            raise unexpected(str(path), f"no {NAMES[batches]} in it", EXPECTED)
         all_labels = np.concatenate(labels)
-        images = resized_chunks(map(_images, _records(path)), resolution, channels)
-        return Contents(len(all_labels), images, all_labels, CLASSES)
+        chunks = resized_chunks(map(_images, _records(path, batches)), resolution, channels)
+        return Contents(len(all_labels), chunks, all_labels, CLASSES)
 
-    return Source("cifar", root, files, 3, read)
+    # An archive is the same file for both splits, so the kind tells their entries of the cache apart.
+    return Source("cifar" if batches is TRAINING else "cifar-test", root, files, 3, read)
 
 
-def _records(path: Path) -> Iterator[np.ndarray]:
+def _records(path: Path, batches: re.Pattern[str]) -> Iterator[np.ndarray]:
     """Yield the records as uint8 (n, 3073), in the order of the batches.
 
     Raises:
         UserError: a file cannot be read, or ends within a record.
     """
-    for name, stream in _batches(path):
+    for name, stream in _batches(path, batches):
         while True:
             with reading(f"{path}: {name}", EXPECTED):
                 block = stream.read(RECORDS_AT_A_TIME * RECORD_BYTES)
@@ -76,16 +85,16 @@ def _records(path: Path) -> Iterator[np.ndarray]:
             yield np.frombuffer(block, np.uint8).reshape(-1, RECORD_BYTES)
 
 
-def _batches(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+def _batches(path: Path, batches: re.Pattern[str]) -> Iterator[tuple[str, IO[bytes]]]:
     """Yield name and content of each batch, sorted by name."""
     with reading(path, EXPECTED):
         if path.is_dir():
-            for file in sorted(each for each in path.iterdir() if BATCH.fullmatch(each.name)):
+            for file in sorted(each for each in path.iterdir() if batches.fullmatch(each.name)):
                 with open(file, "rb") as stream:
                     yield file.name, stream
             return
         with tarfile.open(path, "r:gz") as archive:
-            members = [each for each in archive if each.isfile() and BATCH.fullmatch(Path(each.name).name)]
+            members = [each for each in archive if each.isfile() and batches.fullmatch(Path(each.name).name)]
             for member in sorted(members, key=lambda each: each.name):
                 stream = archive.extractfile(member)
                 if stream is not None:

@@ -19,6 +19,8 @@ class Dataset(NamedTuple):
             one fingerprint train alike.
         stacked: how many of ``images`` become, drawn anew in every step, the channels of one image that is trained
             on (``batches.py``).
+        keys: uint64 (N,), memory-mapped: what the content of each image is known by at every resolution
+            (``source.content_key``); None for images that did not come from a source.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Dataset(NamedTuple):
     class_names: tuple[str, ...]
     fingerprint: str
     stacked: int = 1
+    keys: np.ndarray | None = None
 
     @property
     def channels(self) -> int:

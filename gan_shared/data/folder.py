@@ -5,6 +5,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from hashlib import file_digest
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from gan_shared.data.picture import SUFFIXES, read_resized
-from gan_shared.data.source import Contents, Source, reason
+from gan_shared.data.source import Chunk, Contents, Source, content_key, reading, reason
 from gan_shared.errors import UserError, unexpected
 
 # Decoding releases Python's lock; past a few threads the disk is the limit.
@@ -73,8 +74,8 @@ def _labels(files: tuple[str, ...]) -> tuple[np.ndarray | None, tuple[str, ...]]
     return np.array([number[str(parent)] for parent in parents], np.int64), classes
 
 
-def _decoded(root: Path, files: tuple[str, ...], resolution: int, channels: int) -> Iterator[np.ndarray]:
-    """Yield each picture as uint8 (1, R, R, C), in order; one bad picture refuses the folder at the end.
+def _decoded(root: Path, files: tuple[str, ...], resolution: int, channels: int) -> Iterator[Chunk]:
+    """Yield each picture as a chunk, in order; one bad picture refuses the folder at the end.
 
     Raises:
         UserError: naming the first bad pictures and counting all of them.
@@ -82,7 +83,7 @@ def _decoded(root: Path, files: tuple[str, ...], resolution: int, channels: int)
     bad: list[str] = []
     for result in _in_threads(root, files, resolution, channels):
         try:
-            yield result.result()[np.newaxis]
+            yield result.result()
         except UserError as error:
             bad.append(str(error))
     if bad:
@@ -92,14 +93,17 @@ def _decoded(root: Path, files: tuple[str, ...], resolution: int, channels: int)
         )
 
 
-def _in_threads(root: Path, files: tuple[str, ...], resolution: int, channels: int) -> Iterator[Future[np.ndarray]]:
+def _in_threads(root: Path, files: tuple[str, ...], resolution: int, channels: int) -> Iterator[Future[Chunk]]:
     """Yield the decoded pictures in order, looking ahead by a few only, so that the memory stays flat."""
 
-    def work(file: str) -> np.ndarray:
-        return read_resized(root / file, resolution, channels)
+    def work(file: str) -> Chunk:
+        image = read_resized(root / file, resolution, channels)
+        with reading(root / file, "a file that can be read"), open(root / file, "rb") as stream:
+            key = content_key(file_digest(stream, "sha256").digest())
+        return Chunk(image[np.newaxis], np.array([key], np.uint64))
 
     threads = min(MAX_THREADS, os.cpu_count() or 1)
-    waiting: deque[Future[np.ndarray]] = deque()
+    waiting: deque[Future[Chunk]] = deque()
     # The filter is set around the threads because it belongs to the process, not to a thread.
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)

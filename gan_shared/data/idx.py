@@ -36,8 +36,8 @@ def source(path: Path) -> Source:
 
     def read(resolution: int, channels: int) -> Contents:
         labels, classes = _labels(labels_path, shape[0]) if labels_path else (None, ())
-        images = resized_chunks(_images(path, shape), resolution, channels)
-        return Contents(shape[0], images, labels, classes)
+        chunks = resized_chunks(_images(path, shape), resolution, channels)
+        return Contents(shape[0], chunks, labels, classes)
 
     files = (path.name, labels_path.name) if labels_path else (path.name,)
     return Source("idx", path.parent, files, shape[3], read)

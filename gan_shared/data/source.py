@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,18 +37,30 @@ MAX_CLASSES = 65536
 CHUNK_BYTES = 4 * 2**20
 
 
+class Chunk(NamedTuple):
+    """Some images of a source.
+
+    Attributes:
+        images: uint8 (n, R, R, C).
+        keys: uint64 (n,), what the content of each is known by at every resolution; see ``content_key``.
+    """
+
+    images: np.ndarray
+    keys: np.ndarray
+
+
 class Contents(NamedTuple):
     """What a source holds, its images still to be read.
 
     Attributes:
         total: number of images N.
-        images: chunks of images in order, each uint8 (n, R, R, C), N images in all.
+        chunks: the images in order, N in all.
         labels: int64 (N,), or None.
         class_names: name of each label, empty without labels.
     """
 
     total: int
-    images: Iterator[np.ndarray]
+    chunks: Iterator[Chunk]
     labels: np.ndarray | None
     class_names: tuple[str, ...]
 
@@ -68,6 +81,19 @@ class Source(NamedTuple):
     files: tuple[str, ...]
     channels: int
     read: Callable[[int, int], Contents]
+
+
+def content_key(digest: bytes) -> int:
+    """Return the key of an image by the sha256 of its content: the first 8 bytes as a big-endian number.
+
+    The content is a picture's file, or the pixels of an array as its source holds them: uint8 (H, W, C) in C order.
+    """
+    return int.from_bytes(digest[:8], "big")
+
+
+def pixel_keys(images: np.ndarray) -> np.ndarray:
+    """Return the keys of images, uint8 (n, H, W, C) before they are resized: uint64 (n,)."""
+    return np.array([content_key(sha256(image.tobytes()).digest()) for image in images], np.uint64)
 
 
 def reason(error: Exception) -> str:

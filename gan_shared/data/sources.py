@@ -7,15 +7,16 @@ from pathlib import Path
 from gan_shared.data import arrays, cifar, folder, idx
 from gan_shared.data.cache import cached
 from gan_shared.data.dataset import Dataset, stack_digits
-from gan_shared.data.named import NAMED, STACKED
+from gan_shared.data.holdout import Part
+from gan_shared.data.named import NAMED, STACKED, TEST
 from gan_shared.data.source import Source, reading, reason
 from gan_shared.errors import unexpected
 
 FILES = (".npy", ".npz", ".tar.gz of CIFAR-10", "IDX (*idx3-ubyte, *idx3-ubyte.gz)")
 
 
-def load(data: str, resolution: int, channels: int | None) -> Dataset:
-    """Return a set of images, decoded and mapped from the cache; the first time decodes it.
+def load(data: str, resolution: int, channels: int | None, holdout: float = 0.0) -> Dataset:
+    """Return the training images of a set, decoded and mapped from the cache; the first time decodes it.
 
     Args:
         data: a name (mnist-5k, mnist, fashion-mnist, cifar10, stacked-mnist, stacked-mnist-60k) or a path. A name
@@ -23,16 +24,62 @@ def load(data: str, resolution: int, channels: int | None) -> Dataset:
         resolution: height and width of the images in pixels.
         channels: 1, 3, or None for what the source has: its own for arrays, RGB for folders of pictures.
             A stacked set has 3 and shares the cache entry of the grey digits.
+        holdout: share of the images at a path that is left out, from 0 up to, not including, 1; see ``holdout.py``.
 
     Raises:
-        UserError: there is no such set, or not in those colours, or it is damaged, or the disk cannot hold it.
+        UserError: there is no such set, or not in those colours, or it is damaged, or the disk cannot hold it; or a
+            holdout of a named set, or one that leaves no image on one side.
     """
+    _check_holdout(data, holdout)
     if data in STACKED:
-        if channels not in (None, 3):
-            raise unexpected("channels", channels, f"3 (RGB), as data {data} has a digit in each of three channels")
+        _check_colours(data, channels)
         return stack_digits(load(STACKED[data], resolution, 1), data)
-    source = find_source(data)
-    return cached(source, data, resolution, source.channels if channels is None else channels)
+    return _loaded(find_source(data), data, resolution, channels, Part(holdout, False) if holdout else None)
+
+
+def load_held_out(data: str, resolution: int, channels: int | None, holdout: float = 0.0) -> Dataset:
+    """Return images like those that ``load`` returns, none of which is among them, to evaluate with.
+
+    Of a named set they are its published test split (of mnist-5k, which is a part of MNIST's training images, and of
+    the stacked sets that of MNIST); at a path the part that the holdout has left out. Both have the labels and class
+    names of their set.
+
+    Args:
+        data: see ``load``.
+        resolution: likewise.
+        channels: likewise.
+        holdout: that of the training images.
+
+    Raises:
+        UserError: see ``load``; or a path without a holdout.
+    """
+    _check_holdout(data, holdout)
+    if data in STACKED:
+        _check_colours(data, channels)
+        return stack_digits(load_held_out(STACKED[data], resolution, 1), data)
+    if data in TEST:
+        return _loaded(TEST[data](), data, resolution, channels, None)
+    if not holdout:
+        found = f"no held-out images of {data}, as the holdout is 0"
+        raise unexpected("data", found, "images that were not trained on", ("train with --holdout", "--real DATA"))
+    return _loaded(find_source(data), data, resolution, channels, Part(holdout, True))
+
+
+def _loaded(source: Source, data: str, resolution: int, channels: int | None, part: Part | None) -> Dataset:
+    """Return a source or a part of it from the cache, in its own colours where none are asked for."""
+    return cached(source, data, resolution, source.channels if channels is None else channels, part)
+
+
+def _check_holdout(data: str, holdout: float) -> None:
+    """Refuse a holdout of a set that has a test split."""
+    if holdout and (data in NAMED or data in STACKED):
+        raise unexpected("holdout", f"{holdout:g} beside data {data}", "0, as that set has a test split of its own")
+
+
+def _check_colours(data: str, channels: int | None) -> None:
+    """Refuse a stacked set in grey."""
+    if channels not in (None, 3):
+        raise unexpected("channels", channels, f"3 (RGB), as data {data} has a digit in each of three channels")
 
 
 def find_source(data: str) -> Source:

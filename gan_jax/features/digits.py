@@ -1,0 +1,29 @@
+"""The classifier of handwritten digits that modes are counted with; ``scripts/train_digit_classifier.py`` trains it."""
+
+from collections.abc import Mapping
+
+from jax import Array
+from jax.nn import relu
+
+from gan_jax.features.layers import convolve, linear
+from gan_jax.resampling import max_pool
+from gan_shared.feature_plans import DIGITS, DIGITS_CLASSIFIER, DIGITS_HIDDEN
+
+
+def digits(tensors: Mapping[str, Array], images: Array) -> tuple[Array, Array]:
+    """Map images to features, the rectified hidden layer, and to logits of the digits 0 to 9.
+
+    Args:
+        tensors: the network's, by the names and in the shapes of ``gan_shared.feature_plans.shapes``.
+        images: (batch, height, width, 1), of 32 pixels, from 0 (background) to 1.
+
+    Returns:
+        (batch, 128) and (batch, 10), in the type of the images.
+    """
+    x = images
+    for convolution, pooled in DIGITS:
+        x = relu(convolve(tensors, convolution, x))
+        x = max_pool(x) if pooled else x
+    # Flattened in torch's order, which the matrix's rows follow.
+    features = relu(linear(tensors, DIGITS_HIDDEN, x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)))
+    return features, linear(tensors, DIGITS_CLASSIFIER, features)
