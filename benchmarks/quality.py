@@ -13,7 +13,8 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from itertools import product
+from functools import cache
+from itertools import groupby, product
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
@@ -24,10 +25,12 @@ from benchmarks import machine
 from benchmarks.harness import ROOT, say
 from gan_shared import presets
 from gan_shared.atomic import replacing
+from gan_shared.checkpoint import newest_step
 from gan_shared.command import guarded
 from gan_shared.config import Config
 from gan_shared.errors import UserError, unexpected
-from gan_shared.manifest import write_json
+from gan_shared.evaluation import hash_of
+from gan_shared.manifest import read_config, write_json
 from gan_shared.markdown import table
 from gan_shared.runlog import read_scalars
 
@@ -51,22 +54,22 @@ class Subject(NamedTuple):
     numbers: tuple[str, ...]
 
 
-DISTANCES = ("kernel_distance", "frechet_distance", "precision", "recall", "density", "coverage")
+DISTANCES = ("kid", "fd", "precision", "recall", "density", "coverage")
 SUBJECTS = {
     "stacked-mnist-60k": Subject(
-        "stacked-mnist-cpu", "digits", 26_000, ("mode_divergence", "modes", "confident_share", "confident_modes")
+        "r3gan-tiny", "digits", 26_000, ("modes_kl", "modes", "confident_share", "confident_modes")
     ),
-    "fashion-mnist": Subject("fashion-cpu", "efficientnet-lite0", 10_000, DISTANCES),
-    "mnist": Subject("fashion-cpu", "efficientnet-lite0", 10_000, DISTANCES),
+    "fashion-mnist": Subject("r3gan-tiny", "efficientnet-lite0", 10_000, DISTANCES),
+    "mnist": Subject("r3gan-tiny", "efficientnet-lite0", 10_000, DISTANCES),
 }
 # How a number is called on the page, what it is multiplied by, and its digits behind the point.
 COLUMNS = {
-    "mode_divergence": ("KL of the modes, nats", 1, 4),
+    "modes_kl": ("KL of the modes, nats", 1, 4),
     "modes": ("modes of 1,000", 1, 0),
-    "confident_share": ("share with all digits sure", 1, 3),
-    "confident_modes": ("modes among those", 1, 0),
-    "kernel_distance": ("KID x 1000", 1000, 2),
-    "frechet_distance": ("FD", 1, 2),
+    "confident_share": ("confident share", 1, 3),
+    "confident_modes": ("confident modes", 1, 0),
+    "kid": ("KID x 1000", 1000, 2),
+    "fd": ("FD", 1, 2),
     "precision": ("precision", 1, 3),
     "recall": ("recall", 1, 3),
     "density": ("density", 1, 3),
@@ -128,9 +131,10 @@ class Row(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Its folder, and its files' names."""
+        """The name of its folder and files. A preset that has changed gives other rows."""
         shortened = "" if self.part == 1 else f"-part-{self.part:g}"
-        return f"{self.data}-{self.contender}-{self.backend}-{self.seed}{shortened}"
+        configuration_hash = hash_of(configuration(self).to_json())[:6]
+        return f"{self.data}-{self.contender}-{self.backend}-{self.seed}{shortened}-{configuration_hash}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -193,14 +197,14 @@ def check(options: Options) -> None:
         raise unexpected("parallel", options.parallel, "1 or more")
 
 
-def core_shares(parallel: int) -> "list[set[int]]":
+def core_shares(parallel: int) -> list[set[int]]:
     """Return the cores of each of so many rows at once; a row takes its share from the list and gives it back."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = sorted(affinity(0)) if affinity else list(range(os.cpu_count() or 1))
     return [set(cores[i::parallel]) or set(cores) for i in range(parallel)]
 
 
-def measure(options: Options, row: Row, shares: "list[set[int]]") -> None:
+def measure(options: Options, row: Row, shares: list[set[int]]) -> None:
     """Train a row, evaluate it, take its picture, and write its result.
 
     Raises:
@@ -208,9 +212,10 @@ def measure(options: Options, row: Row, shares: "list[set[int]]") -> None:
     """
     cores = shares.pop()
     try:
-        say(f"{row.name}: training")
         folder = options.rows / row.name
-        command(train_arguments(options, row, folder), row, cores, folder)
+        if not is_trained(folder):
+            say(f"{row.name}: training")
+            command(train_arguments(options, row, folder), row, cores, folder)
         subject, device = SUBJECTS[row.data], ["--device", options.device]
         say(f"{row.name}: evaluating")
         count = ["--num-images", str(subject.num_images)]
@@ -227,6 +232,11 @@ def measure(options: Options, row: Row, shares: "list[set[int]]") -> None:
         shares.append(cores)
 
 
+def is_trained(folder: Path) -> bool:
+    """Return whether a row has its last checkpoint."""
+    return (folder / "config.json").is_file() and newest_step(folder) >= read_config(folder).execution.steps
+
+
 def train_arguments(options: Options, row: Row, folder: Path) -> list[str]:
     """Return the command that trains a row, or goes on with it."""
     if (folder / "config.json").is_file():
@@ -241,6 +251,7 @@ def train_arguments(options: Options, row: Row, folder: Path) -> list[str]:
     ]
 
 
+@cache
 def configuration(row: Row) -> Config:
     """Return the configuration of a row at its full length.
 
@@ -322,7 +333,8 @@ def page(found: Sequence[dict[str, Any]], folder: str) -> str:
         found: results of rows.
         folder: of the pictures, beside the page.
     """
-    whole = [each for each in found if each["part"] == 1]
+    # Rows of a preset as it was before are not those of the preset.
+    whole = [each for each in found if each["part"] == 1 and each["row"] == row_of(each).name]
     parts = [
         HEADER,
         *(section(data, whole, folder) for data in SUBJECTS if any(each["data"] == data for each in whole)),
@@ -337,32 +349,49 @@ plain DCGAN (`dcgan`) has done the same arithmetic as the preset beside it. The 
 images score that were not trained on: nothing can be expected to be better."""
 
 
+def row_of(found: dict[str, Any]) -> Row:
+    """Return the row of a result."""
+    return Row(*(found[name] for name in Row._fields))
+
+
 def section(data: str, found: Sequence[dict[str, Any]], folder: str) -> str:
     """Return the table of one data set, its protocol and its pictures."""
     subject = SUBJECTS[data]
     mine = [each for each in found if each["data"] == data]
-    header = ("trained", "backend", "seeds", "images seen", "minutes", *(COLUMNS[name][0] for name in subject.numbers))
+    header = (
+        "trained",
+        "backend",
+        "protocol",
+        "seeds",
+        "images seen",
+        "minutes",
+        *(COLUMNS[name][0] for name in subject.numbers),
+    )
     lines = [line(group, subject) for group in grouped(mine)]
-    floors = [each["evaluation"]["floors"] for each in mine]
-    floor = ("real images", "", "", "", "", *(shown([each[name] for each in floors], name) for name in subject.numbers))
-    first = mine[0]["evaluation"]
-    protocols = sorted({each["evaluation"]["protocol_hash"] for each in mine})
-    described = first["protocol"]
+    floors = {each["evaluation"]["protocol_hash"]: each["evaluation"]["floors"] for each in mine}
+    real = [
+        ("real images", "", protocol, "", "", "", *(shown([floor[name]], name) for name in subject.numbers))
+        for protocol, floor in sorted(floors.items())
+    ]
+    described = mine[0]["evaluation"]["protocol"]
     note = (
         f"{described['generated_images']:,} images of the averaged generator against as many held-out ones, by "
-        f"`{described['network']}` ({described['features']} features); protocol {', '.join(protocols)}. "
+        f"`{described['network']}` ({described['features']} features). "
         + "; ".join(sorted({circumstances(each) for each in mine}))
         + "."
     )
     pictures = "\n".join(f"![{each['row']}]({folder}/{each['row']}.png)" for each in mine if each["seed"] == 0)
-    return f"## {data}\n\n{table(header, [*lines, floor])}\n\n{note}\n\n{pictures}"
+    return f"## {data}\n\n{table(header, [*lines, *real])}\n\n{note}\n\n{pictures}"
 
 
 def grouped(found: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     """Yield the rows that differ in the seed alone, presets first."""
-    keys = sorted({(each["contender"] != "preset", each["backend"] != "torch") for each in found})
-    for key in keys:
-        yield [each for each in found if (each["contender"] != "preset", each["backend"] != "torch") == key]
+
+    def key(each: dict[str, Any]) -> tuple[bool, bool, str]:
+        return each["contender"] != "preset", each["backend"] != "torch", each["evaluation"]["protocol_hash"]
+
+    for _, group in groupby(sorted(found, key=key), key):
+        yield list(group)
 
 
 def line(group: Sequence[dict[str, Any]], subject: Subject) -> tuple[str, ...]:
@@ -372,6 +401,7 @@ def line(group: Sequence[dict[str, Any]], subject: Subject) -> tuple[str, ...]:
     return (
         f"`{first['preset']}`",
         first["backend"],
+        first["evaluation"]["protocol_hash"],
         " ".join(str(each["seed"]) for each in sorted(group, key=lambda each: each["seed"])),
         f"{first['images_seen']:,}",
         spread(minutes, 0),

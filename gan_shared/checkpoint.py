@@ -226,11 +226,13 @@ def last_good(run_dir: Path, without: Path | None = None) -> str:
 
 
 def newest_checkpoint(path: Path) -> Path:
-    """Return the checkpoint folder that ``path`` means: itself, or the newest of a run folder.
+    """Return the checkpoint folder that ``path`` means: itself, or the newest of a run folder or of one in it.
 
     Raises:
         UserError: there is none.
     """
+    if path.name in (CHECKPOINTS, BEST) and folders(path.parent, path.name):
+        return folders(path.parent, path.name)[-1]
     if (path / "manifest.json").is_file() or (FOLDER.fullmatch(path.name) and not folders(path)):
         return path
     if not path.is_dir():

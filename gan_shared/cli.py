@@ -207,7 +207,7 @@ def _train(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None) 
         _say(f"stopped at step {outcome.step}, saved in {outcome.checkpoint}; --resume goes on from there")
         return INTERRUPTED
     _say(f"trained {outcome.step} steps: samples, scalars and checkpoints are in {outcome.run_dir}")
-    if checkpoint.folders(run_dir, checkpoint.BEST):
+    if config.execution.evaluate_every and checkpoint.folders(run_dir, checkpoint.BEST):
         _say_how_good(make_backend, outcome, config)
     return 0
 
@@ -258,9 +258,21 @@ def _say_how_good(make_backend: MakeBackend, outcome: training.Outcome, config: 
     best = checkpoint.folders(outcome.run_dir, checkpoint.BEST)[-1]
     same = checkpoint.step_of(best) == checkpoint.step_of(outcome.checkpoint)
     _say(f"the best checkpoint while it trained is {'the last' if same else best}; measured again, from other latents:")
-    settings = settings_while_training(config, seed=1)
-    against, device = None if same else best, config.execution.device
-    _say(evaluating.evaluate(make_backend, outcome.checkpoint, settings, against=against, device=device))
+    settings, execution = settings_while_training(config, seed=1), config.execution
+    against = None if same else best
+    try:
+        _say(
+            evaluating.evaluate(
+                make_backend,
+                outcome.checkpoint,
+                settings,
+                against=against,
+                data=execution.data,
+                device=execution.device,
+            )
+        )
+    except (UserError, KeyboardInterrupt) as error:  # the run is complete whatever happens here
+        _say(f"not measured again: {' '.join(str(error).split()) or 'stopped'}")
 
 
 def _parse_train(default: Config, argv: Sequence[str] | None) -> TrainRequest:

@@ -1,7 +1,7 @@
 """A run and a protocol to numbers: what the command ``evaluate`` does, and what it leaves in the run folder.
 
-evaluation/STEP-PROTOCOL-SEED.json    the numbers by one network, with everything that they depend on
-metrics.jsonl                         the same in one line each, oldest first
+evaluation/STEP-PROTOCOL-SEED-BACKEND.json    the numbers by one network, with everything that they depend on
+metrics.jsonl                                 the same in one line each, oldest first
 """
 
 import json
@@ -11,26 +11,27 @@ from typing import Any, NamedTuple
 
 from gan_shared import lapgan, manifest
 from gan_shared.atomic import replacing
-from gan_shared.backend import MakeBackend
+from gan_shared.backend import Backend, MakeBackend
 from gan_shared.checkpoint import BEST, CHECKPOINTS, Checkpoint
 from gan_shared.config import Config
-from gan_shared.errors import UserError
+from gan_shared.errors import UserError, unexpected
 from gan_shared.evaluation import Evaluation, EvaluationSettings, Evaluator
 from gan_shared.evaluation_table import table
+from gan_shared.gan_api import MEMORY
+from gan_shared.image_conditions import is_image_conditional
+from gan_shared.runlog import METRICS
 from gan_shared.sample import load_checkpoints, restored
 from gan_shared.schedules import images_seen
 from gan_shared.tensorboard_log import TensorBoardLog
 
-METRICS = "metrics.jsonl"
 
-
-class Judged(NamedTuple):
-    """A checkpoint that is evaluated.
+class EvaluatedRun(NamedTuple):
+    """A run that is evaluated.
 
     Attributes:
         source: what the user named.
         loaded: its checkpoint, or those of a LAPGAN's levels.
-        evaluator: what judges it.
+        evaluator: what evaluates it.
     """
 
     source: Path
@@ -42,12 +43,12 @@ class Judged(NamedTuple):
         """The folder that numbers are written to: the run's, or that of a checkpoint by itself."""
         if lapgan.is_lapgan(self.source):
             return self.source
-        path = self.loaded[0].path
+        path = self.loaded[0].path.resolve()
         return path.parent.parent if path.parent.name in (CHECKPOINTS, BEST) else path
 
     @property
     def title(self) -> str:
-        """What tables call it."""
+        """Its name in tables."""
         return f"{self.source} at step {self.loaded[-1].step}"
 
 
@@ -72,78 +73,108 @@ def evaluate(
         device: where to compute.
         resolution: the pyramid level of a LAPGAN to stop at.
 
+    Returns:
+        The table; where the numbers could not be written, a line that says so follows.
+
     Raises:
         UserError: the run, the images or the networks cannot be used, or two runs cannot be compared.
     """
     changed: dict[str, Any] = {"device": device} | ({} if data is None else {"data": data})
     runs = [_found(each, settings, changed, resolution) for each in (source, against) if each is not None]
     check_comparable(runs)
-    found = []
-    for judged in runs:
-        configs = [each.config.with_options(**changed) for each in judged.loaded]
-        generators = [restored(make_backend, each, config) for each, config in zip(judged.loaded, configs, strict=True)]
-        evaluations = judged.evaluator.evaluate(generators)
-        backend = generators[-1].backend
-        for each in evaluations:
-            last = judged.loaded[-1]
-            more = {
-                "checkpoint_sha256": manifest.sha256(last.path / "manifest.json"),
-                "written_by": {"backend": backend.name, **backend.versions()},
-            }
-            store(judged.home, record(each, last.config, last.step, settings.seed, more))
+    found, entries = [], []
+    for run in runs:
+        configs = [each.config.with_options(**changed) for each in run.loaded]
+        generators = [restored(make_backend, each, config) for each, config in zip(run.loaded, configs, strict=True)]
+        # Equal protocols have equal real images.
+        run.evaluator.real_features = runs[0].evaluator.real_features
+        evaluations = run.evaluator.evaluate(generators)
         found.append(evaluations)
-    return table([each.title for each in runs], found)
+        last = run.loaded[-1]
+        hashes = [manifest.sha256(each.path / "manifest.json") for each in run.loaded]
+        for each in evaluations:
+            entry = record(each, last.config, last.step, run.evaluator, generators[-1].backend)
+            entries.append((run.home, entry | {"checkpoint_sha256": hashes}))
+    shown = table([each.title for each in runs], found)
+    try:
+        for home, entry in entries:
+            store(home, entry)
+            log_to_tensorboard(home, entry)
+    except OSError as error:
+        shown += f"\nnot kept: {error.filename}: {error.strerror}"
+    return shown
 
 
-def _found(source: Path, settings: EvaluationSettings, changed: Mapping[str, Any], resolution: int | None) -> Judged:
-    """Read a run's checkpoint and find the images that it is compared with."""
+def _found(
+    source: Path, settings: EvaluationSettings, changed: Mapping[str, Any], resolution: int | None
+) -> EvaluatedRun:
+    """Read a run's checkpoint and find the images that it is compared with.
+
+    Raises:
+        UserError: its generator is given images, which is none that can be evaluated.
+    """
     loaded = load_checkpoints(source, resolution)
-    config = loaded[-1].config.with_options(**changed)
-    # A lower level of a LAPGAN was trained on the same images at another size.
-    same_size = config.data.resolution == config.data_resolution
-    return Judged(source, loaded, Evaluator(config, settings, loaded[-1].data["fingerprint"] if same_size else None))
+    check_from_latents(loaded[0].config)
+    config, made_from = loaded[-1].config.with_options(**changed), loaded[-1].data
+    fingerprint = None if made_from["name"] == MEMORY else made_from["fingerprint"]
+    return EvaluatedRun(source, loaded, Evaluator(config, settings, fingerprint))
 
 
-def check_comparable(runs: Sequence[Judged]) -> None:
+def check_from_latents(config: Config) -> None:
+    """Refuse a generator that is given images: whose should it be given?
+
+    Raises:
+        UserError: naming what can be evaluated.
+    """
+    if is_image_conditional(config):
+        expected = "one that makes images from latents, or the folder of a LAPGAN's runs"
+        raise unexpected("run", "an image-conditional generator", expected)
+
+
+def check_comparable(runs: Sequence[EvaluatedRun]) -> None:
     """Refuse runs whose numbers would have other protocols.
 
     Raises:
         UserError: listing what differs.
     """
-    first, *others = ([dict(protocol) for protocol in each.evaluator.protocols()] for each in runs)
-    for judged, protocols in zip(runs[1:], others, strict=True):
-        if len(protocols) != len(first):
-            raise UserError(f"against: {judged.source} is judged by other networks; --features names some for both")
+    first = runs[0].evaluator.protocols()
+    for run in runs[1:]:
+        protocols = run.evaluator.protocols()
+        if [each["network"] for each in protocols] != [each["network"] for each in first]:
+            raise UserError(f"against: {run.source} is compared by other networks; --features names those for both")
         for mine, other in zip(first, protocols, strict=True):
             different = [f"{name} ({mine[name]}, {other[name]})" for name in mine if mine[name] != other[name]]
             if different:
                 raise UserError(
-                    f"against: the protocols of {runs[0].source} and {judged.source} differ in "
+                    f"against: the protocols of {runs[0].source} and {run.source} differ in "
                     f"{', '.join(different)}: their numbers cannot be compared"
                 )
 
 
-def record(
-    evaluation: Evaluation, config: Config, step: int, seed: int, more: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def record(evaluation: Evaluation, config: Config, step: int, evaluator: Evaluator, backend: Backend) -> dict[str, Any]:
     """Return an evaluation with everything that it depends on, as JSON holds it.
 
     Args:
         evaluation: the numbers.
         config: the run.
         step: steps done.
-        seed: of the latents.
-        more: what else is to be kept.
+        evaluator: what made them.
+        backend: what computed them.
     """
+    labels = evaluator.labels
     return {
         "step": step,
         "images_seen": images_seen(config, step),
-        "seed": seed,
+        "seed": evaluator.settings.seed,
         "precision": config.training.precision,
-        **(more or {}),
+        "written_by": {"backend": backend.name, **backend.versions()},
         "network": evaluation.network,
         "protocol_hash": evaluation.protocol_hash,
         "protocol": evaluation.protocol,
+        "real": evaluator.real.reference.dataset.name,
+        "images_of_each_class": None
+        if labels is None
+        else [int((labels == each).sum()) for each in range(labels.max() + 1)],
         "values": evaluation.values,
         "floors": evaluation.floors,
         "seconds": {name: round(value, 3) for name, value in evaluation.seconds.items()},
@@ -151,25 +182,27 @@ def record(
 
 
 def store(home: Path, entry: Mapping[str, Any]) -> None:
-    """Write a record whole, add it to the run's curve, and to TensorBoard's where the run has one."""
-    target = home / "evaluation" / f"{entry['step']:07d}-{entry['protocol_hash']}-{entry['seed']}.json"
-    with replacing(target) as temporary:
+    """Write a record whole, and add it to the run's curve: one line, as a training process may write there too."""
+    name = "-".join(
+        [f"{entry['step']:07d}", entry["protocol_hash"], str(entry["seed"]), entry["written_by"]["backend"]]
+    )
+    with replacing(home / "evaluation" / f"{name}.json") as temporary:
         manifest.write_json(temporary, entry)
-    append(home, entry)
+    line = {name: entry[name] for name in ("step", "images_seen", "network", "protocol_hash", "seed")}
+    line |= {"backend": entry["written_by"]["backend"], "num_images": entry["protocol"]["generated_images"]}
+    with (home / METRICS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps({**line, **entry["values"], "floors": entry["floors"]}) + "\n")
+
+
+def curves(entry: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of a record by the names of their curves: each protocol has curves of its own."""
+    prefix = f"evaluation/{entry['network']}-{entry['protocol_hash']}"
+    return {f"{prefix}/{name}": value for name, value in entry["values"].items()}
+
+
+def log_to_tensorboard(home: Path, entry: Mapping[str, Any]) -> None:
+    """Add a record to TensorBoard's curves of a run, where it has any."""
     if (home / "tensorboard").is_dir():
         log = TensorBoardLog(home / "tensorboard", print)
-        log.scalars(entry["step"], scalars(entry["network"], entry["values"]))
+        log.scalars(entry["step"], curves(entry))
         log.close()
-
-
-def scalars(network: str, values: Mapping[str, float]) -> dict[str, float]:
-    """Return numbers by the names of their curves."""
-    return {f"evaluation/{network}/{name}": value for name, value in values.items()}
-
-
-def append(home: Path, entry: Mapping[str, Any]) -> None:
-    """Add a record to the run's curve: one line, written at once, as a training process may write there too."""
-    names = ("step", "images_seen", "network", "protocol_hash", "seed")
-    line = {**{name: entry[name] for name in names}, "num_images": entry["protocol"]["generated_images"]}
-    with (home / METRICS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps({**line, **entry["values"]}) + "\n")

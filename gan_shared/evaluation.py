@@ -1,8 +1,8 @@
-"""How good the images of a generator are: compared with held-out real images, and real images with each other.
+"""How good the images of a generator are: compared with real images, and real images with each other.
 
 A number of this kind means something only beside its protocol (which images, how many, which network, how resized) and
-beside its floor: what real images that were not trained on score when they are put in the generator's place. Training
-and the command ``evaluate`` call the same ``Evaluator``.
+beside its floor: what real images score when they take the place of the generated ones. Training and the command
+``evaluate`` call the same ``Evaluator``.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ from gan_shared.config import Config
 from gan_shared.data import Dataset, cache
 from gan_shared.data.dataset import stack_labels
 from gan_shared.draws import Stream, generator, sample_latents
-from gan_shared.errors import unexpected
+from gan_shared.errors import is_whole, unexpected
 from gan_shared.feature_networks import (
     FeatureNetwork,
     FeatureSet,
@@ -36,14 +37,18 @@ from gan_shared.feature_networks import (
     load_weights,
     prepare,
 )
-from gan_shared.image_conditions import is_image_conditional
 from gan_shared.sample import MAX_IMAGES, TrainedGenerator, check_request, generate_images
 
-# Images of each set where no number is given, if there are as many: of StackedMNIST what its published numbers are
-# counted from (Srivastava et al. 2017), of others what most are.
+# Generated images where no number is given: of StackedMNIST what its published numbers are counted from (Srivastava et
+# al. 2017), of others what most are.
 NUM_IMAGES, STACKED_NUM_IMAGES = 10_000, 26_000
-# A digit that the classifier gives a lower probability is counted, but not as one that can be read.
+# Fewer have no neighbour of the order that coverage asks for.
+LEAST_IMAGES = metrics.COVERAGE_NEIGHBOURS + 1
+# A digit that the classifier gives a lower probability is counted as a mode, but not as a confident one.
 CONFIDENCE = 0.8
+# Share of the images whose distance to the nearest training image is smaller than the number that is reported. Small,
+# as copies are found only where what they copy is among the training images that take part.
+NEAREST_QUANTILE = 0.01
 # The sets of real images that generated ones are compared with, beside whatever --data takes.
 HELD_OUT, TRAINING = "held-out", "training"
 # Raised whenever a number would come out otherwise.
@@ -59,12 +64,12 @@ class EvaluationSettings:
     """What is compared and how.
 
     Attributes:
-        num_images: images N of each set; None for the usual number, or as many as there are.
+        num_images: generated images N, and real ones; None for the usual number, or as many real ones as there are.
         real: ``held-out``, ``training``, or what --data takes: the real images that generated ones are compared with.
         features: names of the networks they are compared by; none for the usual ones.
         seed: what the latents follow from.
         batch_size: images that a network is given at once; changes nothing but the time.
-        ema: whether the averaged generator is judged.
+        ema: whether the averaged generator is evaluated.
         inception_weights: file of Inception's weights.
         vgg_weights: file of VGG16's weights.
     """
@@ -84,10 +89,10 @@ class EvaluationSettings:
         Raises:
             UserError: naming what was found and expected.
         """
-        check_request(2 if self.num_images is None else self.num_images, self.seed)
-        if self.num_images is not None and self.num_images < 2:
-            raise unexpected("num_images", self.num_images, f"a number from 2 to {MAX_IMAGES}")
-        if not 1 <= self.batch_size <= MAX_IMAGES:
+        check_request(LEAST_IMAGES if self.num_images is None else self.num_images, self.seed)
+        if self.num_images is not None and self.num_images < LEAST_IMAGES:
+            raise unexpected("num_images", self.num_images, f"a number from {LEAST_IMAGES} to {MAX_IMAGES}")
+        if not is_whole(self.batch_size) or not 1 <= self.batch_size <= MAX_IMAGES:
             raise unexpected("batch_size", self.batch_size, f"a number from 1 to {MAX_IMAGES}")
 
     def weights_file(self, network: str) -> str | None:
@@ -102,7 +107,7 @@ class Evaluation(NamedTuple):
         network: its name.
         protocol: everything that must be equal where two numbers are compared.
         values: of the generator, by name.
-        floors: the same of real images in its place.
+        floors: the same of real images in its place; empty where there are none that could take it.
         seconds: spent on sampling, features and statistics.
     """
 
@@ -129,10 +134,13 @@ class RealImages(NamedTuple):
     Attributes:
         dataset: the set.
         rows: int64 (N,) or, of a stacked set, (N, S): which images of it.
+        block: height and width in pixels of the blocks that are averaged to one pixel: more than 1 for the lower
+            pyramid levels of a LAPGAN, which was trained on such averages.
     """
 
     dataset: Dataset
     rows: np.ndarray
+    block: int = 1
 
     def labels(self) -> np.ndarray | None:
         """Return the class of each image, int64 (N,), or None."""
@@ -143,12 +151,16 @@ class RealImages(NamedTuple):
 
     def batches(self, size: int) -> Iterator[np.ndarray]:
         """Yield the images, uint8 (up to ``size``, H, W, C)."""
+        images, block = self.dataset.images, self.block
         for start in range(0, len(self.rows), size):
-            rows, images = self.rows[start : start + size], self.dataset.images
-            if self.dataset.stacked == 1:
-                yield images[rows]
-            else:
-                yield np.concatenate([images[column] for column in rows.T], -1)
+            rows = self.rows[start : start + size]
+            columns = [rows] if self.dataset.stacked == 1 else list(rows.T)
+            found = np.concatenate([images[column] for column in columns], -1)
+            if block > 1:
+                count, height, _, channels = found.shape
+                blocks = found.reshape(count, height // block, block, height // block, block, channels)
+                found = np.rint(blocks.mean((2, 4))).astype(np.uint8)
+            yield found
 
 
 def available(dataset: Dataset) -> int:
@@ -156,21 +168,46 @@ def available(dataset: Dataset) -> int:
     return len(dataset.images) ** dataset.stacked
 
 
-def choose(dataset: Dataset, count: int) -> RealImages:
+def choose(dataset: Dataset, count: int, block: int = 1) -> RealImages:
     """Choose ``count`` images of a set: always the same ones, in the order of the set."""
     random = generator(REAL_SEED, 0, Stream.REAL_IMAGES)
     if dataset.stacked > 1:
-        return RealImages(dataset, random.integers(len(dataset.images), size=(count, dataset.stacked)))
-    return RealImages(dataset, np.sort(random.permutation(len(dataset.images))[:count]))
+        rows = random.integers(len(dataset.images), size=(count, dataset.stacked))
+    else:
+        rows = np.sort(random.permutation(len(dataset.images))[:count])
+    return RealImages(dataset, rows, block)
+
+
+class RealSets(NamedTuple):
+    """The real images of an evaluation.
+
+    Attributes:
+        reference: those that generated images are compared with.
+        other: those that take the place of generated ones for the floors; None where there are none.
+        training: those whose nearest is looked for, ``reference`` or ``other``; None where they are not known.
+    """
+
+    reference: RealImages
+    other: RealImages | None
+    training: RealImages | None
+
+
+class RealFeatures(NamedTuple):
+    """What a network makes of ``RealSets``, and the floors; see there."""
+
+    reference: FeatureSet
+    other: FeatureSet | None
+    floors: dict[str, float]
 
 
 class Evaluator:
-    """Judges the generators of one run. Real images are found, and their features computed, once.
+    """Evaluates the generators of one run. Real images are found, and their features computed, once.
 
     Args:
         config: the run, its channels known; of a LAPGAN that of the highest level that is made.
         settings: what is compared.
-        fingerprint: of the run's training images; None where that is not to be compared.
+        fingerprint: of the run's training images; None where the run does not know them.
+        most: the most images of each set, where ``settings`` has no number.
         progress: whether a progress bar may be shown.
 
     Raises:
@@ -178,117 +215,131 @@ class Evaluator:
     """
 
     def __init__(
-        self, config: Config, settings: EvaluationSettings, fingerprint: str | None = None, progress: bool = True
+        self,
+        config: Config,
+        settings: EvaluationSettings,
+        fingerprint: str | None = None,
+        most: int | None = None,
+        progress: bool = True,
     ) -> None:
         settings.check()
         self.config, self.settings, self._progress = config, settings, progress
-        self.networks = find_networks(settings.features or default_networks(config.execution.data))
+        names = settings.features or default_networks(config.execution.data, config.data.channels)
+        self.networks = find_networks(names)
         # Before the images, which may have to be decoded.
         self._weights = [load_weights(each, settings.weights_file(each.name)) for each in self.networks]
-        training, held_out = find_real_images(config, settings.real)
-        if fingerprint is not None and training.fingerprint != fingerprint:
-            found = f"other images in {config.execution.data} than those that the run was trained on"
-            raise unexpected("data", found, "the same, or --data for where they are now")
-        count = self._count(training, held_out)
-        self.training, self.held_out = choose(training, count), choose(held_out, count)
-        judged_by_training = settings.real == TRAINING
-        self.reference = self.training if judged_by_training else self.held_out
+        training, reals = find_real_images(config, settings.real, fingerprint)
+        self.num_images, self.real = self._choose(training, reals, most)
         self.labels = self._labels() if config.data.class_conditional else None
-        self._real: dict[str, tuple[FeatureSet, FeatureSet, dict[str, float]]] = {}
+        self.real_features: dict[str, RealFeatures] = {}
 
-    def _count(self, training: Dataset, held_out: Dataset) -> int:
-        """Return the number of images N of each set."""
-        asked, most = self.settings.num_images, min(available(training), available(held_out))
-        if asked is None:
-            return min(most, STACKED_NUM_IMAGES if training.stacked > 1 else NUM_IMAGES)
-        if asked > most:
-            found = f"{asked}, with {available(held_out)} held-out and {available(training)} training images"
-            raise unexpected("num_images", found, f"at most {most}, as all sets are of one size")
-        return asked
+    def _choose(self, training: Dataset | None, reals: Dataset | None, most: int | None) -> tuple[int, RealSets]:
+        """Return the number of generated images, and the real ones.
+
+        Training images are a reference as a whole, as published distances have it; a stacked set has no whole.
+        """
+        asked, block = self.settings.num_images, self.config.data_resolution // self.config.data.resolution
+        compared = [each for each in (training, reals) if each is not None]
+        there = min(map(available, compared))
+        usual = STACKED_NUM_IMAGES if compared[0].stacked > 1 else NUM_IMAGES
+        if self.settings.real == TRAINING:
+            assert training is not None
+            count = asked or min(most or usual, usual)
+            whole = choose(training, count if training.stacked > 1 else len(training.images), block)
+            floor = None if reals is None else choose(reals, min(count, available(reals)), block)
+            return count, RealSets(whole, floor, whole)
+        if asked is not None and asked > there:
+            sizes = " and ".join(f"{available(each)} of {each.name}" for each in compared)
+            raise unexpected("num_images", f"{asked}, with {sizes}", f"at most {there}, as all sets are of one size")
+        count = asked or min(there, most or usual)
+        if count < LEAST_IMAGES:
+            raise unexpected("real", f"{count} images", f"{LEAST_IMAGES} or more")
+        assert reals is not None
+        other = None if training is None else choose(training, count, block)
+        return count, RealSets(choose(reals, count, block), other, other)
 
     def _labels(self) -> np.ndarray:
-        """Return the classes that a class-conditional generator is asked for: those of the real images.
+        """Return the classes that a class-conditional generator is asked for: those of the real images, int64 (N,).
 
         Raises:
             UserError: they have no labels, or those of other classes.
         """
-        labels, classes = self.reference.labels(), len(self.reference.dataset.class_names)
-        name = self.reference.dataset.name
+        reference = self.real.reference
+        labels, classes, name = reference.labels(), len(reference.dataset.class_names), reference.dataset.name
         if labels is None:
             raise unexpected("real", f"no labels in {name}", "labels, as the generator is class-conditional")
         if classes > self.config.num_classes:
             raise unexpected("real", f"{classes} classes in {name}", f"the {self.config.num_classes} of the run")
-        return labels
+        return np.resize(labels, self.num_images)
 
-    def evaluate(self, generators: Sequence[TrainedGenerator], seed: int | None = None) -> list[Evaluation]:
+    def evaluate(self, generators: Sequence[TrainedGenerator]) -> list[Evaluation]:
         """Return the numbers of a generator, or of a LAPGAN's generators together, by each network.
 
         Args:
             generators: see ``sample.generate_images``.
-            seed: of the latents, where it is not that of the settings.
         """
-        backend = generators[-1].backend
         return [
-            self._evaluate(network, tensors, sha256, generators, backend, self.settings.seed if seed is None else seed)
-            for network, (tensors, sha256) in zip(self.networks, self._weights, strict=True)
+            self._evaluate(network, tensors, protocol, generators)
+            for network, (tensors, _), protocol in zip(self.networks, self._weights, self.protocols(), strict=True)
         ]
 
     def _evaluate(
         self,
         network: FeatureNetwork,
         tensors: dict[str, np.ndarray],
-        sha256: str,
+        protocol: dict[str, Any],
         generators: Sequence[TrainedGenerator],
-        backend: Backend,
-        seed: int,
     ) -> Evaluation:
         """Return the numbers by one network."""
-        protocol = self.protocol(network, sha256)
-        clock = _Clock()
-        extract = backend.feature_extractor(network.name, tensors)
-        training, held_out, floors = self._real_sets(network, extract, protocol)
-        inputs = self.inputs([each.backend.config for each in generators], seed)
+        backend: Backend = generators[-1].backend
+        extract, clock = backend.feature_extractor(network.name, tensors), _Clock()
+        real = self._real_features(network, extract, protocol)
+        inputs = self.inputs([each.backend.config for each in generators])
         images = clock.timed("sampling", generate_images(generators, inputs, self.settings.ema))
-        made = self._features(network, extract, images, clock, "generated images")
+        made = self._features(network, extract, images, self.num_images, clock, "generated images")
         begun = perf_counter()
-        reference = training if self.settings.real == TRAINING else held_out
-        values = scores(made, reference, training, self._modes(network))
+        values = scores(made, real.reference, self._training(real), self._modes(network))
+        floors = real.floors
+        if real.other is not None and floors.keys() != values.keys():  # the cache is older than a number
+            floors = self._floors(network, real)
         seconds = {**clock.seconds, "statistics": perf_counter() - begun}
         return Evaluation(network.name, protocol, values, floors, seconds)
 
-    def inputs(self, configs: Sequence[Config], seed: int) -> list[Inputs]:
+    def inputs(self, configs: Sequence[Config]) -> list[Inputs]:
         """Return what the images are made from: image i from the seed, i and its class alone."""
-        count = len(self.reference.rows)
         return [
             Inputs(
-                sample_latents(seed, count, config.networks.latent_size, level, Stream.EVALUATION),
+                sample_latents(
+                    self.settings.seed, self.num_images, config.networks.latent_size, level, Stream.EVALUATION
+                ),
                 self.labels if config.data.class_conditional else None,
             )
             for level, config in enumerate(configs)
         ]
 
     def protocols(self) -> list[dict[str, Any]]:
-        """Return the protocol of each network."""
-        return [self.protocol(each, sha256) for each, (_, sha256) in zip(self.networks, self._weights, strict=True)]
+        """Return of each network everything that must be equal where two numbers are compared."""
+        return [self._protocol(each, sha256) for each, (_, sha256) in zip(self.networks, self._weights, strict=True)]
 
-    def protocol(self, network: FeatureNetwork, sha256: str) -> dict[str, Any]:
-        """Return everything that must be equal where two numbers are compared."""
-        count, size = len(self.reference.rows), self._feature_size(network)
+    def _protocol(self, network: FeatureNetwork, sha256: str) -> dict[str, Any]:
+        """Return the protocol of one network."""
+        reference, other, _ = self.real
         return {
             "version": PROTOCOL_VERSION,
             "network": network.name,
             "network_sha256": sha256,
             "layer": network.layer,
-            "features": size,
+            "features": network.features * ((self.config.data.channels or 1) if network.channelwise else 1),
             "input_size": network.size,
             "resize": network.resize,
             "scaling": network.scaling,
             "quantisation": "uint8",
-            "generated_images": count,
-            "real_images": count,
+            "generated_images": self.num_images,
+            "real_images": len(reference.rows),
             "real": self.settings.real if self.settings.real in (HELD_OUT, TRAINING) else "other",
-            "training_fingerprint": self.training.dataset.fingerprint,
-            "held_out_fingerprint": self.held_out.dataset.fingerprint,
+            "real_fingerprint": reference.dataset.fingerprint,
+            "floor_images": None if other is None else len(other.rows),
+            "floor_fingerprint": None if other is None else other.dataset.fingerprint,
             "resolution": self.config.data.resolution,
             "channels": self.config.data.channels,
             "labels": "those of the real images" if self.labels is not None else None,
@@ -296,79 +347,90 @@ class Evaluator:
             "covariance": "divided by N - 1",
             "kernel": "(x.y / d + 1)^3, unbiased",
             "kernel_subsets": metrics.KERNEL_SUBSETS,
-            "kernel_subset_size": min(metrics.KERNEL_SUBSET_SIZE, count),
+            "kernel_subset_size": subset_size(self.num_images),
             "kernel_seed": metrics.KERNEL_SEED,
             "neighbours_of_precision_and_recall": metrics.RECALL_NEIGHBOURS,
             "neighbours_of_density_and_coverage": metrics.COVERAGE_NEIGHBOURS,
+            "nearest_quantile": NEAREST_QUANTILE,
             "confidence": CONFIDENCE if self._modes(network) else None,
         }
-
-    def _feature_size(self, network: FeatureNetwork) -> int:
-        """Return the length d of an image's features."""
-        return network.features * ((self.config.data.channels or 1) if network.channelwise else 1)
 
     def _modes(self, network: FeatureNetwork) -> int | None:
         """Return how many modes a network tells apart: the digits of every channel; None where it counts none."""
         return 10 ** (self.config.data.channels or 1) if network.name == "digits" else None
 
-    def _real_sets(
+    def _real_features(
         self, network: FeatureNetwork, extract: FeatureExtractor, protocol: dict[str, Any]
-    ) -> tuple[FeatureSet, FeatureSet, dict[str, float]]:
-        """Return training images, held-out images and the floors, computed once and then read from the cache.
-
-        The floors put the real images that are not the reference in the place of generated ones. Their distance to the
-        nearest training image is that of the held-out ones in any case.
-        """
-        if network.name not in self._real:
+    ) -> RealFeatures:
+        """Return the features of the real images and the floors, computed once and then read from the cache."""
+        if network.name not in self.real_features:
             # Nothing of the generator takes part.
             key = hash_of({name: value for name, value in protocol.items() if name not in ("ema", "labels")})
             path = cache.root() / "evaluation" / f"{key}.safetensors"
-            found = _read_sets(path)
+            found = _read(path)
             if found is None:
                 clock, size = _Clock(), self.settings.batch_size
-                training, held_out = (
-                    self._features(network, extract, real.batches(size), clock, f"{name} images")
-                    for name, real in (("training", self.training), ("held-out", self.held_out))
+                reference, other = (
+                    None
+                    if real is None
+                    else self._features(
+                        network, extract, real.batches(size), len(real.rows), clock, f"images of {real.dataset.name}"
+                    )
+                    for real in self.real[:2]
                 )
-                pair = (held_out, training) if self.settings.real == TRAINING else (training, held_out)
-                floors = scores(*pair, training, self._modes(network), held_out)
-                found = training, held_out, floors
-                _write_sets(path, *found)
-            self._real[network.name] = found
-        return self._real[network.name]
+                assert reference is not None
+                found = RealFeatures(reference, other, {})
+                found = found._replace(floors=self._floors(network, found))
+                _write(path, found)
+            self.real_features[network.name] = found
+        return self.real_features[network.name]
+
+    def _training(self, real: RealFeatures) -> FeatureSet | None:
+        """Return which of the real sets are training images."""
+        if self.real.training is None:
+            return None
+        return real.reference if self.real.training is self.real.reference else real.other
+
+    def _floors(self, network: FeatureNetwork, real: RealFeatures) -> dict[str, float]:
+        """Return what the other real images score in the place of generated ones.
+
+        Their distance to the nearest training image is that of the set which was not trained on.
+        """
+        if real.other is None:
+            return {}
+        held_out = real.other if self.real.training is self.real.reference else real.reference
+        return scores(real.other, real.reference, self._training(real), self._modes(network), held_out)
 
     def _features(
         self,
         network: FeatureNetwork,
         extract: FeatureExtractor,
         images: Iterable[np.ndarray],
+        count: int,
         clock: "_Clock",
         what: str,
     ) -> FeatureSet:
-        """Return what a network makes of as many images as take part; they are never held together."""
+        """Return what a network makes of ``count`` images; they are never held together."""
         size, channels = self.settings.batch_size, self.config.data.channels or 1
-        sets = []
-        with tqdm(
-            total=len(self.reference.rows),
-            desc=f"{network.title}: {what}",
-            unit=" images",
-            delay=2.0,
-            disable=self._quiet,
-        ) as bar:
+        result: FeatureSet | None = None
+        # None shows a bar in a terminal only.
+        disable = None if self._progress else True
+        with tqdm(total=count, desc=f"{network.title}: {what}", unit=" images", delay=2.0, disable=disable) as bar:
             for batch in batched(images, size):
-                begun = perf_counter()
+                begun, start = perf_counter(), bar.n
                 # The last one is filled up from the first: one shape, so one compilation.
-                full = np.resize(batch, (size, *batch.shape[1:]))
-                features, logits = extract(prepare(network, full))
-                sets.append(_first(join(network, features, logits, channels), len(batch)))
+                features, logits = extract(prepare(network, np.resize(batch, (size, *batch.shape[1:]))))
+                found = join(network, features, logits, channels)
+                if result is None:
+                    result = FeatureSet(*(np.empty((count, *part.shape[1:]), part.dtype) for part in found))
+                for whole, part in zip(result, found, strict=True):
+                    whole[start : start + len(batch)] = part[: len(batch)]
                 clock.seconds["features"] += perf_counter() - begun
-                bar.update(len(batch))
-        return FeatureSet(*(np.concatenate(parts) for parts in zip(*sets, strict=True)))
-
-    @property
-    def _quiet(self) -> bool | None:
-        """What tqdm's ``disable`` is: None shows a bar in a terminal only."""
-        return None if self._progress else True
+                # Counted whether it is shown or not.
+                bar.n += len(batch)
+                bar.refresh()
+        assert result is not None, "there are no images"
+        return result
 
 
 class _Clock:
@@ -388,94 +450,116 @@ class _Clock:
             yield item[0]
 
 
-def find_real_images(config: Config, real: str) -> tuple[Dataset, Dataset]:
-    """Return a run's training images and real images that it was not trained on.
+def find_real_images(config: Config, real: str, fingerprint: str | None) -> tuple[Dataset | None, Dataset | None]:
+    """Return a run's training images, and real images that it was not trained on.
 
     Args:
         config: the run.
         real: ``held-out`` and ``training`` for those that the run's data have, or what --data takes.
+        fingerprint: of the training images; None where the run does not know them.
+
+    Returns:
+        The training images, None where the run does not know them; the others, None where training images are the
+        reference and no others are there.
 
     Raises:
-        UserError: there are none.
+        UserError: there are none that can be the reference.
     """
-    if is_image_conditional(config):
-        raise unexpected("run", "an image-conditional generator", "one that makes images from latents, or a LAPGAN")
-    resolution, channels, holdout = config.data.resolution, config.data.channels, config.data.holdout
-    # First what may be missing.
-    if real in (HELD_OUT, TRAINING):
-        held_out = data.load_held_out(config.execution.data, resolution, channels, holdout)
+    source, resolution, channels = config.execution.data, config.data_resolution, config.data.channels
+    if fingerprint is None and real in (HELD_OUT, TRAINING):
+        raise unexpected("real", f"{real}, of a run that does not know its training images", "--real DATA")
+    if real == HELD_OUT:  # first what may be missing
+        reals = data.load_held_out(source, resolution, channels, config.data.holdout)
+    elif real != TRAINING:
+        reals = data.load(real, resolution, channels)
+    elif data.has_held_out(source, config.data.holdout):
+        reals = data.load_held_out(source, resolution, channels, config.data.holdout)
     else:
-        held_out = data.load(real, resolution, channels)
-    return data.load(config.execution.data, resolution, channels, holdout), held_out
+        reals = None
+    if fingerprint is None:
+        return None, reals
+    training = data.load(source, resolution, channels, config.data.holdout)
+    if training.fingerprint != fingerprint:
+        found = f"other images in {source} than those that the run was trained on"
+        raise unexpected("data", found, "the same, or --data for where they are now")
+    if reals is not None and reals.fingerprint == fingerprint:
+        raise unexpected("real", f"{real}, which are the run's training images", "others, or --real training")
+    return training, reals
+
+
+def subset_size(count: int) -> int:
+    """Return the images in each subset of the kernel distance: of a small set half, so that subsets differ."""
+    return min(metrics.KERNEL_SUBSET_SIZE, count // 2)
 
 
 def scores(
-    judged: FeatureSet,
+    first: FeatureSet,
     reference: FeatureSet,
-    training: FeatureSet,
+    training: FeatureSet | None,
     modes: int | None,
     neighbours_of: FeatureSet | None = None,
 ) -> dict[str, float]:
     """Return all numbers of one set against a reference, by name.
 
     Args:
-        judged: the images that are judged.
+        first: generated images, or real ones in their place.
         reference: the real images that they are compared with.
-        training: training images; a generator that copies lies near them.
+        training: training images: copies lie near them; None where they are not known.
         modes: how many classes are counted; None for none.
-        neighbours_of: the images whose distance to the training images is taken, where it is not the judged ones.
+        neighbours_of: the images whose distance to the training images is taken, where it is not ``first``.
     """
-    first, second = judged.features, reference.features
-    size = min(metrics.KERNEL_SUBSET_SIZE, len(first))
-    subsets = metrics.kernel_distances_of_subsets(first, second, size=size)
+    one, two = first.features, reference.features
+    subsets = metrics.kernel_distances_of_subsets(one, two, size=subset_size(min(len(one), len(two))))
     values = {
-        "frechet_distance": metrics.frechet_distance_between(first, second),
-        "kernel_distance": metrics.kernel_distance(first, second),
-        "kernel_distance_subsets": float(subsets.mean()),
-        "kernel_distance_deviation": float(subsets.std()),
-        **metrics.coverage(first, second)._asdict(),
-        "nearest_training": float(
-            np.median(metrics.nearest_distances((neighbours_of or judged).features, training.features))
-        ),
+        "fd": metrics.frechet_distance_between(one, two),
+        "kid": metrics.kernel_distance(one, two),
+        "kid_subsets": float(subsets.mean()),
+        "kid_subsets_deviation": float(subsets.std()),
+        **metrics.coverage(one, two)._asdict(),
     }
+    if training is not None:
+        distances = metrics.nearest_distances((neighbours_of or first).features, training.features)
+        values["nearest_training"] = float(np.quantile(distances, NEAREST_QUANTILE))
     if modes is not None:
-        counted, sure = metrics.modes(judged.classes, modes), judged.confidence > CONFIDENCE
+        counted, confident = metrics.modes(first.classes, modes), first.confidence > CONFIDENCE
         values |= {
             "modes": counted.found,
-            "mode_divergence": counted.divergence,
-            "confident_share": float(sure.mean()),
-            "confident_modes": len(np.unique(judged.classes[sure])),
+            "modes_kl": counted.divergence,
+            "confident_share": float(confident.mean()),
+            "confident_modes": len(np.unique(first.classes[confident])),
         }
     return values
 
 
-def _first(made: FeatureSet, count: int) -> FeatureSet:
-    """Return the first rows of a set."""
-    return FeatureSet(*(part[:count] for part in made))
-
-
-def _read_sets(path: Any) -> tuple[FeatureSet, FeatureSet, dict[str, float]] | None:
-    """Return the sets and floors that were written before; None where there are none, or the file is damaged."""
+def _read(path: Path) -> RealFeatures | None:
+    """Return the features and floors that were written before; None where there are none, or the file is damaged."""
     try:
         with safe_open(path, framework="numpy") as file:
-            training, held_out = (
+            names = set(file.keys())
+            reference, other = (
                 FeatureSet(*(file.get_tensor(f"{name}.{part}") for part in FeatureSet._fields))
-                for name in (TRAINING, HELD_OUT)
+                if f"{name}.features" in names
+                else None
+                for name in ("reference", "other")
             )
-            return training, held_out, json.loads(file.metadata()["floors"])
+            floors = json.loads(file.metadata()["floors"])
+        return None if reference is None else RealFeatures(reference, other, floors)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError):
         return None
 
 
-def _write_sets(path: Any, training: FeatureSet, held_out: FeatureSet, floors: dict[str, float]) -> None:
-    """Write sets and floors for the next time; a full disk costs only that they are computed again."""
+def _write(path: Path, found: RealFeatures) -> None:
+    """Write features and floors for the next time; a full disk costs only that they are computed again."""
     tensors = {
-        f"{name}.{part}": np.ascontiguousarray(value)
-        for name, each in ((TRAINING, training), (HELD_OUT, held_out))
+        f"{name}.{part}": value
+        for name, each in (("reference", found.reference), ("other", found.other))
+        if each is not None
         for part, value in each._asdict().items()
     }
     try:
         with replacing(path) as temporary:
-            save_file(tensors, temporary, metadata={"floors": json.dumps(floors)})
+            save_file(tensors, temporary, metadata={"floors": json.dumps(found.floors)})
+            # safetensors makes its files for their owner alone; these are shared like any other.
+            temporary.chmod(path.parent.stat().st_mode & 0o666)
     except (OSError, SafetensorError):
         return

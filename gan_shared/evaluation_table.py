@@ -24,32 +24,37 @@ def _plain(title: str, digits: int, scale: float = 1.0) -> Row:
     return Row(lambda _: title, lambda value: f"{scale * value:.{digits}f}")
 
 
+def _with_neighbours(name: str, protocol_name: str) -> Row:
+    """Return the row of a number that depends on an order of neighbours."""
+    return Row(lambda each: f"{name} (k = {each.protocol[protocol_name]})", lambda value: f"{value:.3f}")
+
+
 ROWS = {
-    "frechet_distance": Row(lambda each: FEATURE_NETWORKS[each.network].distance, lambda value: f"{value:.3f}"),
-    "kernel_distance": _plain("KID x 1000, all pairs", 3, 1000),
-    "kernel_distance_subsets": Row(
+    "fd": Row(lambda each: FEATURE_NETWORKS[each.network].distance, lambda value: f"{value:.3f}"),
+    "kid": _plain("KID x 1000, all pairs", 3, 1000),
+    "kid_subsets": Row(
         lambda each: (
             f"KID x 1000, mean of {each.protocol['kernel_subsets']} subsets of {each.protocol['kernel_subset_size']:,}"
         ),
         lambda value: f"{1000 * value:.3f}",
     ),
-    "kernel_distance_deviation": _plain("  their standard deviation", 3, 1000),
-    "precision": Row(
-        lambda each: f"precision (k = {each.protocol['neighbours_of_precision_and_recall']})", lambda v: f"{v:.3f}"
+    "kid_subsets_deviation": _plain("  standard deviation of one subset", 3, 1000),
+    "precision": _with_neighbours("precision", "neighbours_of_precision_and_recall"),
+    "recall": _with_neighbours("recall", "neighbours_of_precision_and_recall"),
+    "density": _with_neighbours("density", "neighbours_of_density_and_coverage"),
+    "coverage": _with_neighbours("coverage", "neighbours_of_density_and_coverage"),
+    "nearest_training": Row(
+        lambda each: (
+            f"distance to the nearest training image, {100 * each.protocol['nearest_quantile']:.0f}% are nearer"
+        ),
+        lambda value: f"{value:.3f}",
     ),
-    "recall": Row(
-        lambda each: f"recall (k = {each.protocol['neighbours_of_precision_and_recall']})", lambda v: f"{v:.3f}"
-    ),
-    "density": Row(
-        lambda each: f"density (k = {each.protocol['neighbours_of_density_and_coverage']})", lambda v: f"{v:.3f}"
-    ),
-    "coverage": Row(
-        lambda each: f"coverage (k = {each.protocol['neighbours_of_density_and_coverage']})", lambda v: f"{v:.3f}"
-    ),
-    "nearest_training": _plain("distance to the nearest training image, median", 3),
     "modes": _plain("modes found", 0),
-    "mode_divergence": _plain("KL of the modes from equal shares, nats", 4),
-    "confident_share": _plain("share of images with all digits sure", 4),
+    "modes_kl": _plain("KL of the modes from equal shares, nats", 4),
+    "confident_share": Row(
+        lambda each: f"share of images with every digit above {each.protocol['confidence']}",
+        lambda value: f"{value:.4f}",
+    ),
     "confident_modes": _plain("modes found among those", 0),
 }
 
@@ -70,15 +75,17 @@ def _block(titles: Sequence[str], evaluations: Sequence[Evaluation]) -> str:
     few = first.protocol["generated_images"] <= first.protocol["features"]
     names = [name for name in ROWS if name in first.values]
     if few:  # the distance that is unbiased comes first
-        names.sort(key=lambda name: name == "frechet_distance")
-    header = ["", *titles, "real images", *(["above real"] if len(titles) == 1 else [])]
+        names.sort(key=lambda name: name == "fd")
+    header = ["", *titles, "real images", *(["difference"] if len(titles) == 1 else [])]
     lines = [header]
     for name in names:
-        row, floor = ROWS[name], first.floors[name]
+        row, floor = ROWS[name], first.floors.get(name)
         values = [each.values[name] for each in evaluations]
-        shown = [row.shown(value) for value in (*values, floor)]
+        shown = [*map(row.shown, values), "-" if floor is None else row.shown(floor)]
         if len(titles) == 1:
-            shown.append("" if name == "kernel_distance_deviation" else row.shown(values[0] - floor))
+            # A deviation is no distance, so its difference says nothing.
+            comparable = floor is not None and name != "kid_subsets_deviation"
+            shown.append(row.shown(values[0] - floor) if comparable else "")
         lines.append([row.title(first), *shown])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     shown = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines]
@@ -87,7 +94,7 @@ def _block(titles: Sequence[str], evaluations: Sequence[Evaluation]) -> str:
         if not few
         else [
             f"N = {first.protocol['generated_images']} is not above the {first.protocol['features']} features: "
-            f"{ROWS['frechet_distance'].title(first)} is far above its value for many images; compare KID"
+            f"{ROWS['fd'].title(first)} is far above its value for many images; compare KID"
         ]
     )
     return "\n".join([*shown, *note, protocol_line(first)])
@@ -100,7 +107,7 @@ def protocol_line(evaluation: Evaluation) -> str:
     return (
         f"protocol {evaluation.protocol_hash}: {protocol['generated_images']:,} images of the "
         f"{'averaged ' if protocol['ema'] else ''}generator "
-        f"against {protocol['real_images']:,} {protocol['real']} ones; "
+        f"against {protocol['real_images']:,} {protocol['real']} images; "
         f"{network.title} ({protocol['network_sha256'][:12]}), {protocol['features']} features ({network.layer}), "
         f"{protocol['input_size']} pixels, {protocol['resize']}; {seconds}"
     )

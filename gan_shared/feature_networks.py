@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gan_shared import feature_weights, vgg16
+from gan_shared.data.named import STACKED
 from gan_shared.errors import unexpected
 from gan_shared.resize import resize
 
@@ -24,7 +25,7 @@ class FeatureNetwork(NamedTuple):
 
     Attributes:
         name: as ``--features`` takes it.
-        title: as tables call it.
+        title: its name in tables.
         distance: what the Frechet distance of its features is called: FID is that of one network alone.
         layer: the layer whose values are the features.
         features: how many of them, of one image, or of each of its channels.
@@ -104,13 +105,17 @@ FEATURE_NETWORKS = {
 }
 # Which the user may name; without a name see ``default_networks``.
 NAMES = tuple(FEATURE_NETWORKS)
-# Sets known by name whose images are digits, or three of them.
-DIGIT_SETS = ("mnist-5k", "mnist", "stacked-mnist", "stacked-mnist-60k")
+# Sets known by name of single grey digits.
+DIGIT_SETS = ("mnist-5k", "mnist")
 
 
-def default_networks(data: str) -> tuple[str, ...]:
-    """Return the names of the networks that images of ``data`` are compared by when none are named."""
-    return ("digits", "efficientnet-lite0") if data in DIGIT_SETS else ("efficientnet-lite0",)
+def default_networks(data: str, channels: int | None) -> tuple[str, ...]:
+    """Return the names of the networks that images of ``data`` are compared by when none are named.
+
+    Digits are counted where every channel has one of its own.
+    """
+    digits = data in STACKED or (data in DIGIT_SETS and channels == 1)
+    return ("digits", "efficientnet-lite0") if digits else ("efficientnet-lite0",)
 
 
 def find_networks(names: Iterable[str]) -> list[FeatureNetwork]:

@@ -21,7 +21,7 @@ from gan_shared.feature_plans import EPSILON, FEATURE_PLANS, published_shapes, s
 PARTS = ("weight", "bias")
 # Weights that another script writes, below the cache folder.
 FILES = {"vgg16": "vgg16.safetensors"}
-SCRIPTS = {"vgg16": "vgg_weights.py", "digits": "train_digit_classifier.py"}
+SCRIPTS = {"vgg16": "vgg_weights.py"}
 # Of networks whose published weights exist in one version: the file that ``write`` makes of them.
 SHA256 = {
     "efficientnet-lite0": "0123adc55b8158f59e6fba443569d541b14b68e964619362014330d7517d142d",
@@ -89,6 +89,8 @@ def write(tensors: Mapping[str, np.ndarray], network: str, target: Path) -> None
     """
     with replacing(target) as temporary:
         save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, temporary)
+        # safetensors makes its files for their owner alone; these are shared like any other.
+        temporary.chmod(target.parent.stat().st_mode & 0o666)
         load(temporary, network)
 
 
@@ -143,5 +145,7 @@ def _check(tensors: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[int, ..
 def _refused(found: str, network: str, expected: str = "") -> UserError:
     """Build the error of a file that the script would write anew."""
     script = SCRIPTS.get(network, f"feature_weights.py {network}")
-    how = f"the file that python scripts/{script} writes"
+    how = (
+        "the file that comes with twin-gan" if network == "digits" else f"the file that python scripts/{script} writes"
+    )
     return unexpected(network, found, expected + how)

@@ -28,7 +28,7 @@ ALIASES = {"cnn": "dcgan"}
 # What a GAN's own checkpoint records of its images: none yet, or arrays, which have no name.
 MEMORY = "images in memory"
 # Options that fit() and the constructor's own parameters decide; fit() trains on all images that it is given.
-DECIDED = ("preset", "data", "holdout", "steps", "init_from")
+DECIDED = ("preset", "data", "holdout", "steps", "init_from", "evaluate_every", "evaluate_images")
 # The value of an option, or what NumPy makes of one.
 Option = Value | np.generic
 

@@ -1,7 +1,7 @@
 """How far one set of feature vectors is from another: the statistics behind FID, KID, precision and recall.
 
 NumPy in float64, so that both backends report the same number of the same features, whatever computed those. Sets are
-arrays (image, feature). The set that is judged comes first in every function and the reference second.
+arrays (image, feature). The generated images come first in every function and the reference second.
 """
 
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Rows that are held in float64 or compared at once: memory stays flat in the number of images.
+# Rows that are held in float64, and rows whose distances to all others are held, at once.
 MOMENT_ROWS, DISTANCE_ROWS = 4096, 500
 # Binkowski et al. 2018 (arXiv:1801.01401): subsets of a kernel distance, and the seed that torch-fidelity draws with.
 KERNEL_SUBSETS, KERNEL_SUBSET_SIZE, KERNEL_SEED = 100, 1000, 2020
@@ -113,7 +113,7 @@ def kernel_distances_of_subsets(
     Their deviation says how far a value from so few images may be off, not how far their mean is.
 
     Args:
-        first: the set that is judged.
+        first: the generated images.
         second: the reference.
         subsets: how many.
         size: images in each, at most as many as either set has.
@@ -148,10 +148,10 @@ class Coverage(NamedTuple):
     """How much of each set lies in the other's neighbourhood, from 0 to 1 but for the density.
 
     Attributes:
-        precision: share of the judged images within the distance of a reference image to its k-th neighbour.
-        recall: share of the reference images within such a distance of a judged image.
-        density: how many reference neighbourhoods a judged image lies in, over k; may exceed 1.
-        coverage: share of the reference images whose neighbourhood holds a judged image.
+        precision: share of the generated images within the distance of a reference image to its k-th neighbour.
+        recall: share of the reference images within such a distance of a generated image.
+        density: how many reference neighbourhoods a generated image lies in, over k; may exceed 1.
+        coverage: share of the reference images whose neighbourhood holds a generated image.
     """
 
     precision: float
@@ -171,7 +171,7 @@ def coverage(
     Equivalent to ``prdc.compute_prdc(second, first, k)``, which has one k for all four.
 
     Args:
-        first: the set that is judged.
+        first: the generated images.
         second: the reference.
         recall_neighbours: k of precision and recall.
         coverage_neighbours: k of density and coverage.

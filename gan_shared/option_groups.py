@@ -291,6 +291,6 @@ class ExecutionConfig:
         high=ENDLESS,
     )
     evaluate_images: int = option(
-        2000, "Images that an evaluation while training makes, and real ones that it compares.", low=2, high=10**7
+        2000, "Most images that an evaluation while training makes, and real ones that it compares.", low=6, high=10**7
     )
     keep_checkpoints: int = option(5, "Newest checkpoints that are kept; 0 keeps all.", low=0, high=ENDLESS)

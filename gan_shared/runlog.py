@@ -33,7 +33,7 @@ from gan_shared.tensorboard_log import TensorBoardLog
 
 # Held by the process that trains there.
 LOCK = ".lock"
-SCALARS_FILE, METRICS_FILE = "scalars.jsonl", "metrics.jsonl"
+SCALARS_FILE, METRICS = "scalars.jsonl", "metrics.jsonl"
 # The first columns of a line of scalars.jsonl. What else is logged follows by name: the order of the twins' reports
 # differs, as JAX sorts them.
 SCALARS = ("discriminator_loss", "generator_loss", "penalty", "real_logit", "fake_logit", "augment_probability")
@@ -88,7 +88,7 @@ class RunLog:
         checkpoint.remove_leftovers(run_dir)
         for name in ("samples", "checkpoints"):
             (run_dir / name).mkdir(exist_ok=True)
-        for name in (SCALARS_FILE, METRICS_FILE):
+        for name in (SCALARS_FILE, METRICS):
             _keep_lines(run_dir / name, start)
         write_config(run_dir, config)
         self._scalars = (run_dir / SCALARS_FILE).open("a", encoding="utf-8")

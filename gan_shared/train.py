@@ -13,6 +13,7 @@ from gan_shared.data import Dataset
 from gan_shared.data.batches import batches, check_batch_size
 from gan_shared.draws import draw
 from gan_shared.errors import UserError
+from gan_shared.evaluate import check_from_latents
 from gan_shared.evaluation import Evaluator
 from gan_shared.evaluation_hook import EvaluationHook, settings_while_training
 from gan_shared.hooks import Event, Every, call_length
@@ -61,7 +62,7 @@ def train(
     dataset = data.load(config.execution.data, config.data_resolution, config.data.channels, config.data.holdout)
     config = with_data_defaults(config, dataset.channels, len(dataset.class_names))
     check_batch_size(dataset, config)
-    evaluator = find_evaluator(config)
+    evaluator = find_evaluator(config, dataset.fingerprint)
     with deferred():
         backend = make_backend(config)
         state, start = begin(backend, config, run_dir, resume, dataset.fingerprint)
@@ -123,16 +124,17 @@ def play(
                 return state, done
 
 
-def find_evaluator(config: Config) -> Evaluator | None:
-    """Return what judges a run while it trains, if anything does; what it lacks is found out before the first step.
+def find_evaluator(config: Config, fingerprint: str) -> Evaluator | None:
+    """Return what evaluates a run while it trains, if anything does; what it lacks is found out before the first step.
 
     Raises:
-        UserError: there are no held-out images, or not enough of them, or no weights of the network.
+        UserError: there are no held-out images, or no weights of the network.
     """
     if not config.execution.evaluate_every:
         return None
-    settings = settings_while_training(config, num_images=config.execution.evaluate_images)
-    return Evaluator(config, settings, progress=False)
+    check_from_latents(config)
+    most = config.execution.evaluate_images
+    return Evaluator(config, settings_while_training(config), fingerprint, most, progress=False)
 
 
 def begin(backend: Backend, config: Config, run_dir: Path, resume: bool, fingerprint: str) -> tuple[State, int]:

@@ -20,8 +20,9 @@ from torchvision.models import inception_v3
 
 import gan_jax.features
 import gan_torch.features
-from gan_shared import feature_weights
+from gan_shared import feature_weights, vgg16
 from gan_shared.feature_plans import published_shapes, same_padding
+from gan_torch.models.vgg16 import Vgg16
 from parity_tests.pair import assert_close
 
 # float64: sums of up to 4,032 products, each rounded once, through up to 54 layers; 5e-15 is measured.
@@ -210,3 +211,23 @@ def test_zeros_are_added_as_xla_adds_them_for_same():
             for stride in (1, 2, 3):
                 (expected,) = jax.lax.padtype_to_pads((size,), (kernel,), (stride,), "SAME")
                 assert same_padding(size, kernel, stride) == expected, (size, kernel, stride)
+
+
+def test_vgg16_is_the_network_of_image_conditions() -> None:
+    """Its weights' file is that of image-conditional runs, so both must make the same of it."""
+    generator = np.random.default_rng(0)
+    tensors = {
+        name: generator.standard_normal(shape, np.float32) * np.float32((2 / np.prod(shape[1:])) ** 0.5)
+        for name, shape in vgg16.shapes("fc6").items()
+    }
+    images = generator.standard_normal((1, 224, 224, 3), np.float32)
+    reference = Vgg16("fc6")
+    reference.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
+    with torch.no_grad():
+        expected = reference(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
+    given = {name: torch.from_numpy(value) for name, value in tensors.items()}
+    ours, _ = gan_torch.features.FEATURE_NETWORKS["vgg16"](given, torch.from_numpy(images).permute(0, 3, 1, 2))
+    theirs, _ = gan_jax.features.FEATURE_NETWORKS["vgg16"](jax.tree.map(jnp.asarray, tensors), jnp.asarray(images))
+    # float32, as the weights are half a gigabyte in it.
+    for found in (ours.numpy(), np.asarray(theirs)):
+        assert_close(found, expected, SINGLE, "vgg16")

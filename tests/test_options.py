@@ -48,7 +48,7 @@ RANGES = [
     ("steps_per_call", 1, 0, 10_000, 10_001),
     ("keep_checkpoints", 0, -1, 2**40, 2**40 + 1),
     ("evaluate_every", 0, -1, 2**40, 2**40 + 1),
-    ("evaluate_images", 2, 1, 10**7, 10**7 + 1),
+    ("evaluate_images", 6, 5, 10**7, 10**7 + 1),
     ("burn_in_nimg", 0, -1, 2**60, 2**60 + 1),
     ("augment_adapt_nimg", 1, 0, 2**60, 2**60 + 1),
     ("gamma", 0.0, -1e-300, 1e6, 1e6 + 1),

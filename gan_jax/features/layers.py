@@ -66,7 +66,7 @@ def average_pool_3x3(x: Array) -> Array:
 
 
 def _depthwise(x: Array, weight: Array, stride: int, padding: Sequence[tuple[int, int]]) -> Array:
-    """Convolve each channel by itself: the sum of the kernel's taps, each times the pixels that it meets.
+    """Convolve each channel by itself: the sum of the kernel's taps, each times the pixels below it.
 
     XLA's own grouped convolution takes 5 to 30 times as long on a CPU.
     """

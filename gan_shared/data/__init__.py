@@ -6,6 +6,6 @@ a kind of source each: ``named`` sets (``downloads`` fetches them), a ``folder``
 """
 
 from gan_shared.data.dataset import Dataset
-from gan_shared.data.sources import load, load_held_out
+from gan_shared.data.sources import has_held_out, load, load_held_out
 
-__all__ = ["Dataset", "load", "load_held_out"]
+__all__ = ["Dataset", "has_held_out", "load", "load_held_out"]

@@ -65,6 +65,11 @@ def load_held_out(data: str, resolution: int, channels: int | None, holdout: flo
     return _loaded(find_source(data), data, resolution, channels, Part(holdout, True))
 
 
+def has_held_out(data: str, holdout: float = 0.0) -> bool:
+    """Return whether ``load_held_out`` finds images: a test split, or what a holdout has left out."""
+    return holdout > 0 or data in TEST or data in STACKED
+
+
 def _loaded(source: Source, data: str, resolution: int, channels: int | None, part: Part | None) -> Dataset:
     """Return a source or a part of it from the cache, in its own colours where none are asked for."""
     return cached(source, data, resolution, source.channels if channels is None else channels, part)
