@@ -278,15 +278,15 @@ def command(arguments: list[str], row: Row, cores: set[int], folder: Path) -> No
     name, *rest = arguments
     folder.parent.mkdir(parents=True, exist_ok=True)
     log = folder.with_suffix(".log")
-    with log.open("a", encoding="utf-8") as stream:
-        process = subprocess.run(
-            [sys.executable, "-m", f"gan_{row.backend}.{name}", *rest],
-            cwd=ROOT,
-            stdout=stream,
-            stderr=stream,
-            env={**os.environ, "OMP_NUM_THREADS": str(len(cores))},
-            preexec_fn=lambda: os.sched_setaffinity(0, cores) if hasattr(os, "sched_setaffinity") else None,
-        )
+    arguments = [sys.executable, "-m", f"gan_{row.backend}.{name}", *rest]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(len(cores))}
+    with (
+        log.open("a", encoding="utf-8") as stream,
+        subprocess.Popen(arguments, cwd=ROOT, stdout=stream, stderr=stream, env=environment) as process,
+    ):
+        if hasattr(os, "sched_setaffinity"):  # threads that it starts later stay on these cores too
+            os.sched_setaffinity(process.pid, cores)
+        process.wait()
     if process.returncode:
         last = log.read_text(encoding="utf-8").strip().splitlines()[-1:]
         raise UserError(f"{name} ended with status {process.returncode}: {' '.join(last)} (see {log})")

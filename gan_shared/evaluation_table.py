@@ -72,7 +72,8 @@ def table(titles: Sequence[str], found: Sequence[Sequence[Evaluation]]) -> str:
 def _block(titles: Sequence[str], evaluations: Sequence[Evaluation]) -> str:
     """Return the numbers by one network."""
     first = evaluations[0]
-    few = first.protocol["generated_images"] <= first.protocol["features"]
+    least = min(first.protocol["generated_images"], first.protocol["real_images"])
+    few = least <= first.protocol["features"]
     names = [name for name in ROWS if name in first.values]
     if few:  # the distance that is unbiased comes first
         names.sort(key=lambda name: name == "fd")
@@ -84,20 +85,19 @@ def _block(titles: Sequence[str], evaluations: Sequence[Evaluation]) -> str:
         shown = [*map(row.shown, values), "-" if floor is None else row.shown(floor)]
         if len(titles) == 1:
             # A deviation is no distance, so its difference says nothing.
-            comparable = floor is not None and name != "kid_subsets_deviation"
-            shown.append(row.shown(values[0] - floor) if comparable else "")
+            if floor is None or name == "kid_subsets_deviation":
+                shown.append("")
+            else:
+                shown.append(row.shown(values[0] - floor))
         lines.append([row.title(first), *shown])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     shown = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines]
-    note = (
-        []
-        if not few
-        else [
-            f"N = {first.protocol['generated_images']} is not above the {first.protocol['features']} features: "
+    if few:
+        shown.append(
+            f"N = {least} is not above the {first.protocol['features']} features: "
             f"{ROWS['fd'].title(first)} is far above its value for many images; compare KID"
-        ]
-    )
-    return "\n".join([*shown, *note, protocol_line(first)])
+        )
+    return "\n".join([*shown, protocol_line(first)])
 
 
 def protocol_line(evaluation: Evaluation) -> str:
