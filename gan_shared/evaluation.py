@@ -19,14 +19,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from gan_shared import data, metrics
+from gan_shared import metrics
 from gan_shared.atomic import replacing
 from gan_shared.backend import Backend, FeatureExtractor, Inputs
 from gan_shared.config import Config
 from gan_shared.data import Dataset, cache
-from gan_shared.data.dataset import stack_labels
-from gan_shared.draws import Stream, generator, sample_latents
+from gan_shared.draws import Stream, sample_latents
 from gan_shared.errors import is_whole, unexpected
+from gan_shared.evaluation_scores import CONFIDENCE, NEAREST_QUANTILE, scores, subset_size
 from gan_shared.feature_networks import (
     FeatureNetwork,
     FeatureSet,
@@ -37,6 +37,7 @@ from gan_shared.feature_networks import (
     load_weights,
     prepare,
 )
+from gan_shared.real_images import HELD_OUT, TRAINING, RealSets, available, choose, find_real_images
 from gan_shared.sample import MAX_IMAGES, TrainedGenerator, check_request, generate_images
 
 # Generated images where no number is given: of StackedMNIST what its published numbers are counted from (Srivastava et
@@ -44,17 +45,8 @@ from gan_shared.sample import MAX_IMAGES, TrainedGenerator, check_request, gener
 NUM_IMAGES, STACKED_NUM_IMAGES = 10_000, 26_000
 # Fewer have no neighbour of the order that coverage asks for.
 LEAST_IMAGES = metrics.COVERAGE_NEIGHBOURS + 1
-# A digit that the classifier gives a lower probability is counted as a mode, but not as a confident one.
-CONFIDENCE = 0.8
-# Share of the images whose distance to the nearest training image is smaller than the number that is reported. Small,
-# as copies are found only where what they copy is among the training images that take part.
-NEAREST_QUANTILE = 0.01
-# The sets of real images that generated ones are compared with, beside whatever --data takes.
-HELD_OUT, TRAINING = "held-out", "training"
 # Raised whenever a number would come out otherwise.
 PROTOCOL_VERSION = 1
-# Real images are chosen by this seed, whatever that of the latents.
-REAL_SEED = 0
 # On a CPU a larger one is slower: the maps leave its caches.
 FEATURE_BATCH = 16
 
@@ -126,70 +118,6 @@ class Evaluation(NamedTuple):
 def hash_of(protocol: dict[str, Any]) -> str:
     """Return the first digits of the sha256 of a protocol."""
     return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:12]
-
-
-class RealImages(NamedTuple):
-    """The images of a set that take part.
-
-    Attributes:
-        dataset: the set.
-        rows: int64 (N,) or, of a stacked set, (N, S): which images of it.
-        block: height and width in pixels of the blocks that are averaged to one pixel: more than 1 for the lower
-            pyramid levels of a LAPGAN, which was trained on such averages.
-    """
-
-    dataset: Dataset
-    rows: np.ndarray
-    block: int = 1
-
-    def labels(self) -> np.ndarray | None:
-        """Return the class of each image, int64 (N,), or None."""
-        labels = self.dataset.labels
-        if labels is None:
-            return None
-        return labels[self.rows] if self.dataset.stacked == 1 else stack_labels(labels[self.rows])
-
-    def batches(self, size: int) -> Iterator[np.ndarray]:
-        """Yield the images, uint8 (up to ``size``, H, W, C)."""
-        images, block = self.dataset.images, self.block
-        for start in range(0, len(self.rows), size):
-            rows = self.rows[start : start + size]
-            columns = [rows] if self.dataset.stacked == 1 else list(rows.T)
-            found = np.concatenate([images[column] for column in columns], -1)
-            if block > 1:
-                count, height, _, channels = found.shape
-                blocks = found.reshape(count, height // block, block, height // block, block, channels)
-                found = np.rint(blocks.mean((2, 4))).astype(np.uint8)
-            yield found
-
-
-def available(dataset: Dataset) -> int:
-    """Return how many different images a set has."""
-    return len(dataset.images) ** dataset.stacked
-
-
-def choose(dataset: Dataset, count: int, block: int = 1) -> RealImages:
-    """Choose ``count`` images of a set: always the same ones, in the order of the set."""
-    random = generator(REAL_SEED, 0, Stream.REAL_IMAGES)
-    if dataset.stacked > 1:
-        rows = random.integers(len(dataset.images), size=(count, dataset.stacked))
-    else:
-        rows = np.sort(random.permutation(len(dataset.images))[:count])
-    return RealImages(dataset, rows, block)
-
-
-class RealSets(NamedTuple):
-    """The real images of an evaluation.
-
-    Attributes:
-        reference: those that generated images are compared with.
-        other: those that take the place of generated ones for the floors; None where there are none.
-        training: those whose nearest is looked for, ``reference`` or ``other``; None where they are not known.
-    """
-
-    reference: RealImages
-    other: RealImages | None
-    training: RealImages | None
 
 
 class RealFeatures(NamedTuple):
@@ -448,87 +376,6 @@ class _Clock:
             if not item:
                 return
             yield item[0]
-
-
-def find_real_images(config: Config, real: str, fingerprint: str | None) -> tuple[Dataset | None, Dataset | None]:
-    """Return a run's training images, and real images that it was not trained on.
-
-    Args:
-        config: the run.
-        real: ``held-out`` and ``training`` for those that the run's data have, or what --data takes.
-        fingerprint: of the training images; None where the run does not know them.
-
-    Returns:
-        The training images, None where the run does not know them; the others, None where training images are the
-        reference and no others are there.
-
-    Raises:
-        UserError: there are none that can be the reference.
-    """
-    source, resolution, channels = config.execution.data, config.data_resolution, config.data.channels
-    if fingerprint is None and real in (HELD_OUT, TRAINING):
-        raise unexpected("real", f"{real}, of a run that does not know its training images", "--real DATA")
-    if real == HELD_OUT:  # first what may be missing
-        reals = data.load_held_out(source, resolution, channels, config.data.holdout)
-    elif real != TRAINING:
-        reals = data.load(real, resolution, channels)
-    elif data.has_held_out(source, config.data.holdout):
-        reals = data.load_held_out(source, resolution, channels, config.data.holdout)
-    else:
-        reals = None
-    if fingerprint is None:
-        return None, reals
-    training = data.load(source, resolution, channels, config.data.holdout)
-    if training.fingerprint != fingerprint:
-        found = f"other images in {source} than those that the run was trained on"
-        raise unexpected("data", found, "the same, or --data for where they are now")
-    if reals is not None and reals.fingerprint == fingerprint:
-        raise unexpected("real", f"{real}, which are the run's training images", "others, or --real training")
-    return training, reals
-
-
-def subset_size(count: int) -> int:
-    """Return the images in each subset of the kernel distance: of a small set half, so that subsets differ."""
-    return min(metrics.KERNEL_SUBSET_SIZE, count // 2)
-
-
-def scores(
-    first: FeatureSet,
-    reference: FeatureSet,
-    training: FeatureSet | None,
-    modes: int | None,
-    neighbours_of: FeatureSet | None = None,
-) -> dict[str, float]:
-    """Return all numbers of one set against a reference, by name.
-
-    Args:
-        first: generated images, or real ones in their place.
-        reference: the real images that they are compared with.
-        training: training images: copies lie near them; None where they are not known.
-        modes: how many classes are counted; None for none.
-        neighbours_of: the images whose distance to the training images is taken, where it is not ``first``.
-    """
-    one, two = first.features, reference.features
-    subsets = metrics.kernel_distances_of_subsets(one, two, size=subset_size(min(len(one), len(two))))
-    values = {
-        "fd": metrics.frechet_distance_between(one, two),
-        "kid": metrics.kernel_distance(one, two),
-        "kid_subsets": float(subsets.mean()),
-        "kid_subsets_deviation": float(subsets.std()),
-        **metrics.coverage(one, two)._asdict(),
-    }
-    if training is not None:
-        distances = metrics.nearest_distances((neighbours_of or first).features, training.features)
-        values["nearest_training"] = float(np.quantile(distances, NEAREST_QUANTILE))
-    if modes is not None:
-        counted, confident = metrics.modes(first.classes, modes), first.confidence > CONFIDENCE
-        values |= {
-            "modes": counted.found,
-            "modes_kl": counted.divergence,
-            "confident_share": float(confident.mean()),
-            "confident_modes": len(np.unique(first.classes[confident])),
-        }
-    return values
 
 
 def _read(path: Path) -> RealFeatures | None:

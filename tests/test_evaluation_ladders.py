@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 
 from gan_shared import data, metrics
 from gan_shared.config import Config
-from gan_shared.evaluation import CONFIDENCE, scores
+from gan_shared.evaluation_scores import CONFIDENCE, scores
 from gan_shared.feature_networks import FEATURE_NETWORKS, FeatureSet, batched, join, load_weights, prepare
 from tests.fixtures import ANY, backend_class
 
