@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from tqdm import tqdm
 
 from gan_shared import metrics
 from gan_shared.atomic import replacing
@@ -37,6 +36,7 @@ from gan_shared.feature_networks import (
     load_weights,
     prepare,
 )
+from gan_shared.progress_bar import progress_bar
 from gan_shared.real_images import HELD_OUT, TRAINING, RealSets, available, choose, find_real_images
 from gan_shared.sample import MAX_IMAGES, TrainedGenerator, check_request, generate_images
 
@@ -341,9 +341,8 @@ class Evaluator:
         """Return what a network makes of ``count`` images; they are never held together."""
         size, channels = self.settings.batch_size, self.config.data.channels or 1
         result: FeatureSet | None = None
-        # None shows a bar in a terminal only.
-        disable = None if self._progress else True
-        with tqdm(total=count, desc=f"{network.title}: {what}", unit=" images", delay=2.0, disable=disable) as bar:
+        show, description = None if self._progress else False, f"{network.title}: {what}"
+        with progress_bar(show, total=count, desc=description, unit=" images") as bar:
             for batch in batched(images, size):
                 begun, start = perf_counter(), bar.n
                 # The last one is filled up from the first: one shape, so one compilation.

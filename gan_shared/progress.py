@@ -8,6 +8,7 @@ from time import perf_counter
 from tqdm import tqdm
 
 from gan_shared.hooks import Event
+from gan_shared.progress_bar import progress_bar
 
 # Seconds between two redraws of the bar.
 REDRAW_SEC = 0.2
@@ -33,11 +34,8 @@ class Progress:
         self._bar: tqdm | None = None
         with self._guarded():
             if self._shows and sys.stderr.isatty():
-                # Not drawn while it is made: a bar that is half made warns when it is deleted.
-                options = {"unit": "step", "mininterval": REDRAW_SEC, "delay": REDRAW_SEC}
-                self._bar = tqdm(desc=name or None, total=total, initial=start, **options)
-                self._bar.delay = 0
-                self._bar.refresh()
+                options = {"desc": name or None, "unit": "step", "mininterval": REDRAW_SEC}
+                self._bar = progress_bar(delay=0.0, total=total, initial=start, **options)
 
     def advance(self, event: Event) -> None:
         """Show that the steps of ``event`` are done; nothing here waits for the device."""
@@ -58,7 +56,7 @@ class Progress:
         """Print a line of its own."""
         with self._guarded():
             if self._bar is not None:
-                self._bar.write(line, file=sys.stderr)
+                self._bar.write(line, file=self._bar.fp)
             elif self._shows:
                 print(line, file=sys.stderr, flush=True)
 

@@ -7,6 +7,7 @@ import signal
 import sys
 from io import StringIO
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from gan_shared.config import Config
 from gan_shared.data import Dataset
 from gan_shared.errors import UserError
 from gan_shared.hooks import Event, Every, ScalarLog
+from gan_shared.progress_bar import progress_bar
 from tests.fixtures import ANY, EACH, backend_class
 from tests.test_train import SIZE, begin, digits, errors, resume
 
@@ -337,6 +339,18 @@ def test_where_there_is_no_terminal_a_line_is_printed_every_thirty_seconds_and_a
     ]
     shown.close()
     assert stream.getvalue().count("\n") == 2
+
+
+def test_a_terminal_that_is_gone_keeps_no_lock_from_the_bars_of_other_threads(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Gone())
+    shown = progress.Progress("", 100, 10)
+    shown.advance(at(30))
+    shown.print_line("a line")
+    shown.close()
+    other = Thread(target=lambda: progress_bar(total=1).close(), daemon=True)
+    other.start()
+    other.join(timeout=10)
+    assert not other.is_alive()
 
 
 def test_in_a_terminal_there_is_one_bar(monkeypatch):

@@ -23,19 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from gan_shared.atomic import replacing
 from gan_shared.data.dataset import Dataset
 from gan_shared.data.holdout import Part, part_of
 from gan_shared.data.source import Contents, Source, modified, reason
 from gan_shared.errors import UserError, unexpected
+from gan_shared.progress_bar import progress_bar
 
 FORMAT_VERSION = 2
 # Left free beside an entry: other programs write too, and a full disk harms them all.
 MARGIN_BYTES = 100 * 10**6
-# A set that is decoded faster than this shows no progress bar.
-BAR_DELAY_SEC = 2.0
 
 Shape = tuple[int, int, int, int]
 
@@ -177,7 +175,10 @@ def _write_entry(folder: Path, contents: Contents, shape: Shape) -> None:
     """
     digest, keys = sha256(json.dumps(shape).encode()), []
     # Plain writes, not a map: on a full disk a write is an error that can be reported, a map kills the process.
-    with open(folder / "images.npy", "wb") as stream, _bar(shape[0]) as bar:
+    with (
+        open(folder / "images.npy", "wb") as stream,
+        progress_bar(total=shape[0], desc="decoding", unit=" images") as bar,
+    ):
         np.lib.format.write_array_header_1_0(stream, _header(shape))
         for chunk in contents.chunks:
             data = np.ascontiguousarray(chunk.images)
@@ -203,8 +204,3 @@ def _write_entry(folder: Path, contents: Contents, shape: Shape) -> None:
 def _header(shape: Shape) -> dict[str, Any]:
     """Return the .npy header of uint8 images."""
     return {"descr": "|u1", "fortran_order": False, "shape": shape}
-
-
-def _bar(count: int) -> tqdm:
-    """Return the progress bar, which shows only in a terminal and only when it takes long."""
-    return tqdm(total=count, desc="decoding", unit=" images", delay=BAR_DELAY_SEC, disable=None)
