@@ -51,6 +51,16 @@ OTHER_CONFIGS = {
     "dcgan-rgb-16": SMALL.with_options(
         channels=3, resolution=16, generator_activation="silu", discriminator_activation="gelu"
     ),
+    "deep": SMALL.with_options(
+        channels=3,
+        resolution=28,
+        generator="dcgan-deep",
+        discriminator="dcgan-deep",
+        discriminator_norm="none",
+        loss="relativistic",
+        penalties=("r1", "r2"),
+        gamma=1.0,
+    ),
     "mse-two-updates": SMALL.with_options(loss="mse", discriminator_updates=2),
     "shared-two-updates": SMALL.with_options(fresh_latents=False, discriminator_updates=2, discriminator_beta2=0.99),
     "relativistic-conditional": SMALL.with_options(loss="relativistic", class_conditional=True, num_classes=10),

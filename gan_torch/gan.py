@@ -22,9 +22,9 @@ from gan_torch.state import State
 class GAN(nn.Module):
     """A generator and a discriminator, and everything that training changes.
 
-    A network is named (cnn, which is dcgan, resnet, inception, r3gan, r3gan-tiny) or is a module of the user's own,
-    which keeps the initial weights it has: a generator maps latents (batch, latent) to images (batch, height, width,
-    channel) from -1 to 1, a discriminator maps images to logits (batch, ...), one or more of each; where
+    A network is named (cnn, which is dcgan, dcgan-deep, resnet, inception, r3gan, r3gan-tiny) or is a module of the
+    user's own, which keeps the initial weights it has: a generator maps latents (batch, latent) to images (batch,
+    height, width, channel) from -1 to 1, a discriminator maps images to logits (batch, ...), one or more of each; where
     ``class_conditional`` is set both take ``labels`` (batch,) as well. Axes are in the order of the framework. A
     discriminator may be ``patch`` too. Ctrl-C ends ``fit`` after the step. Device and precision are options and stay as
     they are given.

@@ -107,7 +107,15 @@ class Conv(_Weighted):
         height' = floor((height + 2 padding - kernel size) / stride) + 1, width' likewise.
         """
         weight, bias = self._weight().to(x.dtype), self._bias(x.dtype)
+        if x.shape[2:] == weight.shape[2:] and self.padding == 0 and self.groups == 1:
+            # The kernel lies on the image once: a matrix product, ten times as fast on a CPU.
+            return F.linear(_by_pixel(x), _by_pixel(weight), bias)[:, :, None, None]
         return F.conv2d(x, weight, bias, stride=self.stride, padding=self.padding, groups=self.groups)
+
+
+def _by_pixel(x: Tensor) -> Tensor:
+    """Return (n, height * width * channel), a view of what lies in memory channels-last."""
+    return x.permute(0, 2, 3, 1).flatten(1)
 
 
 class ConvTranspose(nn.Module):
@@ -151,9 +159,14 @@ class ConvTranspose(nn.Module):
 
         height' = (height - 1) stride - 2 padding + kernel size + output padding, width' likewise.
         """
+        weight = self.weight.to(x.dtype)
+        if x.shape[2:] == (1, 1) and self.padding == self.output_padding == 0:
+            # Likewise.
+            y = (x.flatten(1) @ _by_pixel(weight)).unflatten(1, (*weight.shape[2:], weight.shape[1]))
+            return y.permute(0, 3, 1, 2)
         return F.conv_transpose2d(
             x,
-            self.weight.to(x.dtype),
+            weight,
             stride=self.stride,
             padding=self.padding,
             output_padding=self.output_padding,

@@ -22,6 +22,7 @@ from gan_torch.models import dcgan, inception, patch, r3gan, resnet
 
 FILES = {
     "dcgan": (dcgan, jax_dcgan),
+    "dcgan-deep": (dcgan, jax_dcgan),
     "resnet": (resnet, jax_resnet),
     "inception": (inception, jax_inception),
     "r3gan": (r3gan, jax_r3gan),
@@ -29,7 +30,15 @@ FILES = {
     "patch": (patch, jax_patch),
 }
 # The narrowest that every family allows.
-WIDTHS = {"dcgan": 1 / 32, "resnet": 1 / 32, "inception": 1 / 8, "r3gan": 1 / 12, "r3gan-tiny": 0.25, "patch": 1 / 32}
+WIDTHS = {
+    "dcgan": 1 / 32,
+    "dcgan-deep": 1 / 32,
+    "resnet": 1 / 32,
+    "inception": 1 / 8,
+    "r3gan": 1 / 12,
+    "r3gan-tiny": 0.25,
+    "patch": 1 / 32,
+}
 # Rounding of a few thousand float64 additions, with two digits to spare; of each tensor's own maximum.
 TOLERANCE = 1e-11
 # A tensor whose true gradient is zero holds rounding alone, no larger than this part of the network's gradients.
@@ -64,7 +73,7 @@ class Twins(NamedTuple):
 
 def build(role: str, family: str, resolution: int, channels: int, width: float, **own: Any) -> Twins:
     """Build the twins without values; torch's on the meta device."""
-    own |= {"plan": family} if family.startswith("r3gan") else {}
+    own |= {"plan": family} if family.startswith(("dcgan", "r3gan")) else {}
     sizes = (resolution, channels, LATENT, width) if role == "Generator" else (resolution, channels, width)
     ours, theirs = (getattr(file, role) for file in FILES[family])
     with torch.device("meta"):

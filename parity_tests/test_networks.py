@@ -39,6 +39,7 @@ from parity_tests.network_pairs import (
 GENERATORS = {
     "dcgan": ("dcgan", 16, {}),
     "dcgan-labels": ("dcgan", 16, {"num_classes": CLASSES, "activation": "silu", "output": "sigmoid"}),
+    "dcgan-deep-labels": ("dcgan-deep", 28, {"num_classes": CLASSES, "activation": "leaky_relu"}),
     "resnet-labels": ("resnet", 16, {"num_classes": CLASSES}),
     "inception-labels": ("inception", 16, {"num_classes": CLASSES, "output": "none"}),
     "r3gan-tiny-labels": ("r3gan-tiny", 32, {"num_classes": CLASSES}),
@@ -47,6 +48,8 @@ DISCRIMINATORS = {
     "dcgan": ("dcgan", 16, {}),
     "dcgan-spectral-labels": ("dcgan", 16, {"num_classes": CLASSES, "norm": "spectral"}),
     "dcgan-none": ("dcgan", 16, {"norm": "none", "activation": "gelu"}),
+    "dcgan-deep-none-labels": ("dcgan-deep", 28, {"num_classes": CLASSES, "norm": "none"}),
+    "dcgan-deep-spectral": ("dcgan-deep", 16, {"norm": "spectral", "activation": "silu"}),
     "resnet": ("resnet", 16, {}),
     "resnet-spectral-labels": ("resnet", 16, {"num_classes": CLASSES, "norm": "spectral"}),
     "resnet-batch": ("resnet", 16, {"norm": "batch", "activation": "leaky_relu"}),

@@ -4,6 +4,9 @@ Constants of the PyTorch project's DCGAN example: kernels of 4, stride 2, no con
 N(0, 0.02^2), batch normalisation scales from N(1, 0.02^2), LeakyReLU of slope 0.2 in the discriminator. At 28
 pixels the smallest feature map is 7x7 instead of 4x4.
 
+The plan ``dcgan-deep`` is this project's: a residual block at the generator's smallest map and a hidden layer between
+the discriminator's smallest map and its logit, chosen by measurement (docs/quality-search.md).
+
 With classes, an embedding of the label is a part of the generator's input, and the discriminator adds a projection to
 its logit (Miyato and Koyama 2018).
 """
@@ -25,9 +28,9 @@ from gan_jax.layers import (
     NormConstructor,
     conv_and_norm,
 )
-from gan_shared.architecture import LABEL_FEATURES, dcgan_plan
+from gan_shared.architecture import LABEL_FEATURES, dcgan_depth, dcgan_plan
 from gan_shared.families import FAMILIES
-from gan_shared.initial import Initial
+from gan_shared.initial import ZEROS, Initial
 
 WEIGHT = Initial("normal", gain=0.02)
 SCALE = Initial("normal", gain=0.02, mean=1.0)
@@ -88,6 +91,27 @@ class Stage(nn.Module):
         return ACTIVATIONS[self.activation](BatchNorm(self.out_channels, SCALE, name="norm")(x, train))
 
 
+class Block(nn.Module):
+    """Residual block: twice activation, 3x3 convolution and batch normalisation, added to the input.
+
+    Args:
+        channels: channels of input and output.
+        activation: name of the activation.
+    """
+
+    channels: int
+    activation: str
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """Map (batch, height, width, channel) to the same shape."""
+        activation = ACTIVATIONS[self.activation]
+        y = Conv(self.channels, self.channels, 3, WEIGHT, padding=1, name="conv1")(activation(x))
+        y = activation(BatchNorm(self.channels, SCALE, name="norm1")(y, train))
+        y = Conv(self.channels, self.channels, 3, WEIGHT, padding=1, name="conv2")(y)
+        return x + BatchNorm(self.channels, SCALE, name="norm2")(y, train)
+
+
 class DownStage(nn.Module):
     """Convolution of 4x4 pixels and padding 1, normalisation, activation.
 
@@ -126,6 +150,7 @@ class Generator(nn.Module):
         num_classes: number of classes; 0 for images without labels.
         activation: name of the activation of every stage.
         output: name of the function that ends the network.
+        plan: ``dcgan`` or ``dcgan-deep``.
     """
 
     resolution: int
@@ -135,6 +160,7 @@ class Generator(nn.Module):
     num_classes: int = 0
     activation: str = "relu"
     output: str = "tanh"
+    plan: str = "dcgan"
 
     @nn.compact
     def __call__(self, latents: Array, train: bool, labels: Array | None = None) -> Array:
@@ -154,6 +180,8 @@ class Generator(nn.Module):
             name="stem",
         )
         x = stem(latents[:, None, None, :], train)
+        for i in range(dcgan_depth(self.plan, self.width).blocks):
+            x = Block(sizes[0], self.activation, name=f"blocks.{i}")(x, train)
         for i, (low, high) in enumerate(pairwise(sizes)):
             x = UpStage(low, high, activation=self.activation, name=f"stages.{i}")(x, train)
         x = ConvTranspose(sizes[-1], self.channels, 4, WEIGHT, stride=2, padding=1, name="image")(x)
@@ -170,6 +198,7 @@ class Discriminator(nn.Module):
         num_classes: number of classes; 0 for images without labels.
         activation: name of the activation of stem and stages.
         norm: ``batch`` (in the stages), ``spectral`` (on every weight) or ``none``.
+        plan: ``dcgan`` or ``dcgan-deep``.
     """
 
     resolution: int
@@ -178,6 +207,7 @@ class Discriminator(nn.Module):
     num_classes: int = 0
     activation: str = "leaky_relu"
     norm: str = FAMILIES["dcgan"].default_norm
+    plan: str = "dcgan"
 
     @nn.compact
     def __call__(self, images: Array, train: bool, labels: Array | None = None) -> Array:
@@ -189,7 +219,12 @@ class Discriminator(nn.Module):
         x = ACTIVATIONS[self.activation](stem(images, train))
         for i, (high, low) in enumerate(pairwise(reversed(sizes))):
             x = DownStage(high, low, conv, norm, self.activation, name=f"stages.{i}")(x, train)
-        logits = conv(sizes[0], 1, start, WEIGHT, bias_initial=None, name="head")(x, train).ravel()
+        # As large as the smallest map, so that its output is one pixel.
+        size, features, hidden = start, x, dcgan_depth(self.plan, self.width).hidden
+        if hidden:
+            layer = conv(sizes[0], hidden, start, WEIGHT, bias_initial=ZEROS, name="hidden")
+            size, features = 1, ACTIVATIONS[self.activation](layer(x, train))
+        logits = conv(hidden or sizes[0], 1, size, WEIGHT, bias_initial=None, name="head")(features, train).ravel()
         if self.num_classes:
             assert labels is not None, "a class-conditional network needs labels"
             embedding = Embedding(self.num_classes, sizes[0], WEIGHT, spectral=spectral, name="embedding")

@@ -27,6 +27,9 @@ class Constructors(NamedTuple):
 
 CONSTRUCTORS = {
     "dcgan": Constructors(dcgan.Generator, dcgan.Discriminator),
+    "dcgan-deep": Constructors(
+        partial(dcgan.Generator, plan="dcgan-deep"), partial(dcgan.Discriminator, plan="dcgan-deep")
+    ),
     "resnet": Constructors(resnet.Generator, resnet.Discriminator),
     "inception": Constructors(inception.Generator, inception.Discriminator),
     "r3gan": Constructors(r3gan.Generator, r3gan.Discriminator),

@@ -4,6 +4,9 @@ Constants of the PyTorch project's DCGAN example: kernels of 4, stride 2, no con
 N(0, 0.02^2), batch normalisation scales from N(1, 0.02^2), LeakyReLU of slope 0.2 in the discriminator. At 28
 pixels the smallest feature map is 7x7 instead of 4x4.
 
+The plan ``dcgan-deep`` is this project's: a residual block at the generator's smallest map and a hidden layer between
+the discriminator's smallest map and its logit, chosen by measurement (docs/quality-search.md).
+
 With classes, an embedding of the label is a part of the generator's input, and the discriminator adds a projection to
 its logit (Miyato and Koyama 2018).
 """
@@ -13,9 +16,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from gan_shared.architecture import LABEL_FEATURES, dcgan_plan
+from gan_shared.architecture import LABEL_FEATURES, dcgan_depth, dcgan_plan
 from gan_shared.families import FAMILIES
-from gan_shared.initial import Initial
+from gan_shared.initial import ZEROS, Initial
 from gan_torch.layers import (
     ACTIVATIONS,
     OUTPUTS,
@@ -84,6 +87,28 @@ class Stage(nn.Module):
         return self.activation(self.norm(self.conv(x)))
 
 
+class Block(nn.Module):
+    """Residual block: twice activation, 3x3 convolution and batch normalisation, added to the input.
+
+    Args:
+        channels: channels of input and output.
+        activation: name of the activation.
+    """
+
+    def __init__(self, channels: int, activation: str) -> None:
+        super().__init__()
+        self.conv1 = Conv(channels, channels, 3, WEIGHT, padding=1)
+        self.norm1 = BatchNorm(channels, SCALE)
+        self.conv2 = Conv(channels, channels, 3, WEIGHT, padding=1)
+        self.norm2 = BatchNorm(channels, SCALE)
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, height, width, channel) to the same shape."""
+        y = self.activation(self.norm1(self.conv1(self.activation(x))))
+        return x + self.norm2(self.conv2(y))
+
+
 class DownStage(nn.Module):
     """Convolution of 4x4 pixels and padding 1, normalisation, activation.
 
@@ -126,6 +151,7 @@ class Generator(nn.Module):
         num_classes: number of classes; 0 for images without labels.
         activation: name of the activation of every stage.
         output: name of the function that ends the network.
+        plan: ``dcgan`` or ``dcgan-deep``.
     """
 
     def __init__(
@@ -138,12 +164,15 @@ class Generator(nn.Module):
         num_classes: int = 0,
         activation: str = "relu",
         output: str = "tanh",
+        plan: str = "dcgan",
     ) -> None:
         super().__init__()
         start, sizes = dcgan_plan(resolution, width)
+        blocks = dcgan_depth(plan, width).blocks
         self.embedding = Embedding(num_classes, LABEL_FEATURES, LABEL) if num_classes else None
         input_size = latent_size + (LABEL_FEATURES if num_classes else 0)
         self.stem = UpStage(input_size, sizes[0], kernel_size=start, stride=1, padding=0, activation=activation)
+        self.blocks = nn.ModuleList([Block(sizes[0], activation) for _ in range(blocks)])
         self.stages = nn.ModuleList([UpStage(low, high, activation=activation) for low, high in pairwise(sizes)])
         self.image = ConvTranspose(sizes[-1], channels, 4, WEIGHT, stride=2, padding=1)
         self.output = OUTPUTS[output]
@@ -153,7 +182,7 @@ class Generator(nn.Module):
         if self.embedding is not None:
             latents = torch.cat([latents, self.embedding(labels).to(latents.dtype)], 1)
         x = self.stem(latents[:, :, None, None])
-        for stage in self.stages:
+        for stage in (*self.blocks, *self.stages):
             x = stage(x)
         return self.output(self.image(x))
 
@@ -168,6 +197,7 @@ class Discriminator(nn.Module):
         num_classes: number of classes; 0 for images without labels.
         activation: name of the activation of stem and stages.
         norm: ``batch`` (in the stages), ``spectral`` (on every weight) or ``none``.
+        plan: ``dcgan`` or ``dcgan-deep``.
     """
 
     def __init__(
@@ -179,9 +209,11 @@ class Discriminator(nn.Module):
         num_classes: int = 0,
         activation: str = "leaky_relu",
         norm: str = FAMILIES["dcgan"].default_norm,
+        plan: str = "dcgan",
     ) -> None:
         super().__init__()
         start, sizes = dcgan_plan(resolution, width)
+        hidden = dcgan_depth(plan, width).hidden
         conv, norm_layer = conv_and_norm(norm)
         spectral = norm == "spectral"
         self.activation = ACTIVATIONS[activation]
@@ -189,7 +221,9 @@ class Discriminator(nn.Module):
         self.stages = nn.ModuleList(
             [DownStage(high, low, conv, norm_layer, activation) for high, low in pairwise(reversed(sizes))]
         )
-        self.head = conv(sizes[0], 1, start, WEIGHT, bias_initial=None)
+        # As large as the smallest map, so that its output is one pixel.
+        self.hidden = conv(sizes[0], hidden, start, WEIGHT, bias_initial=ZEROS) if hidden else None
+        self.head = conv(hidden or sizes[0], 1, 1 if hidden else start, WEIGHT, bias_initial=None)
         self.embedding = Embedding(num_classes, sizes[0], WEIGHT, spectral=spectral) if num_classes else None
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -197,7 +231,8 @@ class Discriminator(nn.Module):
         x = self.activation(self.stem(images))
         for stage in self.stages:
             x = stage(x)
-        logits = self.head(x).flatten()
+        features = x if self.hidden is None else self.activation(self.hidden(x))
+        logits = self.head(features).flatten()
         if self.embedding is not None:
             logits = logits + (self.embedding(labels) * x.sum((2, 3))).sum(1)
         return logits
