@@ -117,7 +117,8 @@ class ConvTranspose(nn.Module):
         # The kernel of the convolution that this one transposes: from the output's channels to the input's.
         shape = (self.kernel_size, self.kernel_size, self.out_channels, self.in_channels)
         kernel = self.param("kernel", declare(self.weight_initial), shape)
-        return convolve_transpose(x, kernel.astype(x.dtype), self.stride, self.padding, (self.output_padding,) * 2)
+        rest = (self.output_padding, self.output_padding)
+        return convolve_transpose(x, kernel.astype(x.dtype), self.stride, self.padding, rest)
 
 
 class Linear(nn.Module):
