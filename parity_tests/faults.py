@@ -251,9 +251,9 @@ LAYERS = (
     Fault(
         "transposed convolution: kernel turned",
         "gan_torch/layers.py",
-        "            self.weight.to(x.dtype),\n            stride",
-        "            self.weight.flip(2, 3).to(x.dtype),\n            stride",
-        ("generator/stem.conv",),
+        "            weight,\n            stride",
+        "            weight.flip(2, 3),\n            stride",
+        ("generator/stages.0.conv",),
     ),
     Fault(
         "bias left out",

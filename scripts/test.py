@@ -10,6 +10,9 @@ from time import perf_counter
 
 import environment
 
+# No test takes a quarter of it: one that hangs is named, with the stack of every thread.
+TIMEOUT = ("--timeout", "900")
+
 
 def main() -> int:
     """Run every check, even after one failed, and return 0 when all passed."""
@@ -19,7 +22,7 @@ def main() -> int:
         "lint": [python, "-m", "ruff", "check", "."],
         "format": [python, "-m", "ruff", "format", "--check", "."],
         "types": [python, "-m", "pyright"],
-        "tests": [python, "-m", "pytest", "-n", workers, "--dist", "worksteal", *sys.argv[1:]],
+        "tests": [python, "-m", "pytest", "-n", workers, "--dist", "worksteal", *TIMEOUT, *sys.argv[1:]],
     }
     failed = []
     for name, command in checks.items():
