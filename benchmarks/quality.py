@@ -57,10 +57,10 @@ class Subject(NamedTuple):
 DISTANCES = ("kid", "fd", "precision", "recall", "density", "coverage")
 SUBJECTS = {
     "stacked-mnist-60k": Subject(
-        "r3gan-tiny", "digits", 26_000, ("modes_kl", "modes", "confident_share", "confident_modes")
+        "stacked-mnist-cpu", "digits", 26_000, ("modes_kl", "modes", "confident_share", "confident_modes")
     ),
-    "fashion-mnist": Subject("r3gan-tiny", "efficientnet-lite0", 10_000, DISTANCES),
-    "mnist": Subject("r3gan-tiny", "efficientnet-lite0", 10_000, DISTANCES),
+    "fashion-mnist": Subject("fashion-cpu", "efficientnet-lite0", 10_000, DISTANCES),
+    "mnist": Subject("fashion-cpu", "efficientnet-lite0", 10_000, DISTANCES),
 }
 # How a number is called on the page, what it is multiplied by, and its digits behind the point.
 COLUMNS = {
@@ -246,7 +246,7 @@ def train_arguments(options: Options, row: Row, folder: Path) -> list[str]:
     cadence = max(1, steps // 20)
     return [
         *("train", config.preset, "--data", row.data, "--run-dir", str(folder), "--device", options.device),
-        *("--steps", str(steps), "--seed", str(row.seed)),
+        *("--resolution", str(config.data.resolution), "--steps", str(steps), "--seed", str(row.seed)),
         *("--log-every", str(cadence), "--save-every", str(cadence), "--sample-every", str(cadence)),
     ]
 
@@ -255,15 +255,16 @@ def train_arguments(options: Options, row: Row, folder: Path) -> list[str]:
 def configuration(row: Row) -> Config:
     """Return the configuration of a row at its full length.
 
-    The plain DCGAN takes as many steps as have the arithmetic of the preset's run: floating-point operations of
-    convolutions and matrix products, counted on tensors without values.
+    The plain DCGAN makes images of the same size, so that the protocol is the same, and takes as many steps as have the
+    arithmetic of the preset's run: floating-point operations of convolutions and matrix products, counted on tensors
+    without values.
     """
     preset = presets.get_preset(SUBJECTS[row.data].preset)
     if row.contender == "preset":
         return preset
     from benchmarks.work import count
 
-    plain = presets.get_preset(PLAIN)
+    plain = presets.get_preset(PLAIN).with_options(resolution=preset.data.resolution)
     channels = 3 if row.data.startswith("stacked") else 1
     work = [count(each.with_options(channels=channels)).flops for each in (preset, plain)]
     return plain.with_options(steps=round(preset.execution.steps * work[0] / work[1]))

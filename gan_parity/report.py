@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             write(out, about, studies)
             print(f"wrote {out}")
         if options.readme is not None:
-            text = with_section(options.readme, headline(about, studies), BEGIN, END)
+            text = with_section(options.readme, headline(about, as_written(about, studies)), BEGIN, END)
             with replacing(options.readme) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         for each in studies:
@@ -149,7 +149,7 @@ def headline(about: Mapping[str, str], studies: Sequence[Study]) -> str:
 
 def write(folder: Path, about: Mapping[str, str], studies: Sequence[Study]) -> None:
     """Write the summary, the full numbers, the page and the plots."""
-    summaries = [each.summary() for each in studies]
+    summaries = as_written(about, studies)
     texts = {
         "parity.json": to_json(about, summaries),
         "parity-full.json": to_json(about, studies),
@@ -159,6 +159,15 @@ def write(folder: Path, about: Mapping[str, str], studies: Sequence[Study]) -> N
         with replacing(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     draw(folder / "parity.png", summaries)
+
+
+def as_written(about: Mapping[str, str], studies: Sequence[Study]) -> list[Study]:
+    """Return studies as the summary has them.
+
+    The pages are written from these, so that a number of theirs is that of the summary, rounded once more.
+    """
+    summary = json.loads(to_json(about, [each.summary() for each in studies]))
+    return [Study(**each) for each in summary["studies"]]
 
 
 def to_json(about: Mapping[str, str], studies: Sequence[Study]) -> str:

@@ -10,19 +10,15 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from gan_shared import metrics
-from gan_shared.atomic import replacing
+from gan_shared import metrics, real_features
 from gan_shared.backend import Backend, FeatureExtractor, Inputs
 from gan_shared.config import Config
-from gan_shared.data import Dataset, cache
+from gan_shared.data import Dataset
 from gan_shared.draws import Stream, sample_latents
 from gan_shared.errors import is_whole, unexpected
 from gan_shared.evaluation_scores import CONFIDENCE, NEAREST_QUANTILE, scores, subset_size
@@ -37,6 +33,7 @@ from gan_shared.feature_networks import (
     prepare,
 )
 from gan_shared.progress_bar import progress_bar
+from gan_shared.real_features import RealFeatures
 from gan_shared.real_images import HELD_OUT, TRAINING, RealSets, available, choose, find_real_images
 from gan_shared.sample import MAX_IMAGES, TrainedGenerator, check_request, generate_images
 
@@ -118,14 +115,6 @@ class Evaluation(NamedTuple):
 def hash_of(protocol: dict[str, Any]) -> str:
     """Return the first digits of the sha256 of a protocol."""
     return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:12]
-
-
-class RealFeatures(NamedTuple):
-    """What a network makes of ``RealSets``, and the floors; see there."""
-
-    reference: FeatureSet
-    other: FeatureSet | None
-    floors: dict[str, float]
 
 
 class Evaluator:
@@ -294,8 +283,7 @@ class Evaluator:
         if network.name not in self.real_features:
             # Nothing of the generator takes part.
             key = hash_of({name: value for name, value in protocol.items() if name not in ("ema", "labels")})
-            path = cache.root() / "evaluation" / f"{key}.safetensors"
-            found = _read(path)
+            found = real_features.read(key)
             if found is None:
                 clock, size = _Clock(), self.settings.batch_size
                 reference, other = (
@@ -309,7 +297,7 @@ class Evaluator:
                 assert reference is not None
                 found = RealFeatures(reference, other, {})
                 found = found._replace(floors=self._floors(network, found))
-                _write(path, found)
+                real_features.write(key, found)
             self.real_features[network.name] = found
         return self.real_features[network.name]
 
@@ -375,37 +363,3 @@ class _Clock:
             if not item:
                 return
             yield item[0]
-
-
-def _read(path: Path) -> RealFeatures | None:
-    """Return the features and floors that were written before; None where there are none, or the file is damaged."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            names = set(file.keys())
-            reference, other = (
-                FeatureSet(*(file.get_tensor(f"{name}.{part}") for part in FeatureSet._fields))
-                if f"{name}.features" in names
-                else None
-                for name in ("reference", "other")
-            )
-            floors = json.loads(file.metadata()["floors"])
-        return None if reference is None else RealFeatures(reference, other, floors)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _write(path: Path, found: RealFeatures) -> None:
-    """Write features and floors for the next time; a full disk costs only that they are computed again."""
-    tensors = {
-        f"{name}.{part}": value
-        for name, each in (("reference", found.reference), ("other", found.other))
-        if each is not None
-        for part, value in each._asdict().items()
-    }
-    try:
-        with replacing(path) as temporary:
-            save_file(tensors, temporary, metadata={"floors": json.dumps(found.floors)})
-            # safetensors makes its files for their owner alone; these are shared like any other.
-            temporary.chmod(path.parent.stat().st_mode & 0o666)
-    except (OSError, SafetensorError):
-        return

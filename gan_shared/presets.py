@@ -55,6 +55,23 @@ R3GAN_IMAGES = R3GAN.with_options(
     augment=("flip", "translate", "rotate", "scale", "cutout", "brightness", "saturation", "contrast"),
     augment_probability=(0.0, 0.3),
 )
+# Networks and rates that were chosen by measurement on two cores of a CPU (docs/quality-search.md); loss, penalties and
+# beta1 are R3GAN's. No published number.
+CPU = R3GAN.with_options(
+    resolution=28,
+    generator="dcgan-deep",
+    discriminator="dcgan-deep",
+    discriminator_norm="none",
+    width=0.5,
+    output_activation="tanh",
+    gamma=(1.0, 0.2),
+    generator_learning_rate=(2e-3, 1e-4),
+    discriminator_learning_rate=(2e-3, 1e-4),
+    generator_beta2=0.99,
+    discriminator_beta2=0.99,
+    ema_half_life_nimg=(0.0, 10_000.0),
+    batch_size=32,
+)
 
 PRESETS: dict[str, Config] = {
     # Radford et al. 2016 (arXiv:1511.06434), at the size of small digits. 2,000 steps of 64 images are
@@ -137,6 +154,14 @@ PRESETS: dict[str, Config] = {
         burn_in_nimg=100_000,
         batch_size=64,
         steps=1500,
+    ),
+    # Three digits at once, about an hour on two cores.
+    "stacked-mnist-cpu": CPU.with_options(
+        preset="stacked-mnist-cpu", data="stacked-mnist-60k", burn_in_nimg=1_600_000, steps=1_600_000 // 32
+    ),
+    # Grey images of 28 pixels, a quarter of an hour on two cores; --data mnist likewise.
+    "fashion-cpu": CPU.with_options(
+        preset="fashion-cpu", data="fashion-mnist", burn_in_nimg=400_000, steps=400_000 // 32
     ),
     # Dosovitskiy and Brox 2016 (arXiv:1602.02644): an adversarial, a pixel and a feature loss. The layer, the decoder
     # and the weights are this project's: the paper sums squared differences, these are means. The pictures are the

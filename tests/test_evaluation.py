@@ -159,6 +159,17 @@ def test_damaged_cache_is_computed_again(copy) -> None:
     assert first == second
 
 
+def test_set_that_is_missing_in_the_cache_is_computed_again(copy) -> None:
+    assert evaluate(copy, "--num-images", str(IMAGES)) == 0
+    kept = list((cache.root() / "evaluation").glob("*-other.safetensors"))
+    assert kept
+    for path in kept:
+        path.unlink()
+    assert evaluate(copy, "--num-images", str(IMAGES)) == 0
+    first, second = lines(copy)
+    assert first == second and any(path.is_file() for path in kept)
+
+
 def test_record_says_everything_that_a_number_depends_on(copy) -> None:
     assert evaluate(copy, "--num-images", str(IMAGES), "--seed", "3") == 0
     (found,) = records(copy)
