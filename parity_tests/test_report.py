@@ -42,6 +42,18 @@ def test_the_report_is_numbers_a_summary_a_page_and_a_plot(written):
     assert (written / "parity.png").stat().st_size > 1000
 
 
+def test_the_pages_can_be_made_again_from_the_summary(written, tmp_path):
+    summary = json.loads((written / "parity.json").read_text())
+    studies = [study.Study(**each) for each in summary["studies"]]
+    # 1.4504 rounds to 1.5, and 1.450, which the summary has, to 1.4.
+    first = studies[0].float32["generator/"]["torch"]
+    studies[0].float32["generator/"]["torch"] = [1.4504e-7] * len(first)
+    report.write(tmp_path, summary["about"], studies)
+    again = json.loads((tmp_path / "parity.json").read_text())
+    read = [study.Study(**each) for each in again["studies"]]
+    assert (tmp_path / "parity.md").read_text() == report.page(summary["about"], read)
+
+
 def test_a_wrong_constant_fails_the_report(monkeypatch, tmp_path):
     blend = gan_jax.layers._blend
     monkeypatch.setattr(gan_jax.layers, "_blend", lambda old, new, momentum: blend(old, new, momentum * (1 + 1e-6)))
