@@ -43,8 +43,8 @@ PRESET_CONFIGS = {
     "r3gan-ffhq-64": reduced("r3gan-ffhq-64", 1 / 96, batch_size=1),
     "r3gan-ffhq-256": reduced("r3gan-ffhq-256", 1 / 96, batch_size=1),
     "r3gan-tiny": reduced("r3gan-tiny", 0.25),
-    # A tenth of the rates: at first those put every unit of the hidden layer on one side of its LeakyReLU for all images,
-    # and there the gradients of its bias from reals and fakes cancel.
+    # A tenth of the rates: at first those put every unit of the hidden layer on one side of its LeakyReLU for all
+    # images, and there the gradients of its bias from reals and fakes cancel.
     "stacked-mnist-cpu": reduced("stacked-mnist-cpu", 0.125, channels=3, **SLOW),
     "fashion-cpu": reduced("fashion-cpu", 0.125, **SLOW),
     "vgg-inversion": reduced("vgg-inversion", 0.0625, resolution=32, vgg_weights="random", latent_size=4),
