@@ -55,7 +55,7 @@ R3GAN_IMAGES = R3GAN.with_options(
     augment=("flip", "translate", "rotate", "scale", "cutout", "brightness", "saturation", "contrast"),
     augment_probability=(0.0, 0.3),
 )
-# Networks and rates that were chosen by measurement on two cores of a CPU (docs/quality-search.md); loss, penalties and
+# Networks and rates that were chosen by measurement on a CPU (docs/quality-search.md); loss, penalties and
 # beta1 are R3GAN's. No published number.
 CPU = R3GAN.with_options(
     resolution=28,
@@ -155,11 +155,11 @@ PRESETS: dict[str, Config] = {
         batch_size=64,
         steps=1500,
     ),
-    # Three digits at once, about an hour on two cores.
+    # Three digits at once. 1.3 million images took 50 minutes on one core.
     "stacked-mnist-cpu": CPU.with_options(
         preset="stacked-mnist-cpu", data="stacked-mnist-60k", burn_in_nimg=1_600_000, steps=1_600_000 // 32
     ),
-    # Grey images of 28 pixels, a quarter of an hour on two cores; --data mnist likewise.
+    # Grey images of 28 pixels, 22 minutes on one core; --data mnist likewise.
     "fashion-cpu": CPU.with_options(
         preset="fashion-cpu", data="fashion-mnist", burn_in_nimg=400_000, steps=400_000 // 32
     ),
