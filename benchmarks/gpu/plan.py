@@ -64,6 +64,8 @@ EQUAL = (
     "article",
     "r3gan-stacked-mnist",
     "r3gan-ffhq-256",
+    "stacked-mnist-cpu",
+    "fashion-cpu",
     "patch",
 )
 # Where a precision of fewer digits is compared: a network of each family.
