@@ -11,8 +11,10 @@ DCGAN_CHANNELS = 64
 DCGAN_MAX_CHANNELS = 512
 # Where few halvings lead to a logit, it is a sum of what small parts of the image look like: digits of good strokes in
 # wrong places are taken for real. A layer over the whole of the smallest map mends that, and residual blocks at the
-# generator's smallest map are where an image is laid out. Plan -> blocks, length of the layer.
-DCGAN_DEPTH = {"dcgan": (0, 0), "dcgan-deep": (1, 512)}
+# generator's smallest map are where an image is laid out. A network between latents and the first map lets a generator
+# choose between kinds of images; without it, latents between two kinds make images of neither. Plan -> features of that
+# network's layers, blocks, length of the layer.
+DCGAN_DEPTH: dict[str, tuple[tuple[int, ...], int, int]] = {"dcgan": ((), 0, 0), "dcgan-deep": ((512, 256), 1, 512)}
 
 # Miyato et al. 2018, appendix B: channels of the generator's maps from 4x4 up, each twice as high and wide as the
 # one before.
@@ -101,18 +103,20 @@ class DcganDepth(NamedTuple):
     """What a DCGAN pair has beside the layers of its plan.
 
     Attributes:
+        mapping: features of the layers between the latents and the generator's smallest map.
         blocks: residual blocks at the generator's smallest map.
         hidden: length of the layer between the discriminator's smallest map and its logit; 0 for none.
     """
 
+    mapping: tuple[int, ...]
     blocks: int
     hidden: int
 
 
 def dcgan_depth(plan: str, width: float) -> DcganDepth:
-    """Return what ``plan``, ``dcgan`` or ``dcgan-deep``, has beside its convolutions; ``width`` scales the layer."""
-    blocks, hidden = DCGAN_DEPTH[plan]
-    return DcganDepth(blocks, scaled(hidden, width) if hidden else 0)
+    """Return what ``plan``, ``dcgan`` or ``dcgan-deep``, has beside its convolutions; ``width`` scales the layers."""
+    mapping, blocks, hidden = DCGAN_DEPTH[plan]
+    return DcganDepth(tuple(scaled(size, width) for size in mapping), blocks, scaled(hidden, width) if hidden else 0)
 
 
 def dcgan_plan(resolution: int, width: float) -> DcganPlan:

@@ -125,7 +125,6 @@ class Evaluator:
         settings: what is compared.
         fingerprint: of the run's training images; None where the run does not know them.
         most: the most images of each set, where ``settings`` has no number.
-        progress: whether a progress bar may be shown.
 
     Raises:
         UserError: the numbers, the real images or the networks that were asked for are not there.
@@ -137,10 +136,9 @@ class Evaluator:
         settings: EvaluationSettings,
         fingerprint: str | None = None,
         most: int | None = None,
-        progress: bool = True,
     ) -> None:
         settings.check()
-        self.config, self.settings, self._progress = config, settings, progress
+        self.config, self.settings = config, settings
         names = settings.features or default_networks(config.execution.data, config.data.channels)
         self.networks = find_networks(names)
         # Before the images, which may have to be decoded.
@@ -329,21 +327,21 @@ class Evaluator:
         """Return what a network makes of ``count`` images; they are never held together."""
         size, channels = self.settings.batch_size, self.config.data.channels or 1
         result: FeatureSet | None = None
-        show, description = None if self._progress else False, f"{network.title}: {what}"
-        with progress_bar(show, total=count, desc=description, unit=" images") as bar:
+        done = 0
+        # Below the bar of a run that trains, where there is one, it does not stay.
+        with progress_bar(total=count, desc=f"{network.title}: {what}", unit=" images", leave=None) as bar:
             for batch in batched(images, size):
-                begun, start = perf_counter(), bar.n
+                begun = perf_counter()
                 # The last one is filled up from the first: one shape, so one compilation.
                 features, logits = extract(prepare(network, np.resize(batch, (size, *batch.shape[1:]))))
                 found = join(network, features, logits, channels)
                 if result is None:
                     result = FeatureSet(*(np.empty((count, *part.shape[1:]), part.dtype) for part in found))
                 for whole, part in zip(result, found, strict=True):
-                    whole[start : start + len(batch)] = part[: len(batch)]
+                    whole[done : done + len(batch)] = part[: len(batch)]
                 clock.seconds["features"] += perf_counter() - begun
-                # Counted whether it is shown or not.
-                bar.n += len(batch)
-                bar.refresh()
+                done += len(batch)
+                bar.update(len(batch))
         assert result is not None, "there are no images"
         return result
 

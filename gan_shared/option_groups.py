@@ -144,7 +144,7 @@ class ObjectiveConfig:
     )
     penalties: tuple[str, ...] = option(
         (),
-        "One or more penalties on the discriminator's gradient with respect to its input images.",
+        "Penalties on the discriminator's gradient with respect to its input images; none where no name follows.",
         choices=("gradient-penalty", "r1", "r2"),
     )
     gamma: Schedule = option(
@@ -200,7 +200,7 @@ class OptimizerConfig:
 class AugmentationConfig:
     """Augmentation of the discriminator's input, reals and fakes alike."""
 
-    augment: tuple[str, ...] = option((), "One or more augmentations.", choices=AUGMENTATIONS)
+    augment: tuple[str, ...] = option((), "Augmentations; none where no name follows.", choices=AUGMENTATIONS)
     augment_probability: Schedule = option(
         0.0, "Probability with which each augmentation is applied to an image.", low=0.0, high=1.0
     )

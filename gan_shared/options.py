@@ -92,7 +92,7 @@ class Option(NamedTuple):
                 kind = "name" if isinstance(self.choices[0], str) else "number"
                 raise unexpected(self.name, repr(value), f"a known {kind}", self.choices)
         elif len(set(value)) < len(value) or not set(value) <= set(self.choices):
-            raise unexpected(self.name, " ".join(map(str, value)), "known names, each once", self.choices)
+            raise unexpected(self.name, " ".join(map(str, value)), "known names, each once, or no name", self.choices)
 
     def _check_range(self, number: float) -> None:
         # A NaN compares false with everything, so it is refused too.

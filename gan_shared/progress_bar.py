@@ -37,17 +37,16 @@ class _Unfailing:
             self._failed = True
 
 
-def progress_bar(show: bool | None = None, delay: float = DELAY_SEC, **options: Any) -> tqdm:
-    """Return a bar of tqdm on standard error.
+def progress_bar(delay: float = DELAY_SEC, **options: Any) -> tqdm:
+    """Return a bar of tqdm on standard error, shown in a terminal only.
 
     Args:
-        show: whether it is shown; by default in a terminal only. Never where there is no standard error.
         delay: seconds before it is shown.
         options: tqdm's.
     """
     stream = sys.stderr
     try:
-        shown = stream is not None and (stream.isatty() if show is None else show)
+        shown = stream is not None and stream.isatty()
     except ValueError:  # a stream that is closed
         shown = False
     return tqdm(file=_Unfailing(stream), delay=delay, disable=not shown, **options)

@@ -134,7 +134,7 @@ def find_evaluator(config: Config, fingerprint: str) -> Evaluator | None:
         return None
     check_from_latents(config)
     most = config.execution.evaluate_images
-    return Evaluator(config, settings_while_training(config), fingerprint, most, progress=False)
+    return Evaluator(config, settings_while_training(config), fingerprint, most)
 
 
 def begin(backend: Backend, config: Config, run_dir: Path, resume: bool, fingerprint: str) -> tuple[State, int]:

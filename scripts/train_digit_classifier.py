@@ -86,15 +86,14 @@ def classifier() -> "nn.Sequential":
     """Return the network in training mode: (batch, 1, 32, 32) from 0 to 1 -> (batch, 10)."""
     from torch import nn
 
-    def stage(low: int, high: int) -> list[nn.Module]:
-        return [nn.Conv2d(low, high, 3, padding=1, bias=False), nn.BatchNorm2d(high), nn.ReLU()]
+    from gan_shared.feature_plans import DIGITS, DIGITS_CLASSIFIER, DIGITS_HIDDEN
 
-    return nn.Sequential(
-        *(*stage(1, 16), nn.MaxPool2d(2)),
-        *(*stage(16, 32), *stage(32, 32), nn.MaxPool2d(2)),
-        *(*stage(32, 64), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Linear(64 * 4 * 4, 128), nn.ReLU(), nn.Linear(128, 10)),
-    )
+    layers: list[nn.Module] = []
+    for each, pooled in DIGITS:
+        layers += [nn.Conv2d(each.inputs, each.outputs, each.kernel, padding=1, bias=False)]
+        layers += [nn.BatchNorm2d(each.outputs), nn.ReLU(), *([nn.MaxPool2d(2)] if pooled else [])]
+    hidden, last = (nn.Linear(each.inputs, each.outputs) for each in (DIGITS_HIDDEN, DIGITS_CLASSIFIER))
+    return nn.Sequential(*layers, nn.Flatten(), hidden, nn.ReLU(), last)
 
 
 def folded(network: "nn.Sequential") -> dict[str, "Tensor"]:
@@ -104,19 +103,21 @@ def folded(network: "nn.Sequential") -> dict[str, "Tensor"]:
     """
     from torch import nn
 
+    from gan_shared.feature_plans import DIGITS, DIGITS_CLASSIFIER, DIGITS_HIDDEN
+
     state = {name: value.double() for name, value in network.state_dict().items()}
     tensors = {}
     convolutions = [place for place, each in enumerate(network) if isinstance(each, nn.Conv2d)]
-    for number, place in enumerate(convolutions, 1):
+    for (convolution, _), place in zip(DIGITS, convolutions, strict=True):
         scale, shift, mean, variance = (
             state[f"{place + 1}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")
         )
         factor = scale / (variance + nn.BatchNorm2d(1).eps).sqrt()
-        tensors[f"conv{number}.weight"] = state[f"{place}.weight"] * factor[:, None, None, None]
-        tensors[f"conv{number}.bias"] = shift - mean * factor
+        tensors[f"{convolution.name}.weight"] = state[f"{place}.weight"] * factor[:, None, None, None]
+        tensors[f"{convolution.name}.bias"] = shift - mean * factor
     linears = [place for place, each in enumerate(network) if isinstance(each, nn.Linear)]
-    for name, place in zip(("features", "logits"), linears, strict=True):
-        tensors |= {f"{name}.{part}": state[f"{place}.{part}"] for part in ("weight", "bias")}
+    for each, place in zip((DIGITS_HIDDEN, DIGITS_CLASSIFIER), linears, strict=True):
+        tensors |= {f"{each.name}.{part}": state[f"{place}.{part}"] for part in ("weight", "bias")}
     return {name: value.float().contiguous() for name, value in tensors.items()}
 
 

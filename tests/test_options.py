@@ -25,7 +25,7 @@ def config(**changes) -> Config:
 
 # Field, a value that cannot work, and what the message must say beside the field and the value.
 REFUSED = [
-    ("penalties", ("r3",), ["found r3", "each once", "choices: gradient-penalty, r1, r2"]),
+    ("penalties", ("r3",), ["found r3", "each once, or no name", "choices: gradient-penalty, r1, r2"]),
     ("penalties", ("r1", "r1"), ["found r1 r1", "each once"]),
     ("augment", ("flip", "blur"), ["found flip blur", "choices: flip, crop, translate, rotate, scale, cutout"]),
     ("augment", ("flip", "crop", "flip"), ["found flip crop flip", "each once"]),

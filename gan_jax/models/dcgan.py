@@ -4,13 +4,15 @@ Constants of the PyTorch project's DCGAN example: kernels of 4, stride 2, no con
 N(0, 0.02^2), batch normalisation scales from N(1, 0.02^2), LeakyReLU of slope 0.2 in the discriminator. At 28
 pixels the smallest feature map is 7x7 instead of 4x4.
 
-The plan ``dcgan-deep`` is this project's: a residual block at the generator's smallest map and a hidden layer between
-the discriminator's smallest map and its logit, chosen by measurement (docs/quality-search.md).
+The plan ``dcgan-deep`` is this project's, chosen by measurement (docs/quality-search.md): a mapping network (Karras et
+al. 2019, arXiv:1812.04948) and a residual block at the smallest map in the generator, a hidden layer between smallest
+map and logit in the discriminator.
 
 With classes, an embedding of the label is a part of the generator's input, and the discriminator adds a projection to
 its logit (Miyato and Koyama 2018).
 """
 
+import math
 from itertools import pairwise
 
 import jax.numpy as jnp
@@ -30,7 +32,7 @@ from gan_jax.layers import (
 )
 from gan_shared.architecture import LABEL_FEATURES, dcgan_depth, dcgan_plan
 from gan_shared.families import FAMILIES
-from gan_shared.initial import ZEROS, Initial
+from gan_shared.initial import ZEROS, Initial, fan_in_normal
 
 WEIGHT = Initial("normal", gain=0.02)
 SCALE = Initial("normal", gain=0.02, mean=1.0)
@@ -47,6 +49,7 @@ class UpStage(nn.Module):
         stride: factor on height and width.
         padding: rows and columns cut from each side.
         activation: name of the activation.
+        weight_initial: how the kernel begins.
     """
 
     in_channels: int
@@ -55,6 +58,7 @@ class UpStage(nn.Module):
     stride: int = 2
     padding: int = 1
     activation: str = "relu"
+    weight_initial: Initial = WEIGHT
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
@@ -63,12 +67,38 @@ class UpStage(nn.Module):
             self.in_channels,
             self.out_channels,
             self.kernel_size,
-            WEIGHT,
+            self.weight_initial,
             stride=self.stride,
             padding=self.padding,
             name="conv",
         )(x)
         return ACTIVATIONS[self.activation](BatchNorm(self.out_channels, SCALE, name="norm")(x, train))
+
+
+class Mapping(nn.Module):
+    """Latents, and beside them what a network makes of them.
+
+    Its weights begin larger than those of the other layers: behind batch normalisation that changes nothing but how fast
+    Adam turns them, and a mapping network that learns faster loses modes.
+
+    Args:
+        in_features: length of a latent.
+        layers: lengths of what each layer makes.
+        activation: name of the activation of every layer.
+    """
+
+    in_features: int
+    layers: tuple[int, ...]
+    activation: str
+
+    @nn.compact
+    def __call__(self, latents: Array, train: bool) -> Array:
+        """Map (batch, 1, 1, latent) to (batch, 1, 1, latent + features of the last layer)."""
+        x = latents
+        for i, (low, high) in enumerate(pairwise((self.in_features, *self.layers))):
+            weight_initial = fan_in_normal(low, gain=math.sqrt(2))
+            x = UpStage(low, high, 1, 1, 0, self.activation, weight_initial, name=f"layers.{i}")(x, train)
+        return jnp.concatenate([latents, x], 3)
 
 
 class Stage(nn.Module):
@@ -170,8 +200,12 @@ class Generator(nn.Module):
             assert labels is not None, "a class-conditional network needs labels"
             embedding = Embedding(self.num_classes, LABEL_FEATURES, LABEL, name="embedding")
             latents = jnp.concatenate([latents, embedding(labels).astype(latents.dtype)], 1)
+        depth = dcgan_depth(self.plan, self.width)
+        x = latents[:, None, None, :]
+        if depth.mapping:
+            x = Mapping(latents.shape[1], depth.mapping, self.activation, name="mapping")(x, train)
         stem = UpStage(
-            latents.shape[1],
+            x.shape[3],
             sizes[0],
             kernel_size=start,
             stride=1,
@@ -179,8 +213,8 @@ class Generator(nn.Module):
             activation=self.activation,
             name="stem",
         )
-        x = stem(latents[:, None, None, :], train)
-        for i in range(dcgan_depth(self.plan, self.width).blocks):
+        x = stem(x, train)
+        for i in range(depth.blocks):
             x = Block(sizes[0], self.activation, name=f"blocks.{i}")(x, train)
         for i, (low, high) in enumerate(pairwise(sizes)):
             x = UpStage(low, high, activation=self.activation, name=f"stages.{i}")(x, train)

@@ -4,13 +4,15 @@ Constants of the PyTorch project's DCGAN example: kernels of 4, stride 2, no con
 N(0, 0.02^2), batch normalisation scales from N(1, 0.02^2), LeakyReLU of slope 0.2 in the discriminator. At 28
 pixels the smallest feature map is 7x7 instead of 4x4.
 
-The plan ``dcgan-deep`` is this project's: a residual block at the generator's smallest map and a hidden layer between
-the discriminator's smallest map and its logit, chosen by measurement (docs/quality-search.md).
+The plan ``dcgan-deep`` is this project's, chosen by measurement (docs/quality-search.md): a mapping network (Karras et
+al. 2019, arXiv:1812.04948) and a residual block at the smallest map in the generator, a hidden layer between smallest
+map and logit in the discriminator.
 
 With classes, an embedding of the label is a part of the generator's input, and the discriminator adds a projection to
 its logit (Miyato and Koyama 2018).
 """
 
+import math
 from itertools import pairwise
 
 import torch
@@ -18,7 +20,7 @@ from torch import Tensor, nn
 
 from gan_shared.architecture import LABEL_FEATURES, dcgan_depth, dcgan_plan
 from gan_shared.families import FAMILIES
-from gan_shared.initial import ZEROS, Initial
+from gan_shared.initial import ZEROS, Initial, fan_in_normal
 from gan_torch.layers import (
     ACTIVATIONS,
     OUTPUTS,
@@ -46,6 +48,7 @@ class UpStage(nn.Module):
         stride: factor on height and width.
         padding: rows and columns cut from each side.
         activation: name of the activation.
+        weight_initial: how the kernel begins.
     """
 
     def __init__(
@@ -56,15 +59,47 @@ class UpStage(nn.Module):
         stride: int = 2,
         padding: int = 1,
         activation: str = "relu",
+        weight_initial: Initial = WEIGHT,
     ) -> None:
         super().__init__()
-        self.conv = ConvTranspose(in_channels, out_channels, kernel_size, WEIGHT, stride=stride, padding=padding)
+        self.conv = ConvTranspose(
+            in_channels, out_channels, kernel_size, weight_initial, stride=stride, padding=padding
+        )
         self.norm = BatchNorm(out_channels, SCALE)
         self.activation = ACTIVATIONS[activation]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, height, width, in channels) to (batch, 2 height, 2 width, out channels) by default."""
         return self.activation(self.norm(self.conv(x)))
+
+
+class Mapping(nn.Module):
+    """Latents, and beside them what a network makes of them.
+
+    Its weights begin larger than those of the other layers: behind batch normalisation that changes nothing but how fast
+    Adam turns them, and a mapping network that learns faster loses modes.
+
+    Args:
+        in_features: length of a latent.
+        layers: lengths of what each layer makes.
+        activation: name of the activation of every layer.
+    """
+
+    def __init__(self, in_features: int, layers: tuple[int, ...], activation: str) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            [
+                UpStage(low, high, 1, 1, 0, activation, weight_initial=fan_in_normal(low, gain=math.sqrt(2)))
+                for low, high in pairwise((in_features, *layers))
+            ]
+        )
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Map (batch, 1, 1, latent) to (batch, 1, 1, latent + features of the last layer)."""
+        x = latents
+        for layer in self.layers:
+            x = layer(x)
+        return torch.cat([latents, x], 1)
 
 
 class Stage(nn.Module):
@@ -168,11 +203,14 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         start, sizes = dcgan_plan(resolution, width)
-        blocks = dcgan_depth(plan, width).blocks
+        depth = dcgan_depth(plan, width)
         self.embedding = Embedding(num_classes, LABEL_FEATURES, LABEL) if num_classes else None
-        input_size = latent_size + (LABEL_FEATURES if num_classes else 0)
-        self.stem = UpStage(input_size, sizes[0], kernel_size=start, stride=1, padding=0, activation=activation)
-        self.blocks = nn.ModuleList([Block(sizes[0], activation) for _ in range(blocks)])
+        features = latent_size + (LABEL_FEATURES if num_classes else 0)
+        self.mapping = Mapping(features, depth.mapping, activation) if depth.mapping else None
+        if depth.mapping:
+            features += depth.mapping[-1]
+        self.stem = UpStage(features, sizes[0], kernel_size=start, stride=1, padding=0, activation=activation)
+        self.blocks = nn.ModuleList([Block(sizes[0], activation) for _ in range(depth.blocks)])
         self.stages = nn.ModuleList([UpStage(low, high, activation=activation) for low, high in pairwise(sizes)])
         self.image = ConvTranspose(sizes[-1], channels, 4, WEIGHT, stride=2, padding=1)
         self.output = OUTPUTS[output]
@@ -181,8 +219,10 @@ class Generator(nn.Module):
         """Map latents (batch, latent) and labels (batch,) to images (batch, height, width, channel)."""
         if self.embedding is not None:
             latents = torch.cat([latents, self.embedding(labels).to(latents.dtype)], 1)
-        x = self.stem(latents[:, :, None, None])
-        for stage in (*self.blocks, *self.stages):
+        x = latents[:, :, None, None]
+        if self.mapping is not None:
+            x = self.mapping(x)
+        for stage in (self.stem, *self.blocks, *self.stages):
             x = stage(x)
         return self.output(self.image(x))
 
