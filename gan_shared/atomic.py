@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from gan_shared.errors import unexpected
+
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
@@ -39,6 +41,21 @@ def replacing(target: Path) -> Iterator[Path]:
         else:
             temporary.unlink(missing_ok=True)
         raise
+
+
+def check_parents(option: str, path: Path) -> None:
+    """Refuse a path that leads through a file.
+
+    Args:
+        option: what the path was given by.
+        path: where something is to be written.
+
+    Raises:
+        UserError: naming the file.
+    """
+    there = next((each for each in path.absolute().parents if each.exists()), None)
+    if there is not None and not there.is_dir():
+        raise unexpected(option, f"{path}, below the file {there}", "a place in a folder")
 
 
 def _replace_folder(new: Path, old: Path) -> None:

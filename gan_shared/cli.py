@@ -22,7 +22,7 @@ from gan_shared import sample as sampling
 from gan_shared import train as training
 from gan_shared.backend import MakeBackend
 from gan_shared.config import Config, groups
-from gan_shared.errors import UserError, unexpected
+from gan_shared.errors import UserError, one_line, unexpected
 from gan_shared.evaluation import FEATURE_BATCH, HELD_OUT, EvaluationSettings
 from gan_shared.evaluation_hook import settings_while_training
 from gan_shared.interrupt import deferred
@@ -217,8 +217,8 @@ def _sample(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None)
     options = tyro.cli(SampleOptions, args=argv)
     sampling.sample(
         _imported(find_backend),
-        options.run,
-        options.out,
+        _expanded(options.run),
+        _expanded(options.out),
         num_images=options.num_images,
         seed=options.seed,
         class_ids=options.classes,
@@ -238,9 +238,9 @@ def _evaluate(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | Non
     shared = {name: getattr(options, name) for name in EvaluationSettings.__dataclass_fields__}
     found = evaluating.evaluate(
         _imported(find_backend),
-        options.run,
+        _expanded(options.run),
         EvaluationSettings(**shared),
-        against=options.against,
+        against=options.against and _expanded(options.against),
         data=options.data,
         device=options.device,
         resolution=options.resolution,
@@ -272,7 +272,7 @@ def _say_how_good(make_backend: MakeBackend, outcome: training.Outcome, config: 
             )
         )
     except (UserError, KeyboardInterrupt) as error:  # the run is complete whatever happens here
-        _say(f"not measured again: {' '.join(str(error).split()) or 'stopped'}")
+        _say(f"not measured again: {one_line(error) or 'stopped'}")
 
 
 def _parse_train(default: Config, argv: Sequence[str] | None) -> TrainRequest:
@@ -313,9 +313,14 @@ def _train_options(default: Config) -> type:
 def _run_dir(given: Path | None, config: Config) -> Path:
     """Return the run folder that was given, or the one that preset and data name."""
     if given is not None:
-        return given
+        return _expanded(given)
     folder = Path("runs") / f"{config.preset}-{Path(os.path.abspath(config.execution.data)).stem or 'root'}"
     return folder / f"level-{config.data.resolution}" if config.image_condition.pyramid_levels else folder
+
+
+def _expanded(path: Path) -> Path:
+    """Return a path with the home folder for ``~``, which a shell leaves as it is behind ``--out=``."""
+    return Path(os.path.expanduser(path))
 
 
 def leave(status: int) -> NoReturn:
@@ -357,12 +362,10 @@ def _guarded(command: Callable[[], int], stopped: str) -> int:
     try:
         return command()
     except (UserError, OSError) as error:  # a full disk or a forbidden folder is no fault of the program
-        _say("error: " + " ".join(str(error).split()), sys.stderr)
+        _say(f"error: {one_line(error)}", sys.stderr)
         return 2
     except MemoryError as error:
-        _say(
-            "error: memory: " + " ".join(f"{error}".split()) + ", expected a smaller model, batch or number", sys.stderr
-        )
+        _say(f"error: memory: {one_line(error)}, expected a smaller model, batch or number", sys.stderr)
         return 2
     except RuntimeError as error:  # what the frameworks raise when the host or the device has no memory left
         if "memory" not in str(error).lower():

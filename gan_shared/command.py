@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 
 from gan_shared.cli import INTERRUPTED
-from gan_shared.errors import UserError
+from gan_shared.errors import UserError, one_line
 
 
 def guarded(work: Callable[[], None], left: str = "nothing was written") -> int:
@@ -20,7 +20,7 @@ def guarded(work: Callable[[], None], left: str = "nothing was written") -> int:
     try:
         work()
     except (UserError, OSError) as error:  # a full disk or a missing file is no fault of the program
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"stopped: {left}", file=sys.stderr)

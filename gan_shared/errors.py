@@ -12,6 +12,19 @@ class UserError(Exception):
     """
 
 
+def one_line(error: BaseException) -> str:
+    """Return the message of an error as one line that a terminal shows as it is.
+
+    Errors of the operating system name their file first; control characters, which may come from a name or a file,
+    are spelled out.
+    """
+    message = str(error)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        message = f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    line = " ".join(message.split())
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)
+
+
 def is_whole(value: object) -> bool:
     """Return whether a value is a whole number, Python's or NumPy's, and no truth value."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

@@ -27,8 +27,10 @@ from gan_shared.validation import typed
 ALIASES = {"cnn": "dcgan"}
 # What a GAN's own checkpoint records of its images: none yet, or arrays, which have no name.
 MEMORY = "images in memory"
-# Options that fit() and the constructor's own parameters decide; fit() trains on all images that it is given.
-DECIDED = ("preset", "data", "holdout", "steps", "init_from", "evaluate_every", "evaluate_images")
+# Options that fit() and the constructor's own parameters decide; fit() trains on all images that it is given, and writes
+# nothing: checkpoints and grids are the user's to ask for.
+WRITING = ("sample_every", "save_every", "keep_checkpoints")
+DECIDED = ("preset", "data", "holdout", "steps", "init_from", "evaluate_every", "evaluate_images", *WRITING)
 # The value of an option, or what NumPy makes of one.
 Option = Value | np.generic
 
@@ -42,7 +44,7 @@ def configure(
         module: what the framework's modules are instances of.
         generator: a network's name, or a module of the user's own.
         discriminator: likewise.
-        optimizer: of both networks.
+        optimizer: of both networks; ``generator_optimizer`` and ``discriminator_optimizer`` go before it.
         options: any other option, by its name.
 
     Raises:
@@ -63,7 +65,6 @@ def configure(
         "discriminator": ALIASES.get(discriminator, discriminator) if isinstance(discriminator, str) else CUSTOM,
     }
     both = {"generator_optimizer": optimizer, "discriminator_optimizer": optimizer}
-    # Checkpoints and grids are the user's to ask for.
     never = {"sample_every": ENDLESS, "save_every": ENDLESS}
     given = {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
     values: dict[str, Any] = {**names, **both, **never, **given, "data": MEMORY}
@@ -87,6 +88,22 @@ def check_condition(config: Config) -> None:
     if levels or is_image_conditional(config):
         found = f"pyramid_levels {' '.join(map(str, levels))}" if levels else f"generator {config.networks.generator}"
         raise unexpected("GAN", found, "a generator without input images; the command line trains the others")
+
+
+def check_modules(module: type, generator: object, discriminator: object) -> None:
+    """Refuse what is to take the place of a saved GAN's networks, and is no module.
+
+    Args:
+        module: what the framework's modules are instances of.
+        generator: a module of the user's own, or None.
+        discriminator: likewise.
+
+    Raises:
+        UserError: naming the network.
+    """
+    for network, given in (("generator", generator), ("discriminator", discriminator)):
+        if given is not None and not isinstance(given, module):
+            raise unexpected(network, repr(given), f"an instance of {module.__module__}.{module.__name__}")
 
 
 def check_generator(backend: Backend, state: State) -> None:

@@ -19,7 +19,7 @@ from time import perf_counter
 from filelock import FileLock, Timeout
 
 from gan_shared import checkpoint
-from gan_shared.atomic import replacing
+from gan_shared.atomic import check_parents, replacing
 from gan_shared.backend import Inputs
 from gan_shared.config import Config
 from gan_shared.errors import UserError, unexpected
@@ -49,6 +49,7 @@ def check_unused(run_dir: Path) -> None:
         str(run_dir).encode()
     except UnicodeEncodeError as error:
         raise unexpected("run_dir", ascii(str(run_dir)), "a name that is valid UTF-8") from error
+    check_parents("run_dir", run_dir)
     if run_dir.exists() and (not run_dir.is_dir() or any(path.name != LOCK for path in run_dir.iterdir())):
         raise UserError(
             f"run_dir: found {run_dir}, which is {'not empty' if run_dir.is_dir() else 'a file'}, "

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gan_shared import checkpoint, data, lapgan
-from gan_shared.atomic import replacing
+from gan_shared.atomic import check_parents, replacing
 from gan_shared.backend import Backend, Inputs, MakeBackend, State
 from gan_shared.config import Config
 from gan_shared.data import Dataset
@@ -201,6 +201,9 @@ def check_output(out: Path) -> None:
     Raises:
         UserError: naming what was found and the choices.
     """
+    check_parents("out", out)
+    if out.name.lower() in SUFFIXES:
+        raise unexpected("out", out, f"a name before {out.name}")
     if out.suffix.lower() in SUFFIXES:
         if out.is_dir():
             raise unexpected("out", f"the folder {out}", "a file name")

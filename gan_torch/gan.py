@@ -33,7 +33,8 @@ class GAN(nn.Module):
         generator: a name or a module.
         discriminator: a name or a module.
         loss: see ``docs/options.md``, which also lists the further options.
-        optimizer: of both networks: adam, adamw, rmsprop or sgd.
+        optimizer: of both networks: adam, adamw, rmsprop or sgd; ``generator_optimizer`` and
+            ``discriminator_optimizer`` go before it.
         resolution: height and width of the images in pixels.
         channels: colours of the images: 1 (grey) or 3 (RGB).
         options: further options by name, such as batch_size, generator_learning_rate, penalties, seed or device.
@@ -173,7 +174,7 @@ class GAN(nn.Module):
             The GAN as it was saved, with an empty ``history``.
 
         Raises:
-            UserError: there is no good checkpoint, or it needs a module.
+            UserError: there is no good checkpoint, it needs a module, or what is given is none.
         """
         loaded = checkpoint.load_newest(Path(path))
         gan = cls.__new__(cls)
@@ -181,7 +182,8 @@ class GAN(nn.Module):
         gan.config, gan.history = loaded.config.with_options(device=device), []
         validate(gan.config)
         gan_api.check_condition(gan.config)
-        gan.backend = _backend(gan.config, generator or "", discriminator or "")
+        gan_api.check_modules(nn.Module, generator, discriminator)
+        gan.backend = _backend(gan.config, generator, discriminator)
         gan._hold(gan.backend.restore(loaded.tensors), loaded.step)
         gan_api.check_generator(gan.backend, gan.state)
         return gan

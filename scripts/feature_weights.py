@@ -39,12 +39,12 @@ def main(argv: list[str] | None = None) -> int:
     if not all(find_spec(name) for name in (*NEEDED, *packages)):
         python = environment.ensure("torch", "evaluate")
         return environment.run([str(python), __file__, *(sys.argv[1:] if argv is None else argv)])
-    from gan_shared.errors import UserError
+    from gan_shared.errors import UserError, one_line
 
     try:
         written = convert(arguments.network, arguments.state_dict, arguments.out)
     except (UserError, OSError) as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     print(f"wrote {written}")
     return 0

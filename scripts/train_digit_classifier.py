@@ -33,12 +33,12 @@ def main(argv: list[str] | None = None) -> int:
     if not all(find_spec(name) for name in NEEDED):
         python = environment.ensure("torch", "vgg")
         return environment.run([str(python), __file__, *(sys.argv[1:] if argv is None else argv)])
-    from gan_shared.errors import UserError
+    from gan_shared.errors import UserError, one_line
 
     try:
         train(arguments.out)
     except (UserError, OSError) as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
 

@@ -26,12 +26,12 @@ def main(argv: list[str] | None = None) -> int:
     if not all(find_spec(name) for name in needed):
         python = environment.ensure("torch", "vgg")
         return environment.run([str(python), __file__, *(sys.argv[1:] if argv is None else argv)])
-    from gan_shared.errors import UserError
+    from gan_shared.errors import UserError, one_line
 
     try:
         written = convert(arguments.state_dict, arguments.out)
     except (UserError, OSError) as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     print(f"wrote {written}; train with: python -m gan_torch.train vgg-inversion --data FOLDER --vgg-weights {written}")
     return 0

@@ -209,6 +209,22 @@ def test_a_wrong_value_gets_one_line_and_no_run_folder(capsys, tmp_path, digits,
     assert not list(tmp_path.iterdir())
 
 
+def test_a_run_folder_below_a_file_is_refused(capsys, tmp_path, digits):
+    (tmp_path / "file").write_text("mine")
+    run = tmp_path / "file" / "deeper" / "run"
+    message = refused(capsys, ["--data", str(digits), *SIZE, "--run-dir", str(run)])
+    assert message == f"run_dir: found {run}, below the file {tmp_path / 'file'}, expected a place in a folder"
+
+
+def test_the_home_folder_is_found_where_no_shell_has_looked_for_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cli.parse_train(["--run-dir=~/run"]).run_dir == tmp_path / "run"
+
+
+def test_control_characters_of_a_message_do_not_reach_the_terminal(capsys):
+    assert "\\x1b[31mred" in refused(capsys, ["--data", "\x1b[31mred"])
+
+
 @pytest.mark.parametrize("backend", EACH)
 def test_a_gpu_that_is_not_there_is_refused(capsys, monkeypatch, tmp_path, digits, backend):
     owner, asked, answer = {"torch": ("torch.cuda", "is_available", False), "jax": ("jax", "default_backend", "cpu")}[

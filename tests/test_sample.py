@@ -267,7 +267,10 @@ def test_a_folder_that_is_not_empty_is_refused_and_left_alone(capsys, run, tmp_p
         ("x.tar.gz", ["out: found .gz"]),
         ("file", ["out: found", "which is not empty"]),
         ("folder.png", ["out: found the folder", "expected a file name"]),
-        ("file/x.png", ["file"]),
+        ("file/x.png", ["out: found ", "file/x.png, below the file ", "expected a place in a folder"]),
+        ("file/folder", ["out: found ", "file/folder, below the file "]),
+        (".PNG", ["out: found ", "expected a name before .PNG"]),
+        ("n" * 300 + ".png", ["n.png: ", "name too long"]),
     ],
 )
 def test_an_output_that_cannot_be_written_is_refused(capsys, run, tmp_path, out, words):
