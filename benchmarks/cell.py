@@ -31,6 +31,7 @@ from benchmarks.settings import Settings
 from gan_shared.backend import Batch
 from gan_shared.config import Config
 from gan_shared.data.batches import batches, check_batch_size
+from gan_shared.errors import one_line
 from gan_shared.machine import processor
 
 # Calls after the first before anything counts, then calls that estimate a step's length.
@@ -62,15 +63,14 @@ def main() -> int:
             for line in sys.stdin:
                 answer(_execute(json.loads(line), runner, stream, settings))
     except Exception as error:  # whatever it is, the others go on
-        answer({"error": one_line(error)})
+        answer({"error": summary(error)})
         return 1
     return 0
 
 
-def one_line(error: Exception) -> str:
+def summary(error: Exception) -> str:
     """Return an error as one line of no more than so many characters."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:SHOWN]
+    return f"{type(error).__name__}: {one_line(error)}"[:SHOWN]
 
 
 def _warm(runner: StepRunner, stream: Iterator[tuple[int, Batch]], config: Config) -> dict[str, Any]:

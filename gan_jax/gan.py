@@ -35,7 +35,7 @@ class GAN:
         discriminator: a name or a module.
         loss: see ``docs/options.md``, which also lists the further options.
         optimizer: of both networks: adam, adamw, rmsprop or sgd; ``generator_optimizer`` and
-            ``discriminator_optimizer`` go before it.
+            ``discriminator_optimizer`` override it.
         resolution: height and width of the images in pixels.
         channels: colours of the images: 1 (grey) or 3 (RGB).
         options: further options by name, such as batch_size, generator_learning_rate, penalties, seed or device.
@@ -172,7 +172,7 @@ class GAN:
             The GAN as it was saved, with an empty ``history``.
 
         Raises:
-            UserError: there is no good checkpoint, it needs a module, or what is given is none.
+            UserError: there is no good checkpoint, it needs a module, or an argument is not a module.
         """
         loaded = checkpoint.load_newest(Path(path))
         gan = cls.__new__(cls)

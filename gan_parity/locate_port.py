@@ -13,7 +13,7 @@ from torch import nn
 from gan_parity.difference import SHOWN, Context, Difference, first_difference
 from gan_parity.layer_settings import compare_settings
 from gan_parity.names import Names, Path, pair_names, to_flax, to_torch
-from gan_parity.original import Original, one_line, run_original, state_names
+from gan_parity.original import Original, run_original, state_names, summary
 from gan_parity.ports import LinenPort, Outline, Port, Tensors, Traced, is_float
 from gan_parity.ports_nnx import NnxPort
 from gan_parity.shapes import first_misfit, fit_of
@@ -73,7 +73,7 @@ def locate(
         except UserError:
             raise
         except Exception as error:
-            raise unexpected("port", one_line(error), "a module that takes these inputs and options") from error
+            raise unexpected("port", summary(error), "a module that takes these inputs and options") from error
         return first_difference(*_traces(original, traced, tensors, paired, own is not None), context)
 
 
@@ -86,7 +86,7 @@ def _array(value: Any) -> np.ndarray:
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:  # lists of different lengths, tensors that need gradients
-        raise unexpected("inputs", one_line(error), "an array of numbers, or a tuple of arrays") from error
+        raise unexpected("inputs", summary(error), "an array of numbers, or a tuple of arrays") from error
     if not array.size or array.dtype.kind not in "fiub":
         raise unexpected("inputs", f"shape {array.shape} of type {array.dtype}", "real numbers, one example or more")
     return array
@@ -116,7 +116,7 @@ def _refuse(outline: Outline) -> None:
     """Raise a UserError where the port cannot be run or hides mistakes by rounding; warn where it rounds to float32."""
     failure = outline.failure
     if failure is not None:
-        raise unexpected("port", one_line(failure), "a module that takes these inputs and options") from failure
+        raise unexpected("port", summary(failure), "a module that takes these inputs and options") from failure
     for path, dtype in outline.narrow.items():
         place = "/".join(path) or "the module itself"
         if dtype.itemsize < 4:

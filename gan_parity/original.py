@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_parity.names import canonical
-from gan_shared.errors import UserError, unexpected
+from gan_shared.errors import UserError, one_line, unexpected
 from gan_torch.step_trace import record_modules, to_nhwc
 
 # Where a copy of an error's text is cut.
@@ -55,7 +55,7 @@ def run_original(module: nn.Module, inputs: Sequence[np.ndarray]) -> Original:
         raise
     except Exception as error:
         expected = "a module that takes these inputs (four axes are turned to torch's order, others are not)"
-        raise unexpected("original", one_line(error), expected) from error
+        raise unexpected("original", summary(error), expected) from error
 
 
 def _run(module: nn.Module, inputs: Sequence[np.ndarray]) -> Original:
@@ -134,9 +134,9 @@ def leaves(value: Any) -> list[Any]:
     return [value] if hasattr(value, "shape") else []
 
 
-def one_line(error: BaseException) -> str:
+def summary(error: BaseException) -> str:
     """Return an error's type and the beginning of its text in one line."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     return f"{type(error).__name__}: {text[:LONGEST]}{'...' if len(text) > LONGEST else ''}"
 
 

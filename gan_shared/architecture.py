@@ -11,9 +11,8 @@ DCGAN_CHANNELS = 64
 DCGAN_MAX_CHANNELS = 512
 # Where few halvings lead to a logit, it is a sum of what small parts of the image look like: digits of good strokes in
 # wrong places are taken for real. A layer over the whole of the smallest map mends that, and residual blocks at the
-# generator's smallest map are where an image is laid out. A network between latents and the first map lets a generator
-# choose between kinds of images; without it, latents between two kinds make images of neither. Plan -> features of that
-# network's layers, blocks, length of the layer.
+# generator's smallest map are where an image is laid out. With a mapping network more of the digits are legible
+# (docs/quality-search.md). Plan -> features of the mapping network's layers, blocks, length of the layer.
 DCGAN_DEPTH: dict[str, tuple[tuple[int, ...], int, int]] = {"dcgan": ((), 0, 0), "dcgan-deep": ((512, 256), 1, 512)}
 
 # Miyato et al. 2018, appendix B: channels of the generator's maps from 4x4 up, each twice as high and wide as the

@@ -53,7 +53,7 @@ def check_parents(option: str, path: Path) -> None:
     Raises:
         UserError: naming the file.
     """
-    there = next((each for each in path.absolute().parents if each.exists()), None)
+    there = next((each for each in path.absolute().parents if each.exists() or each.is_symlink()), None)
     if there is not None and not there.is_dir():
         raise unexpected(option, f"{path}, below the file {there}", "a place in a folder")
 

@@ -128,7 +128,7 @@ def write(
         with replacing(target) as folder:
             _write(folder, config, tensors, {"written_by": dict(written_by), "data": dict(data)})
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{target}: could not be written: {error}") from error
+        raise UserError(f"{target}: could not be written: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _write(folder: Path, config: Config, tensors: Mapping[str, np.ndarray], extra: Mapping[str, Any]) -> None:

@@ -215,10 +215,11 @@ def _train(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None) 
 def _sample(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None) -> int:
     """Parse, sample, and print where the images are."""
     options = tyro.cli(SampleOptions, args=argv)
+    out = _expanded(options.out)
     sampling.sample(
         _imported(find_backend),
         _expanded(options.run),
-        _expanded(options.out),
+        out,
         num_images=options.num_images,
         seed=options.seed,
         class_ids=options.classes,
@@ -228,7 +229,7 @@ def _sample(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None)
         resolution=options.resolution,
         vgg_weights=options.vgg_weights,
     )
-    _say(f"wrote {options.out}")
+    _say(f"wrote {out}")
     return 0
 
 
@@ -319,7 +320,10 @@ def _run_dir(given: Path | None, config: Config) -> Path:
 
 
 def _expanded(path: Path) -> Path:
-    """Return a path with the home folder for ``~``, which a shell leaves as it is behind ``--out=``."""
+    """Return a path with the home folder for ``~``, which a shell leaves as it is behind ``--out=``.
+
+    A folder that is called ``~`` has to be named from the root.
+    """
     return Path(os.path.expanduser(path))
 
 
@@ -370,8 +374,8 @@ def _guarded(command: Callable[[], int], stopped: str) -> int:
     except RuntimeError as error:  # what the frameworks raise when the host or the device has no memory left
         if "memory" not in str(error).lower():
             raise
-        line = str(error).splitlines()[0]
-        _say(f"error: memory: {line}, expected a smaller model or batch", sys.stderr)
+        first = RuntimeError(*str(error).splitlines()[:1])
+        _say(f"error: memory: {one_line(first)}, expected a smaller model or batch", sys.stderr)
         return 2
     except KeyboardInterrupt:
         _say(stopped, sys.stderr)

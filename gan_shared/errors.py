@@ -1,5 +1,6 @@
 """Mistakes of the user, who can correct them: one line, no traceback, exit status 2."""
 
+import os
 from collections.abc import Iterable
 
 import numpy as np
@@ -15,13 +16,15 @@ class UserError(Exception):
 def one_line(error: BaseException) -> str:
     """Return the message of an error as one line that a terminal shows as it is.
 
-    Errors of the operating system name their file first; control characters, which may come from a name or a file,
-    are spelled out.
+    Errors of the operating system name the file first that was to be made or read; control characters, which may come
+    from a name or a file, are spelled out.
     """
     message = str(error)
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        message = f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
-    line = " ".join(message.split())
+    if isinstance(error, OSError) and error.strerror:
+        file = error.filename if error.filename2 is None else error.filename2
+        if isinstance(file, (str, bytes, os.PathLike)) and file:
+            message = f"{os.fsdecode(file)}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    line = " ".join(each.strip() for each in message.splitlines())
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)
 
 

@@ -20,6 +20,8 @@ class Family(NamedTuple):
         norms: what its discriminator can be normalised by; empty where it has no discriminator.
         default_norm: which of them it has when none is asked for.
         image_conditional: whether its generator makes images from an image condition (``image_conditions.py``).
+        smallest_batch: fewest images that its generator can be trained with: two where batch normalisation gets one
+            value of each image.
     """
 
     resolutions: tuple[int, ...]
@@ -27,12 +29,13 @@ class Family(NamedTuple):
     norms: tuple[str, ...] = NORMS
     default_norm: str = "none"
     image_conditional: bool = False
+    smallest_batch: int = 1
 
 
 FAMILIES = {
     "dcgan": Family((8, 16, 28, 32, 64, 128, 224, 256), default_norm="batch"),
     # DCGAN with a mapping network and a residual block in the generator, and a hidden layer in the discriminator.
-    "dcgan-deep": Family((8, 16, 28, 32, 64, 128, 224, 256), default_norm="batch"),
+    "dcgan-deep": Family((8, 16, 28, 32, 64, 128, 224, 256), default_norm="batch", smallest_batch=2),
     "resnet": Family((16, 32, 64, 128)),
     "inception": Family((16, 32, 64, 128), default_norm="spectral"),
     # Its penalties and the scale of its residual blocks are made for networks without batch normalisation.

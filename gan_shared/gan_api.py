@@ -27,10 +27,12 @@ from gan_shared.validation import typed
 ALIASES = {"cnn": "dcgan"}
 # What a GAN's own checkpoint records of its images: none yet, or arrays, which have no name.
 MEMORY = "images in memory"
-# Options that fit() and the constructor's own parameters decide; fit() trains on all images that it is given, and writes
+# Options that fit() and the constructor's own parameters decide; fit() trains on all images that it is given and writes
 # nothing: checkpoints and grids are the user's to ask for.
-WRITING = ("sample_every", "save_every", "keep_checkpoints")
-DECIDED = ("preset", "data", "holdout", "steps", "init_from", "evaluate_every", "evaluate_images", *WRITING)
+DECIDED = (
+    *("preset", "data", "holdout", "steps", "init_from"),
+    *("evaluate_every", "evaluate_images", "sample_every", "save_every", "keep_checkpoints"),
+)
 # The value of an option, or what NumPy makes of one.
 Option = Value | np.generic
 
@@ -44,7 +46,7 @@ def configure(
         module: what the framework's modules are instances of.
         generator: a network's name, or a module of the user's own.
         discriminator: likewise.
-        optimizer: of both networks; ``generator_optimizer`` and ``discriminator_optimizer`` go before it.
+        optimizer: of both networks; ``generator_optimizer`` and ``discriminator_optimizer`` override it.
         options: any other option, by its name.
 
     Raises:
@@ -53,6 +55,10 @@ def configure(
     legacy.check_keywords(options)
     known = sorted(all_options().keys() - set(DECIDED))
     for name in options:
+        if name in DECIDED:
+            raise unexpected(
+                name, options[name], "nothing, as fit() decides it and writes no files: see save and callbacks"
+            )
         if name not in known:
             raise unexpected("option", repr(name), "the name of an option", known)
     for network, given in (("generator", generator), ("discriminator", discriminator)):
@@ -91,7 +97,7 @@ def check_condition(config: Config) -> None:
 
 
 def check_modules(module: type, generator: object, discriminator: object) -> None:
-    """Refuse what is to take the place of a saved GAN's networks, and is no module.
+    """Refuse an argument of ``load`` that is not a module.
 
     Args:
         module: what the framework's modules are instances of.
@@ -103,7 +109,8 @@ def check_modules(module: type, generator: object, discriminator: object) -> Non
     """
     for network, given in (("generator", generator), ("discriminator", discriminator)):
         if given is not None and not isinstance(given, module):
-            raise unexpected(network, repr(given), f"an instance of {module.__module__}.{module.__name__}")
+            expected = f"an instance of {module.__module__}.{module.__name__}, or nothing for a network with a name"
+            raise unexpected(network, repr(given), expected)
 
 
 def check_generator(backend: Backend, state: State) -> None:

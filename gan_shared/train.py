@@ -163,7 +163,7 @@ def first_state(backend: Backend, config: Config) -> State:
     if config.training.init_from is None:
         return state
     try:
-        other = checkpoint.load_newest(Path(config.training.init_from))
+        other = checkpoint.load_newest(Path(config.training.init_from).expanduser())
         image_condition(config).check_same(other.config, config)
         return backend.restore(checkpoint.with_networks(backend.export(state), other.tensors))
     except UserError as error:

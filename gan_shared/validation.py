@@ -94,7 +94,7 @@ def _check_schedules(config: Config) -> None:
 
 
 def _check_networks(config: Config) -> None:
-    """Refuse a resolution or a normalisation that a network family does not have."""
+    """Refuse a resolution, a normalisation or a batch that a network family does not have."""
     data, networks = config.data, config.networks
     # Every pyramid level has a discriminator; the generators above the lowest level can make every size.
     sizes = config.image_condition.pyramid_levels or (data.resolution,)
@@ -102,6 +102,10 @@ def _check_networks(config: Config) -> None:
     for size, family in ((sizes[0], networks.generator), *((size, networks.discriminator) for size in sizes)):
         if family != CUSTOM:
             _check_resolution(size, family, name)
+    if networks.generator != CUSTOM and data.resolution == sizes[0]:
+        fewest, batch = FAMILIES[networks.generator].smallest_batch, config.training.batch_size
+        if batch < fewest:
+            raise unexpected("batch_size", batch, f"at least {fewest}, as generator is {networks.generator}")
     norm = networks.discriminator_norm
     if norm is not None and networks.discriminator != CUSTOM and norm not in FAMILIES[networks.discriminator].norms:
         known = " or ".join(FAMILIES[networks.discriminator].norms)

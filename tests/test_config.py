@@ -144,6 +144,17 @@ def test_both_networks_are_held_to_the_sizes_that_they_make(network, side):
     assert message.endswith(f"choices: {', '.join(map(str, FAMILIES[network].resolutions))}")
 
 
+@pytest.mark.parametrize("network", families_of("generator"))
+def test_a_generator_that_normalises_single_values_is_not_trained_with_one_image(network):
+    smallest = {"dcgan-deep": 2}.get(network, 1)
+    beside: dict = {"generator": network, "discriminator": CUSTOM}
+    beside |= {"vgg_layer": "relu4_3"} if network == "vgg-decoder" else {}
+    validate(config(batch_size=smallest, **beside))
+    if smallest > 1:
+        message = refusal(config(batch_size=smallest - 1, **beside))
+        assert message == f"batch_size: found 1, expected at least 2, as generator is {network}"
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_valid_and_has_its_name(name):
     validate(get_preset(name))

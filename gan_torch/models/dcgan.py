@@ -74,14 +74,13 @@ class UpStage(nn.Module):
 
 
 class Mapping(nn.Module):
-    """Latents, and beside them what a network makes of them.
+    """Mapping network (Karras et al. 2019) whose output is concatenated to its input.
 
-    Its weights begin larger than those of the other layers: behind batch normalisation that changes nothing but how fast
-    Adam turns them, and a mapping network that learns faster loses modes.
+    Unlike theirs it has batch normalisation, and weights as in He et al. 2015 (arXiv:1502.01852).
 
     Args:
-        in_features: length of a latent.
-        layers: lengths of what each layer makes.
+        in_features: features of the input, the latent and the embedding of the label.
+        layers: features of the output of each layer.
         activation: name of the activation of every layer.
     """
 
@@ -95,7 +94,7 @@ class Mapping(nn.Module):
         )
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Map (batch, 1, 1, latent) to (batch, 1, 1, latent + features of the last layer)."""
+        """Map (batch, 1, 1, in features) to (batch, 1, 1, in features + features of the last layer)."""
         x = latents
         for layer in self.layers:
             x = layer(x)
