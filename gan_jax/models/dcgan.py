@@ -75,31 +75,6 @@ class UpStage(nn.Module):
         return ACTIVATIONS[self.activation](BatchNorm(self.out_channels, SCALE, name="norm")(x, train))
 
 
-class Mapping(nn.Module):
-    """Mapping network (Karras et al. 2019) whose output is concatenated to its input.
-
-    Unlike theirs it has batch normalisation, and weights as in He et al. 2015 (arXiv:1502.01852).
-
-    Args:
-        in_features: features of the input, the latent and the embedding of the label.
-        layers: features of the output of each layer.
-        activation: name of the activation of every layer.
-    """
-
-    in_features: int
-    layers: tuple[int, ...]
-    activation: str
-
-    @nn.compact
-    def __call__(self, latents: Array, train: bool) -> Array:
-        """Map (batch, 1, 1, in features) to (batch, 1, 1, in features + features of the last layer)."""
-        x = latents
-        for i, (low, high) in enumerate(pairwise((self.in_features, *self.layers))):
-            weight_initial = fan_in_normal(low, gain=math.sqrt(2))
-            x = UpStage(low, high, 1, 1, 0, self.activation, weight_initial, name=f"layers.{i}")(x, train)
-        return jnp.concatenate([latents, x], 3)
-
-
 class Stage(nn.Module):
     """Convolution that keeps height and width, batch normalisation, activation.
 
@@ -139,6 +114,31 @@ class Block(nn.Module):
         y = activation(BatchNorm(self.channels, SCALE, name="norm1")(y, train))
         y = Conv(self.channels, self.channels, 3, WEIGHT, padding=1, name="conv2")(y)
         return x + BatchNorm(self.channels, SCALE, name="norm2")(y, train)
+
+
+class Mapping(nn.Module):
+    """Mapping network (Karras et al. 2019) whose output is concatenated to its input.
+
+    Unlike theirs it has batch normalisation, and weights as in He et al. 2015 (arXiv:1502.01852).
+
+    Args:
+        in_features: features of the input, the latent and the embedding of the label.
+        layers: features of the output of each layer.
+        activation: name of the activation of every layer.
+    """
+
+    in_features: int
+    layers: tuple[int, ...]
+    activation: str
+
+    @nn.compact
+    def __call__(self, latents: Array, train: bool) -> Array:
+        """Map (batch, 1, 1, in features) to (batch, 1, 1, in features + features of the last layer)."""
+        x = latents
+        for i, (low, high) in enumerate(pairwise((self.in_features, *self.layers))):
+            weight_initial = fan_in_normal(low, gain=math.sqrt(2))
+            x = UpStage(low, high, 1, 1, 0, self.activation, weight_initial, name=f"layers.{i}")(x, train)
+        return jnp.concatenate([latents, x], 3)
 
 
 class DownStage(nn.Module):

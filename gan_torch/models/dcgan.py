@@ -73,34 +73,6 @@ class UpStage(nn.Module):
         return self.activation(self.norm(self.conv(x)))
 
 
-class Mapping(nn.Module):
-    """Mapping network (Karras et al. 2019) whose output is concatenated to its input.
-
-    Unlike theirs it has batch normalisation, and weights as in He et al. 2015 (arXiv:1502.01852).
-
-    Args:
-        in_features: features of the input, the latent and the embedding of the label.
-        layers: features of the output of each layer.
-        activation: name of the activation of every layer.
-    """
-
-    def __init__(self, in_features: int, layers: tuple[int, ...], activation: str) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(
-            [
-                UpStage(low, high, 1, 1, 0, activation, weight_initial=fan_in_normal(low, gain=math.sqrt(2)))
-                for low, high in pairwise((in_features, *layers))
-            ]
-        )
-
-    def forward(self, latents: Tensor) -> Tensor:
-        """Map (batch, 1, 1, in features) to (batch, 1, 1, in features + features of the last layer)."""
-        x = latents
-        for layer in self.layers:
-            x = layer(x)
-        return torch.cat([latents, x], 1)
-
-
 class Stage(nn.Module):
     """Convolution that keeps height and width, batch normalisation, activation.
 
@@ -141,6 +113,34 @@ class Block(nn.Module):
         """Map (batch, height, width, channel) to the same shape."""
         y = self.activation(self.norm1(self.conv1(self.activation(x))))
         return x + self.norm2(self.conv2(y))
+
+
+class Mapping(nn.Module):
+    """Mapping network (Karras et al. 2019) whose output is concatenated to its input.
+
+    Unlike theirs it has batch normalisation, and weights as in He et al. 2015 (arXiv:1502.01852).
+
+    Args:
+        in_features: features of the input, the latent and the embedding of the label.
+        layers: features of the output of each layer.
+        activation: name of the activation of every layer.
+    """
+
+    def __init__(self, in_features: int, layers: tuple[int, ...], activation: str) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            [
+                UpStage(low, high, 1, 1, 0, activation, weight_initial=fan_in_normal(low, gain=math.sqrt(2)))
+                for low, high in pairwise((in_features, *layers))
+            ]
+        )
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Map (batch, 1, 1, in features) to (batch, 1, 1, in features + features of the last layer)."""
+        x = latents
+        for layer in self.layers:
+            x = layer(x)
+        return torch.cat([latents, x], 1)
 
 
 class DownStage(nn.Module):
