@@ -17,7 +17,7 @@ from contextlib import suppress
 from threading import BoundedSemaphore
 from typing import Any, NamedTuple
 
-from benchmarks.cell import SHOWN, one_line
+from benchmarks.cell import SHOWN, summary
 from benchmarks.harness import ENVIRONMENT, ROOT
 
 # Processes at a time, each of which compiles with some threads.
@@ -149,7 +149,7 @@ def main() -> int:
         result = getattr(importlib.import_module(f"benchmarks.gpu.{module}"), function)(**asked["arguments"])
         answer = {"result": result}
     except Exception as error:  # whatever it is, the others go on
-        answer = {"error": one_line(error)}
+        answer = {"error": summary(error)}
     answers.write(json.dumps(answer) + "\n")
     answers.flush()
     return int("error" in answer)

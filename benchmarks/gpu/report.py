@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.cell import one_line
+from benchmarks.cell import summary
 from benchmarks.gpu import environment, page
 from benchmarks.gpu.checks import CHECKS
 from benchmarks.gpu.job import Deadline, Job, JobFailed, OutOfTime, end_all, run
@@ -155,7 +155,7 @@ def _check(phase: Phase, report: Report, backends: tuple[str, ...], device: str,
             except JobFailed as error:
                 row = {"error": str(error)}
             except Exception as error:  # whatever it is, the others go on
-                row = {"error": one_line(error)}
+                row = {"error": summary(error)}
             report.content["equality"].append({"check": check, "configuration": name, **row})
             say(f"{check} of {name}: {row.get('error') or ('holds' if row['holds'] else 'does not hold')}")
             report.write()
@@ -182,6 +182,6 @@ def _time(group: Group, report: Report, bench: Bench, size: dict[str, Any], devi
     try:
         bench.measure(cells, seconds=deadline.left(), profiled=group.profiled)
     except OSError as error:  # a process could not be started, or a file not be written
-        report.not_run(what, one_line(error))
+        report.not_run(what, summary(error))
     report.throughput = bench.content()
     report.write()

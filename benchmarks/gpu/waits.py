@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from benchmarks.cell import one_line
+from benchmarks.cell import summary
 from gan_shared.backend import Backend
 
 # Steps that are profiled, kernels that are listed, characters of a kernel's name.
@@ -90,7 +90,7 @@ def _synchronisation(run: Run) -> str | None:
     try:
         run(1)
     except RuntimeError as error:
-        return one_line(error)
+        return summary(error)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     return None
@@ -104,7 +104,7 @@ def _transfer(run: Run) -> str | None:
         with jax.transfer_guard("disallow"):
             run(1)
     except Exception as error:  # of jaxlib, whose class has no public name
-        return one_line(error)
+        return summary(error)
     return None
 
 
