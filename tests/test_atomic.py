@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gan_shared.atomic import replacing
+from gan_shared.atomic import check_parents, replacing
+from gan_shared.errors import UserError
 
 
 class Stop(BaseException):
@@ -120,3 +121,13 @@ def test_every_file_and_folder_is_flushed_before_the_rename(tmp_path, monkeypatc
     before = set(events[: events.index("rename")])
     assert {(target / part).stat().st_ino for part in ("inner", "inner/file")} <= before
     assert tmp_path.stat().st_ino in events[events.index("rename") :]
+
+
+def test_a_path_through_a_file_or_a_broken_link_is_refused(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    (tmp_path / "folder").mkdir()
+    for name in ("file", "link"):
+        with pytest.raises(UserError, match=f"^out: found .*, below the file .*/{name}, expected a place in a folder$"):
+            check_parents("out", tmp_path / name / "deeper" / "x.png")
+    check_parents("out", tmp_path / "folder" / "new" / "x.png")

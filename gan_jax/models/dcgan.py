@@ -136,8 +136,9 @@ class Mapping(nn.Module):
         """Map (batch, 1, 1, in features) to (batch, 1, 1, in features + features of the last layer)."""
         x = latents
         for i, (low, high) in enumerate(pairwise((self.in_features, *self.layers))):
-            weight_initial = fan_in_normal(low, gain=math.sqrt(2))
-            x = UpStage(low, high, 1, 1, 0, self.activation, weight_initial, name=f"layers.{i}")(x, train)
+            initial = fan_in_normal(low, math.sqrt(2))
+            layer = UpStage(low, high, 1, 1, 0, activation=self.activation, weight_initial=initial, name=f"layers.{i}")
+            x = layer(x, train)
         return jnp.concatenate([latents, x], 3)
 
 

@@ -58,6 +58,7 @@ class UpStage(nn.Module):
         kernel_size: int = 4,
         stride: int = 2,
         padding: int = 1,
+        *,
         activation: str = "relu",
         weight_initial: Initial = WEIGHT,
     ) -> None:
@@ -130,7 +131,7 @@ class Mapping(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(
             [
-                UpStage(low, high, 1, 1, 0, activation, weight_initial=fan_in_normal(low, gain=math.sqrt(2)))
+                UpStage(low, high, 1, 1, 0, activation=activation, weight_initial=fan_in_normal(low, math.sqrt(2)))
                 for low, high in pairwise((in_features, *layers))
             ]
         )
