@@ -9,8 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Rows that are held in float64, and rows whose distances to all others are held, at once.
-MOMENT_ROWS, DISTANCE_ROWS = 4096, 500
+# Rows that are held in float64, rows whose distances to all others are held, and rows whose kernel is, at once: a table
+# of more than some megabytes is not in the processor's cache any more.
+MOMENT_ROWS, DISTANCE_ROWS, KERNEL_ROWS = 4096, 500, 1000
+# The largest set that is held in float64 whole while distances to it are computed, in numbers: 128 MB.
+HELD_NUMBERS = 2**24
 # Binkowski et al. 2018 (arXiv:1801.01401): subsets of a kernel distance, and the seed that torch-fidelity draws with.
 KERNEL_SUBSETS, KERNEL_SUBSET_SIZE, KERNEL_SEED = 100, 1000, 2020
 # Nearest neighbours: Kynkaanniemi et al. 2019 (arXiv:1904.06991); Naeem et al. 2020 (arXiv:2002.09797).
@@ -129,13 +132,20 @@ def kernel_distances_of_subsets(
 
 def _kernel_sum(first: np.ndarray, second: np.ndarray) -> float:
     """Return the sum of the kernel over all pairs."""
-    total, scale = 0.0, 1 / second.shape[1]
-    for block in _blocks(first, MOMENT_ROWS):
-        for columns in _blocks(second, MOMENT_ROWS):
-            values = block @ columns.T * scale + 1
-            # A square and a product: ** 3 calls the power function for every number.
-            total += float((values * values * values).sum())
+    total = 0.0
+    for i, rows in enumerate(_kernel_factors(first)):
+        for j, columns in enumerate(_kernel_factors(second)):
+            if first is second and j < i:
+                continue  # the kernel is symmetric
+            values = rows @ (rows if first is second and i == j else columns).T
+            total += float(np.vdot(values * values, values)) * (2 if first is second and j > i else 1)
     return total
+
+
+def _kernel_factors(features: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield rows whose products are x.y / d + 1: scale and summand in the matrix product spare passes over all pairs."""
+    for block in _blocks(features, KERNEL_ROWS):
+        yield np.column_stack([block / features.shape[1] ** 0.5, np.ones(len(block))])
 
 
 def _kernel_diagonal(features: np.ndarray) -> float:
@@ -180,9 +190,7 @@ def coverage(
     radius2, wide2 = neighbour_distances(second, (recall_neighbours, coverage_neighbours))
     precise = inside = 0
     recalled, covered = np.zeros(len(second), bool), np.zeros(len(second), bool)
-    for start in range(0, len(first), DISTANCE_ROWS):
-        rows = slice(start, start + DISTANCE_ROWS)
-        distances = _distances(first[rows], second)
+    for rows, distances in _distances(first, second):
         precise += int((distances < radius2).any(1).sum())
         inside += int((distances < wide2).sum())
         recalled |= (distances < radius1[rows, None]).any(0)
@@ -198,10 +206,9 @@ def coverage(
 def neighbour_distances(features: np.ndarray, neighbours: tuple[int, ...]) -> tuple[np.ndarray, ...]:
     """Return the distance of each row to its k-th nearest other row, (image,), for each k."""
     found = [np.empty(len(features)) for _ in neighbours]
-    for start in range(0, len(features), DISTANCE_ROWS):
-        rows = slice(start, start + DISTANCE_ROWS)
+    for rows, distances in _distances(features, features):
         # The nearest of all is the row itself.
-        ordered = np.partition(_distances(features[rows], features), neighbours, axis=1)
+        ordered = np.partition(distances, neighbours, axis=1)
         for values, k in zip(found, neighbours, strict=True):
             values[rows] = ordered[:, k]
     return tuple(found)
@@ -209,19 +216,33 @@ def neighbour_distances(features: np.ndarray, neighbours: tuple[int, ...]) -> tu
 
 def nearest_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return the distance of each row of ``first`` to the nearest of ``second``, (image,): small where it is a copy."""
-    starts = range(0, len(first), DISTANCE_ROWS)
-    return np.concatenate([_distances(first[at : at + DISTANCE_ROWS], second).min(1) for at in starts])
+    return np.concatenate([distances.min(1) for _, distances in _distances(first, second)])
 
 
-def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the Euclidean distances of all pairs, (image of first, image of second)."""
-    one = np.asarray(first, np.float64)
-    squares, start = np.empty((len(first), len(second))), 0
+def _distances(first: np.ndarray, second: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield some rows of ``first`` at a time and their Euclidean distances, (row, image of second).
+
+    The array is the same one each time.
+    """
+    held = list(_columns(second)) if second.size <= HELD_NUMBERS else None
+    whole = np.empty((min(DISTANCE_ROWS, len(first)), len(second)))
+    start = 0
+    for one in _blocks(first, DISTANCE_ROWS):
+        # |x|^2 + |y|^2 - 2 x.y as one matrix product, which spares passes over all pairs.
+        factors = np.column_stack([one, (one**2).sum(1), np.ones(len(one))])
+        squares, left = whole[: len(one)], 0
+        for columns in held or _columns(second):
+            right = left + columns.shape[1]
+            np.matmul(factors, columns, out=squares[:, left:right])
+            left = right
+        yield slice(start, start + len(one)), np.sqrt(np.maximum(squares, 0, out=squares), out=squares)
+        start += len(one)
+
+
+def _columns(second: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the right factor of ``_distances``' matrix product, some columns at a time."""
     for two in _blocks(second, MOMENT_ROWS):
-        columns = slice(start, start + len(two))
-        squares[:, columns] = (one**2).sum(1)[:, None] + (two**2).sum(1)[None] - 2 * one @ two.T
-        start += len(two)
-    return np.sqrt(squares.clip(0, out=squares), out=squares)
+        yield np.column_stack([-2 * two, np.ones(len(two)), (two**2).sum(1)]).T
 
 
 class Modes(NamedTuple):

@@ -301,6 +301,20 @@ CONVOLUTION = (
         "        convolve_transpose(gradient, kernel[::-1], stride, padding, rest),\n        weight_gradient(x,",
         ("discriminator/*",),
     ),
+    Fault(
+        "convolution of the whole map: rows read as columns",
+        "gan_jax/convolution.py",
+        "jnp.dot(x.reshape(len(x), -1), kernel",
+        "jnp.dot(x.transpose(0, 2, 1, 3).reshape(len(x), -1), kernel",
+        ("discriminator/head",),
+    ),
+    Fault(
+        "transposed convolution of one pixel: rows written as columns",
+        "gan_torch/layers.py",
+        "return y.permute(0, 3, 1, 2)",
+        "return y.permute(0, 3, 2, 1)",
+        ("generator/stem.conv",),
+    ),
 )
 
 LOSSES = (
@@ -871,6 +885,22 @@ MODELS = (
         " / jnp.array(DEVIATION, images.dtype)",
         "",
     ),
+    Fault(
+        "mapping network in front of the latents",
+        "gan_jax/models/dcgan.py",
+        "jnp.concatenate([latents, x], 3)",
+        "jnp.concatenate([x, latents], 3)",
+        ("generator/mapping",),
+        "fashion-cpu",
+    ),
+    Fault(
+        "no activation behind the hidden layer",
+        "gan_torch/models/dcgan.py",
+        "self.activation(self.hidden(x))",
+        "self.hidden(x)",
+        ("discriminator/",),
+        "fashion-cpu",
+    ),
 )
 
 SHARED = (
@@ -900,6 +930,128 @@ SHARED = (
     ),
 )
 
+METRICS = (
+    Fault(
+        "covariance over N",
+        "gan_shared/metrics.py",
+        "Moments(count, mean, products / (count - 1))",
+        "Moments(count, mean, products / count)",
+    ),
+    Fault(
+        "Frechet distance: the root counted once", "gan_shared/metrics.py", "spread - 2 * overlap", "spread - overlap"
+    ),
+    Fault(
+        "Frechet distance of few images: roots of the singular values",
+        "gan_shared/metrics.py",
+        "np.linalg.svd(product, compute_uv=False).sum()",
+        "np.sqrt(np.linalg.svd(product, compute_uv=False)).sum()",
+    ),
+    Fault(
+        "kernel distance: each image beside itself too",
+        "gan_shared/metrics.py",
+        "(_kernel_sum(first, first) - _kernel_diagonal(first))",
+        "(_kernel_sum(first, first))",
+    ),
+    Fault(
+        "kernel distance: squared kernel",
+        "gan_shared/metrics.py",
+        "np.vdot(values * values, values)",
+        "np.vdot(values, values)",
+    ),
+    Fault("kernel distance: subsets with repeats", "gan_shared/metrics.py", "replace=False", "replace=True"),
+    Fault(
+        "precision: a neighbour too few",
+        "gan_shared/metrics.py",
+        "values[rows] = ordered[:, k]",
+        "values[rows] = ordered[:, k - 1]",
+    ),
+    Fault(
+        "recall within the references' neighbourhoods",
+        "gan_shared/metrics.py",
+        "recalled |= (distances < radius1[rows, None]).any(0)",
+        "recalled |= (distances < radius2).any(0)",
+    ),
+    Fault(
+        "density over the k of precision",
+        "gan_shared/metrics.py",
+        "inside / (coverage_neighbours * len(first))",
+        "inside / (recall_neighbours * len(first))",
+    ),
+    Fault(
+        "divergence of the modes from those that were found",
+        "gan_shared/metrics.py",
+        "np.log(shares * of)",
+        "np.log(shares * len(shares))",
+    ),
+)
+
+FEATURES = (
+    Fault(
+        "cubic filter: slope of another library", "gan_shared/resize.py", "CUBIC_SLOPE = -0.5", "CUBIC_SLOPE = -0.75"
+    ),
+    Fault("cubic filter: not widened where images shrink", "gan_shared/resize.py", "max(scale, 1.0)", "1.0"),
+    Fault(
+        "bilinear: corners aligned",
+        "gan_shared/resize.py",
+        "np.float32(before / size)",
+        "np.float32((before - 1) / (size - 1))",
+    ),
+    Fault(
+        "normalisation folded with torch's epsilon",
+        "gan_shared/feature_weights.py",
+        "np.sqrt(variance + EPSILON)",
+        "np.sqrt(variance + EPSILON / 100)",
+    ),
+    Fault(
+        "normalisation folded without its mean",
+        "gan_shared/feature_weights.py",
+        "norm_bias - scale * mean",
+        "norm_bias",
+    ),
+    Fault(
+        "zeros of SAME on the other sides",
+        "gan_torch/features/layers.py",
+        "F.pad(x, (left, right, top, bottom))",
+        "F.pad(x, (right, left, bottom, top))",
+    ),
+    Fault(
+        "average of 3x3: the zeros count",
+        "gan_jax/features/layers.py",
+        "resampling.average_pool_3x3(x) * jnp.asarray(9 / inside, x.dtype)",
+        "resampling.average_pool_3x3(x)",
+    ),
+    Fault(
+        "depthwise convolution: kernel's height and width exchanged",
+        "gan_jax/features/layers.py",
+        "* weight[:, 0, i, j]",
+        "* weight[:, 0, j, i]",
+    ),
+    Fault(
+        "ReLU6 without its upper bound",
+        "gan_jax/features/efficientnet_lite0.py",
+        "from jax.nn import relu6",
+        "from jax.nn import relu as relu6",
+    ),
+    Fault(
+        "projection rectified",
+        "gan_torch/features/efficientnet_lite0.py",
+        "y = convolve(tensors, block.project, y)",
+        "y = F.relu6(convolve(tensors, block.project, y))",
+    ),
+    Fault(
+        "features of Inception: the largest instead of the mean",
+        "gan_torch/features/inception_v3.py",
+        "_follow(tensors, INCEPTION, images).mean((2, 3))",
+        "_follow(tensors, INCEPTION, images).amax((2, 3))",
+    ),
+    Fault(
+        "features of digits flattened as height, width, channel",
+        "gan_jax/features/digits.py",
+        "x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)",
+        "x.reshape(x.shape[0], -1)",
+    ),
+)
+
 AREAS = {
     "layers": LAYERS,
     "convolution": CONVOLUTION,
@@ -911,5 +1063,7 @@ AREAS = {
     "interop": INTEROP,
     "models": MODELS,
     "shared": SHARED,
+    "metrics": METRICS,
+    "features": FEATURES,
 }
 FAULTS = {fault.name: fault for faults in AREAS.values() for fault in faults}

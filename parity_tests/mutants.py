@@ -73,7 +73,13 @@ REACHED: dict[str, tuple[str, ...]] = {
     "interop.py": ("parity_tests/test_models.py", "parity_tests/test_networks.py", STEP),
     "state.py": ("parity_tests/test_models.py", STEP, "parity_tests/test_trajectories.py"),
     "models": ("parity_tests/test_networks.py", "parity_tests/test_vgg.py", STEP),
-    "gan_shared": ("tests/test_schedules.py", "tests/test_draws.py", "tests/test_initial.py"),
+    "features": ("parity_tests/test_feature_networks.py", "parity_tests/test_evaluation.py"),
+    "feature_weights.py": ("parity_tests/test_feature_networks.py",),
+    "resize.py": ("tests/test_feature_inputs.py",),
+    "metrics.py": ("tests/test_metrics.py",),
+    "schedules.py": ("tests/test_schedules.py",),
+    "draws.py": ("tests/test_draws.py",),
+    "initial.py": ("tests/test_initial.py",),
 }
 
 
@@ -193,7 +199,7 @@ def examine(fault: Fault, right: Path, place: Path, cache: Path) -> Outcome:
 def reached(fault: Fault) -> tuple[str, ...]:
     """Return the test files that may detect a fault, the nearest first."""
     path = Path(fault.file)
-    key = next(each for each in (path.name, path.parent.name) if each in REACHED)
+    key = next(each for each in (path.parent.name, path.name) if each in REACHED)
     return REACHED[key]
 
 

@@ -47,6 +47,7 @@ def sets(backends: list[Backend]) -> list[dict[str, FeatureSet]]:
     return found
 
 
+@pytest.mark.fast
 def test_features_of_the_same_images(sets) -> None:
     for name, ours in sets[0].items():
         theirs = sets[1][name]

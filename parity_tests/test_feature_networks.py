@@ -87,6 +87,7 @@ def lite0_outputs(module: Any, images: np.ndarray) -> list[np.ndarray]:
         return [module.extract_features(x).mean((2, 3)).numpy(), module(x).numpy()]
 
 
+@pytest.mark.fast
 def test_lite0_is_the_reference_with_random_weights(random):
     """Of a size at which both axes are odd at some of the five halvings and even at others."""
     state, images = random["efficientnet-lite0"], np.random.default_rng(1).uniform(-1, 1, (2, 97, 70, 3))
@@ -174,6 +175,7 @@ def inception_outputs(module: Any, pictures: np.ndarray) -> list[np.ndarray]:
     return seen
 
 
+@pytest.mark.fast
 # JAX computes at one size alone, as it compiles for each; there is no padding that depends on the size.
 @pytest.mark.parametrize(("size", "computes"), [(107, (in_torch, in_jax)), (299, (in_torch,))])
 def test_inception_is_the_reference_with_random_weights(random, inception_reference, monkeypatch, size, computes):

@@ -28,7 +28,7 @@ def ensure(*extras: str) -> Path:
     project = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
     recorded = _recorded()
     installed = set(recorded.get("extras", [])) if recorded.get("pyproject") == project else set()
-    if PYTHON.is_file() and installed >= set(extras):
+    if PYTHON.is_file() and ("all" in installed or installed >= set(extras)):
         return PYTHON
     if not recorded:
         print(f"creating {FOLDER}", flush=True)

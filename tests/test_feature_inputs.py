@@ -8,6 +8,8 @@ from gan_shared.feature_networks import FEATURE_NETWORKS, default_networks, join
 from gan_shared.resize import resize
 from tests.frameworks import needs
 
+pytestmark = pytest.mark.fast
+
 SIZES = [(32, 128), (28, 128), (256, 128), (200, 299), (64, 32), (37, 32), (128, 128)]
 
 

@@ -6,6 +6,8 @@ import pytest
 from gan_shared import metrics
 from gan_shared.metrics import Moments
 
+pytestmark = pytest.mark.fast
+
 
 def features(count: int, size: int, seed: int = 0, shift: float = 0.0) -> np.ndarray:
     """Correlated features of the kind that a network ends in: not negative, of unlike scales."""

@@ -47,6 +47,9 @@ def test_environment_is_filled_once_and_again_when_something_is_new(environment)
     environment.RECORD.write_text(json.dumps({**record, "pyproject": "another"}))
     environment.ensure("jax")
     assert len(environment.installed) == 3, "a changed pyproject.toml fills the environment again"
+    environment.ensure("all")
+    environment.ensure("torch", "evaluate")
+    assert len(environment.installed) == 4, "with all of them there is nothing new"
 
 
 def test_failed_installation_is_reported_and_tried_again(environment):
