@@ -53,15 +53,20 @@ class Checkpoint(NamedTuple):
         path: its folder.
         config: the run's configuration.
         step: steps done.
-        data: name and fingerprint of the training images.
+        data: name, fingerprint and class names of the training images.
         tensors: the state by canonical name.
     """
 
     path: Path
     config: Config
     step: int
-    data: dict[str, str]
+    data: dict[str, Any]
     tensors: dict[str, np.ndarray]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each class; empty where there are no classes, or the checkpoint is of before they were kept."""
+        return tuple(self.data.get("class_names", ()))
 
 
 def optimizer_state_name(network: str, parameter: str, key: str) -> str:
@@ -74,7 +79,7 @@ def save(
     config: Config,
     tensors: Mapping[str, np.ndarray],
     written_by: Mapping[str, Any],
-    data: Mapping[str, str],
+    data: Mapping[str, Any],
 ) -> Path:
     """Write a checkpoint under ``run_dir/checkpoints`` and remove the oldest beyond ``keep_checkpoints``.
 
@@ -83,7 +88,7 @@ def save(
         config: the run's configuration.
         tensors: the state by canonical name.
         written_by: backend and versions, for the manifest.
-        data: name and fingerprint of the training images.
+        data: name, fingerprint and class names of the training images.
 
     Returns:
         The checkpoint's folder.
@@ -107,7 +112,7 @@ def write(
     config: Config,
     tensors: Mapping[str, np.ndarray],
     written_by: Mapping[str, Any],
-    data: Mapping[str, str],
+    data: Mapping[str, Any],
 ) -> None:
     """Write a checkpoint as the folder ``target``, in the place of an older one; see ``save``.
 
@@ -169,7 +174,7 @@ def save_best(
     config: Config,
     tensors: Mapping[str, np.ndarray],
     written_by: Mapping[str, Any],
-    data: Mapping[str, str],
+    data: Mapping[str, Any],
 ) -> Path:
     """Write a checkpoint under ``run_dir/best`` in the place of the one that was best before; see ``save``."""
     target = run_dir / BEST / f"step-{int(tensors['trainer/step']):07d}"

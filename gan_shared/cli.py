@@ -72,8 +72,8 @@ class SampleOptions:
     out: Path = Path("samples.png")
     """FILE.png for a grid, FILE.npz for arrays, FILE.gif for a walk between latents, a folder for single PNGs."""
 
-    classes: tuple[int, ...] = ()
-    """Classes that a class-conditional generator makes, in turn; all of them when not given."""
+    classes: tuple[str, ...] = ()
+    """Names or numbers of the classes that a class-conditional generator makes, in turn; all of them when not given."""
 
     ema: bool = True
     """Whether the averaged generator makes them."""
@@ -222,7 +222,7 @@ def _sample(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None)
         out,
         num_images=options.num_images,
         seed=options.seed,
-        class_ids=options.classes,
+        classes=options.classes,
         ema=options.ema,
         device=options.device,
         images=options.images,

@@ -113,7 +113,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     hashes, data, step = (manifest.get(field) for field in ("sha256", "data", "step"))
     for field, value, good, expected in (
         ("sha256", hashes, _all_text(hashes), "the hash of every file"),
-        ("data", data, _all_text(data) and {"name", "fingerprint"} <= set(data or {}), "name and fingerprint"),
+        ("data", data, _is_data(data), "name, fingerprint and class names"),
         ("step", step, type(step) is int and step >= 0, "a number of steps"),
     ):
         if not good:
@@ -132,6 +132,15 @@ def named_step(path: Path) -> int | None:
 def _all_text(value: object) -> bool:
     """Whether ``value`` is a JSON object of strings."""
     return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
+
+
+def _is_data(value: object) -> bool:
+    """Whether ``value`` says what a checkpoint was trained on; before there were class names, without them."""
+    if not isinstance(value, dict):
+        return False
+    names = value.get("class_names", [])
+    texts = [value.get("name"), value.get("fingerprint"), *(names if isinstance(names, list) else [None])]
+    return all(isinstance(each, str) for each in texts)
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def _kernel_sum(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _kernel_factors(features: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield rows whose products are x.y / d + 1: scale and summand in the matrix product spare passes over all pairs."""
+    """Yield rows whose products are x.y / d + 1: scale and summand in the product spare passes over all pairs."""
     for block in _blocks(features, KERNEL_ROWS):
         yield np.column_stack([block / features.shape[1] ** 0.5, np.ones(len(block))])
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -67,14 +68,14 @@ class RunLog:
         start: steps done before by the run that is resumed, whose later lines of scalars.jsonl, which an interruption
             left, are dropped; None for a run that begins, in a folder that must still be unused.
         written_by: backend and versions, for the manifests of its checkpoints.
-        data: name and fingerprint of the training images, likewise.
+        data: name, fingerprint and class names of the training images, likewise.
 
     Raises:
         UserError: another process trains in the folder, or has done so meanwhile.
     """
 
     def __init__(
-        self, run_dir: Path, config: Config, start: int | None, written_by: Mapping[str, str], data: Mapping[str, str]
+        self, run_dir: Path, config: Config, start: int | None, written_by: Mapping[str, str], data: Mapping[str, Any]
     ) -> None:
         self.run_dir, self.config = run_dir, config
         self.written_by, self.data = written_by, data
@@ -125,6 +126,10 @@ class RunLog:
             Every(config.execution.save_every, self._save, at_end=True),
         ]
 
+    def print_line(self, line: str) -> None:
+        """Print a line of its own beside the progress."""
+        self._progress.print_line(line)
+
     def remedy(self) -> str:
         """Name the last good checkpoint."""
         return checkpoint.last_good(self.run_dir)
@@ -153,7 +158,7 @@ class RunLog:
         """Write the sample grid of a step."""
         name = f"samples/step-{event.step:07d}.png"
         with self.writing(name):
-            grid = make_sample_grid(event.backend, event.state, inputs)
+            grid = make_sample_grid(event.backend, event.state, inputs, self.data["class_names"])
             save_png(self.run_dir / name, grid)
             png = (self.run_dir / name).read_bytes()
         self._tensorboard.picture(event.step, "samples", png, grid.shape)

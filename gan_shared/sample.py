@@ -31,6 +31,8 @@ BATCH, BATCH_PIXELS = 64, 64 * 64**2
 GIF_IMAGES, GIF_FRAMES_PER_LATENT = 16, 16
 # Ten times ImageNet: more is taken for a typing error.
 MAX_IMAGES = 10**7
+# How many classes the caption of a grid names.
+NAMED_CLASSES = 12
 SUFFIXES = (".png", ".npz", ".gif")
 
 
@@ -53,7 +55,7 @@ def sample(
     *,
     num_images: int = 64,
     seed: int = 0,
-    class_ids: tuple[int, ...] = (),
+    classes: tuple[str, ...] = (),
     ema: bool = True,
     device: str = "auto",
     images: str | None = None,
@@ -72,8 +74,8 @@ def sample(
             it, as ``input_images`` in an ``.npz``, and no ``.gif``.
         num_images: how many.
         seed: image i follows from the seed, i, the classes and its input image alone.
-        class_ids: of a class-conditional generator, taken in turn; when there are none, those of the input images, or
-            all.
+        classes: names or numbers of those that a class-conditional generator makes, in turn; a name wins over a number.
+            When there are none, those of the input images, or all.
         ema: whether the averaged generator makes them.
         device: where to compute, whatever the run was trained on.
         images: input images for an image-conditional generator: what ``data.load`` takes.
@@ -88,8 +90,9 @@ def sample(
     found = load_checkpoints(source, resolution)
     changed = {"device": device} | ({} if vgg_weights is None else {"vgg_weights": vgg_weights})
     configs = [loaded.config.with_options(**changed) for loaded in found]
-    input_images = load_input_images(configs[0], images, out, num_images, class_ids)
-    chosen = check_class_ids(configs[0], class_ids)
+    names = found[0].class_names
+    input_images = load_input_images(configs[0], images, out, num_images, classes)
+    chosen = check_class_ids(configs[0], class_numbers(classes, names), names)
     generators = [restored(make_backend, each, config) for each, config in zip(found, configs, strict=True)]
     if out.suffix.lower() == ".gif":
         first, *above = inputs_of(configs, seed, GIF_IMAGES, chosen)
@@ -102,9 +105,9 @@ def sample(
     first, *above = inputs_of(configs, seed, count, chosen)
     if input_images is not None:
         first = first._replace(images=input_images.images)
-        if configs[0].data.class_conditional and not class_ids and input_images.labels is not None:
+        if configs[0].data.class_conditional and not classes and input_images.labels is not None:
             first = first._replace(labels=input_images.labels)
-    write(out, generate_images(generators, [first, *above], ema), first, configs[-1])
+    write(out, generate_images(generators, [first, *above], ema), first, configs[-1], names)
 
 
 def load_checkpoints(source: Path, resolution: int | None) -> list[checkpoint.Checkpoint]:
@@ -121,7 +124,7 @@ def load_checkpoints(source: Path, resolution: int | None) -> list[checkpoint.Ch
 
 
 def load_input_images(
-    config: Config, images: str | None, out: Path, num_images: int, class_ids: tuple[int, ...]
+    config: Config, images: str | None, out: Path, num_images: int, classes: tuple[str, ...]
 ) -> Dataset | None:
     """Return at most ``num_images`` input images of an image-conditional generator; None for any other.
 
@@ -141,7 +144,7 @@ def load_input_images(
         found = data.load(images, config.data_resolution, config.data.channels)
     except UserError as error:  # it names the option data
         raise UserError(re.sub("^data:", "images:", str(error))) from error
-    labelled = config.data.class_conditional and not class_ids and found.labels is not None
+    labelled = config.data.class_conditional and not classes and found.labels is not None
     if labelled and len(found.class_names) != config.num_classes:
         expected = f"the {config.num_classes} of the run, or --classes for what they show"
         raise unexpected("images", f"{len(found.class_names)} classes", expected)
@@ -170,8 +173,26 @@ def check_request(num_images: int, seed: int) -> None:
         raise unexpected("seed", seed, f"a number from 0 to {2**63 - 1}")
 
 
-def check_class_ids(config: Config, class_ids: tuple[int, ...]) -> tuple[int, ...]:
+def class_numbers(classes: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
+    """Return the numbers of classes that are given by name or by number; a name wins over a number.
+
+    Raises:
+        UserError: one is neither.
+    """
+    numbers = {name: number for number, name in enumerate(names)}
+    for each in classes:
+        if each not in numbers and not re.fullmatch(r"[0-9]{1,9}", each):
+            raise unexpected("classes", repr(each), "the name or the number of a class", names)
+    return tuple(numbers[each] if each in numbers else int(each) for each in classes)
+
+
+def check_class_ids(config: Config, class_ids: tuple[int, ...], names: Sequence[str] = ()) -> tuple[int, ...]:
     """Return the classes to make in turn: those asked for, or all; none where the generator is not class-conditional.
+
+    Args:
+        config: of the run.
+        class_ids: those asked for.
+        names: of all classes, for the error message; none where they are not known.
 
     Raises:
         UserError: classes are asked for that the generator does not have.
@@ -179,7 +200,7 @@ def check_class_ids(config: Config, class_ids: tuple[int, ...]) -> tuple[int, ..
     known = range(config.num_classes)
     if not set(class_ids) <= set(known):
         expected = f"numbers from 0 to {len(known) - 1}" if known else "none, as the generator is not class-conditional"
-        raise unexpected("classes", " ".join(map(str, class_ids)), expected)
+        raise unexpected("classes", " ".join(map(str, class_ids)), expected, names if known else ())
     return class_ids or tuple(known)
 
 
@@ -249,20 +270,33 @@ def grid_inputs(config: Config, dataset: Dataset) -> Inputs:
     return Inputs(sample_latents(config.training.seed, count, size), labels if conditional else None, images)
 
 
-def make_sample_grid(backend: Backend, state: State, inputs: Inputs) -> np.ndarray:
+def make_sample_grid(backend: Backend, state: State, inputs: Inputs, class_names: Sequence[str]) -> np.ndarray:
     """Return one image, uint8 (H, W, C), of all that the averaged generator makes from inputs."""
-    return sample_grid(backend.config, backend.sample(state, inputs), inputs.images)
+    return sample_grid(backend.config, backend.sample(state, inputs), inputs, class_names)
 
 
-def sample_grid(config: Config, made: np.ndarray, input_images: np.ndarray | None) -> np.ndarray:
-    """Arrange images uint8 (N, H, W, C) in one, beside the input images (N, H', W', C) that they were made from."""
+def sample_grid(config: Config, made: np.ndarray, inputs: Inputs, class_names: Sequence[str]) -> np.ndarray:
+    """Arrange images in one, under the names of their classes, where they have any.
+
+    Args:
+        config: of the run.
+        made: uint8 (N, H, W, C).
+        inputs: what they were made from; input images are put beside them.
+        class_names: of all classes; none where they are not known.
+    """
     columns = 2 * ceil(sqrt(len(made) / 2))
-    result = grid(made) if input_images is None else grid(beside(input_images, made), columns)
+    result = grid(made) if inputs.images is None else grid(beside(inputs.images, made), columns)
     note = image_condition(config).note(config)
-    return result if note is None else captioned(result, note)
+    if note is not None:
+        return captioned(result, note)
+    if inputs.labels is None or not class_names:
+        return result
+    shown = list(dict.fromkeys(class_names[int(label)] for label in inputs.labels))
+    more = ", .." if len(shown) > NAMED_CLASSES else ""
+    return captioned(result, f"in turn: {', '.join(shown[:NAMED_CLASSES])}{more}")
 
 
-def write(out: Path, batches: Iterator[np.ndarray], inputs: Inputs, config: Config) -> None:
+def write(out: Path, batches: Iterator[np.ndarray], inputs: Inputs, config: Config, class_names: Sequence[str]) -> None:
     """Write images as the kind of output that ``out`` names; single images are never held at once.
 
     Args:
@@ -270,9 +304,10 @@ def write(out: Path, batches: Iterator[np.ndarray], inputs: Inputs, config: Conf
         batches: uint8 (up to BATCH, H, W, C).
         inputs: what they are made from.
         config: of the run that made them.
+        class_names: of all classes; none where they are not known.
     """
     if out.suffix.lower() == ".png":
-        save_png(out, sample_grid(config, np.concatenate(list(batches)), inputs.images))
+        save_png(out, sample_grid(config, np.concatenate(list(batches)), inputs, class_names))
     elif out.suffix.lower() == ".npz":
         with replacing(out) as temporary, temporary.open("wb") as file:
             named = {"latents": inputs.latents, "labels": inputs.labels, "input_images": inputs.images}

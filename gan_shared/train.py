@@ -60,17 +60,19 @@ def train(
         check_unused(run_dir)
     config = image_condition(config).identified(config)
     dataset = data.load(config.execution.data, config.data_resolution, config.data.channels, config.data.holdout)
-    config = with_data_defaults(config, dataset.channels, len(dataset.class_names))
+    config = with_data_defaults(config, dataset.channels, len(dataset.class_names), dataset.no_labels)
     check_batch_size(dataset, config)
     evaluator = find_evaluator(config, dataset.fingerprint)
     with deferred():
         backend = make_backend(config)
         state, start = begin(backend, config, run_dir, resume, dataset.fingerprint)
     written_by = {"backend": backend.name, **backend.versions()}
-    source = {"name": dataset.name, "fingerprint": dataset.fingerprint}
+    source = {"name": dataset.name, "fingerprint": dataset.fingerprint, "class_names": list(dataset.class_names)}
     if config.image_condition.pyramid_levels:
         lapgan.register(run_dir, config, source)
     with RunLog(run_dir, config, start if resume else None, written_by, source) as runlog:
+        if dataset.about:
+            runlog.print_line(f"{dataset.name}: {dataset.about}")
         if evaluator is not None:
             further = [*further, Every(config.execution.evaluate_every, EvaluationHook(evaluator, runlog))]
         hooks = runlog.hooks(grid_inputs(config, dataset), further)

@@ -234,13 +234,14 @@ def check_continuation(saved: Config, wanted: Config, source: object) -> None:
         )
 
 
-def with_data_defaults(config: Config, channels: int, num_classes: int) -> Config:
+def with_data_defaults(config: Config, channels: int, num_classes: int, no_labels: str = "") -> Config:
     """Fill in what the data decides and the user left open: channels, and the classes of a class-conditional run.
 
     Args:
         config: the run.
         channels: of the data's images.
         num_classes: of the data's labels; 0 where it has none.
+        no_labels: why it has none, where that is known.
 
     Raises:
         UserError: a class-conditional run of data without labels, or with more classes than the configuration says.
@@ -250,7 +251,8 @@ def with_data_defaults(config: Config, channels: int, num_classes: int) -> Confi
         data = replace(data, channels=channels)
     if data.class_conditional:
         if not num_classes:
-            raise unexpected("class_conditional", True, f"False, as data {source} has no labels")
+            why = f", because of {no_labels}" if no_labels else ""
+            raise unexpected("class_conditional", True, f"False, as data {source} has no labels{why}")
         if data.num_classes is None:
             data = replace(data, num_classes=num_classes)
         elif data.num_classes < num_classes:

@@ -17,8 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_shared.data import folder as folder_source
-from gan_shared.data import load
+from gan_shared.data import collection, folder, load
 from gan_shared.data.cache import FORMAT_VERSION
 from gan_shared.data.source import CHUNK_BYTES
 from gan_shared.errors import UserError
@@ -52,7 +51,7 @@ def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(path: Path, *size: int) -> None:
         raise AssertionError(f"{path} is decoded again")
 
-    monkeypatch.setattr(folder_source, "read_resized", refused)
+    monkeypatch.setattr(collection, "read_resized", refused)
 
 
 def test_images_are_mapped_read_only(pictures: Path):
@@ -163,6 +162,28 @@ def damage(entry: Path, how: str) -> None:
     elif how == "meta of another format":
         meta = json.loads((entry / "meta.json").read_text())
         (entry / "meta.json").write_text(json.dumps(meta | {"format": 0}))
+    elif how == "a pixel changed":
+        flip(entry / "images.npy", -1)
+    elif how == "a key changed":
+        flip(entry / "keys.npy", -1)
+    elif how == "a label changed":
+        flip(entry / "labels.npy", -8)  # the other class
+    elif how == "header of the images changed":
+        flip(entry / "images.npy", 20)
+    elif how == "fingerprint changed":
+        meta = json.loads((entry / "meta.json").read_text())
+        meta["fingerprint"] = f"{int(meta['fingerprint'], 16) ^ 1:064x}"
+        (entry / "meta.json").write_text(json.dumps(meta))
+    elif how == "class renamed":
+        meta = json.loads((entry / "meta.json").read_text())
+        (entry / "meta.json").write_text(json.dumps(meta | {"classes": ["even", "od"]}))
+
+
+def flip(path: Path, place: int) -> None:
+    """Change the lowest bit of a byte."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
 
 
 @pytest.mark.parametrize(
@@ -185,6 +206,12 @@ def damage(entry: Path, how: str) -> None:
         "meta nested deeply",
         "meta cut",
         "meta of another format",
+        "a pixel changed",
+        "a key changed",
+        "a label changed",
+        "header of the images changed",
+        "fingerprint changed",
+        "class renamed",
     ],
 )
 def test_a_damaged_entry_is_rebuilt(pictures: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch, how: str):
@@ -196,7 +223,8 @@ def test_a_damaged_entry_is_rebuilt(pictures: Path, fresh: Path, monkeypatch: py
     np.testing.assert_array_equal(again.labels, [0] * 6 + [1] * 6)
     np.testing.assert_array_equal(again.keys, keys)
     assert json.loads((entries(fresh)[0] / "meta.json").read_text())["format"] == FORMAT_VERSION
-    assert again.fingerprint == first.fingerprint
+    assert again.fingerprint == first.fingerprint and again.class_names == ("even", "odd")
+    assert again.about.endswith(f"{entries(fresh)[0]} was damaged and has been made anew")
     forbid_decoding(monkeypatch)
     load(str(pictures), 16, None)
     assert len(entries(fresh)) == 1
@@ -221,17 +249,17 @@ def finished(cache: Path) -> Path:
 def test_the_slower_of_two_builders_keeps_the_faster_ones_entry(
     pictures: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    read_resized, inner = folder_source.read_resized, []
+    read_resized, inner = collection.read_resized, []
 
     def overtaken(*of: Any) -> np.ndarray:
-        monkeypatch.setattr(folder_source, "read_resized", read_resized)
+        monkeypatch.setattr(collection, "read_resized", read_resized)
         if not inner:
             inner.append(load(str(pictures), 16, None))
             inner.append(finished(fresh).stat().st_ino)
         return read_resized(*of)
 
-    monkeypatch.setattr(folder_source, "MAX_THREADS", 1)
-    monkeypatch.setattr(folder_source, "read_resized", overtaken)
+    monkeypatch.setattr(collection, "MAX_THREADS", 1)
+    monkeypatch.setattr(collection, "read_resized", overtaken)
     outer = load(str(pictures), 16, None)
     assert finished(fresh).stat().st_ino == inner[1]
     np.testing.assert_array_equal(outer.images, inner[0].images)
@@ -295,18 +323,18 @@ def test_decoding_a_large_file_takes_the_memory_of_a_few_chunks(tmp_path: Path, 
 
 
 def test_no_more_than_six_pictures_are_decoded_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(folder_source, "MAX_THREADS", 1)
+    monkeypatch.setattr(collection, "MAX_THREADS", 1)
     Image.new("RGB", (16, 16)).save(tmp_path / "000.png")
     for number in range(1, 200):
         shutil.copy(tmp_path / "000.png", tmp_path / f"{number:03}.png")
-    read_resized, begun = folder_source.read_resized, []
+    read_resized, begun = collection.read_resized, []
 
     def counted(*of: Any) -> np.ndarray:
         begun.append(of)
         return read_resized(*of)
 
-    monkeypatch.setattr(folder_source, "read_resized", counted)
-    chunks = folder_source.source(tmp_path).read(16, 3).chunks
+    monkeypatch.setattr(collection, "read_resized", counted)
+    chunks = folder.source(tmp_path).read(16, 3).chunks
     next(chunks)
     time.sleep(0.3)  # long enough to decode all of them, were they all handed out
     assert len(begun) <= 6

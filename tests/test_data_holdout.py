@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 from gan_shared import checkpoint
-from gan_shared.data import folder as folder_source
-from gan_shared.data import load, load_held_out
+from gan_shared.data import collection, load, load_held_out
 from gan_shared.data.holdout import is_held_out
 from gan_shared.data.source import CHUNK_BYTES
 from gan_shared.errors import UserError
@@ -158,7 +157,7 @@ def test_a_part_has_the_fingerprint_of_its_images_and_labels(pictures: Path):
 
 def test_parts_are_copied_from_the_whole_set_and_mapped(pictures: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch):
     load(str(pictures), 16, None)
-    monkeypatch.setattr(folder_source, "read_resized", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(collection, "read_resized", lambda *_: pytest.fail("decoded again"))
     for loaded in (load, load_held_out, load, load_held_out):
         assert isinstance(loaded(str(pictures), 16, None, SHARE).images, np.memmap)
     assert len(list((fresh / "decoded").iterdir())) == 3
@@ -251,7 +250,8 @@ def test_a_run_is_trained_on_the_part_that_is_not_held_out(capsys, pictures: Pat
     assert message.startswith(f"batch_size: found {few}, expected at most the {len(trained.images)} images of ")
     assert train(capsys, *begin, "--holdout", "0.3", "--steps", "1") == ""
     saved_run = checkpoint.load_newest(run)
-    assert saved_run.data == {"name": str(pictures), "fingerprint": trained.fingerprint}
+    names = ["even", "odd"]
+    assert saved_run.data == {"name": str(pictures), "fingerprint": trained.fingerprint, "class_names": names}
     assert saved_run.config.data.holdout == 0.3
     resume = ["--resume", "--run-dir", str(run), "--steps", "2"]
     for other in ("0.2", "0"):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_shared.data import load
+from gan_shared.data import cifar, load
 from gan_shared.errors import UserError
 from tests.image_files import cifar_files, idx, noise, refused, saved, tarred
 
@@ -46,10 +46,38 @@ def test_npz_images_and_labels(tmp_path: Path, save):
     assert dataset.class_names == ("0", "1", "2")
 
 
-def test_npz_without_the_name_images_gives_its_first_array(tmp_path: Path):
-    images = noise(3, 16, 16, 3)
-    np.savez(tmp_path / "a.npz", labels=np.arange(3), train=images, test=noise(4, 16, 16))
-    np.testing.assert_array_equal(load(str(tmp_path / "a.npz"), 16, None).images, images)
+@pytest.mark.parametrize(
+    ("names", "about"),
+    [
+        (("data", "labels"), "3 images: the array data; classes: labels"),
+        (("images", "labels"), "3 images: the array images; classes: labels"),
+        # Keras, whose first array is that of the test images.
+        (
+            ("x_train", "y_train", "x_test", "y_test"),
+            "3 images: the array x_train; classes: y_train; x_test, y_test left out",
+        ),
+        # MedMNIST, whose labels have a column.
+        (
+            ("train_images", "train_labels", "val_images", "val_labels"),
+            "3 images: the array train_images; classes: train_labels; val_images, val_labels left out",
+        ),
+    ],
+)
+def test_npz_has_images_and_labels_under_known_names(tmp_path: Path, names: tuple[str, ...], about: str):
+    images, labels = noise(3, 16, 16, 3), np.array([2, 0, 1])
+    wanted = dict(zip(names[:2], (images, labels[:, None] if names[0] == "train_images" else labels), strict=True))
+    others = {name: noise(4, 16, 16) if i == 0 else np.zeros(4, int) for i, name in enumerate(names[2:])}
+    np.savez(tmp_path / "a.npz", allow_pickle=False, **others, **wanted)
+    dataset = load(str(tmp_path / "a.npz"), 16, None)
+    np.testing.assert_array_equal(dataset.images, images)
+    np.testing.assert_array_equal(dataset.labels, labels)
+    assert sorted(dataset.about.split("; ")) == sorted(about.split("; "))
+
+
+@pytest.mark.parametrize("names", [("arr_0", "arr_1"), ("images", "x_train"), ("train", "test", "labels"), ("labels",)])
+def test_npz_in_which_the_images_are_not_clear_is_refused(tmp_path: Path, names: tuple[str, ...]):
+    np.savez(tmp_path / "a.npz", allow_pickle=False, **{name: noise(3, 16, 16) for name in names})
+    refused(tmp_path / "a.npz", f"the arrays {', '.join(names)}", "choices: images and labels, x_train and y_train")
 
 
 @pytest.mark.parametrize(
@@ -125,7 +153,7 @@ def test_pickles_are_never_loaded(tmp_path: Path, field: str):
         (np.zeros(4), ["float64", "integers"]),
         (np.array([0, -1, 2, 3]), ["from -1 to 3", "0 to 65535"]),
         (np.array([0, 1, 2, 10**9]), ["from 0 to 1000000000"]),
-        (np.zeros((4, 1), int), ["shape (4, 1)"]),
+        (np.zeros((4, 2), int), ["shape (4, 2)"]),
     ],
 )
 def test_npz_labels_that_do_not_fit_are_refused(tmp_path: Path, fresh: Path, labels: np.ndarray, words: list[str]):
@@ -134,9 +162,7 @@ def test_npz_labels_that_do_not_fit_are_refused(tmp_path: Path, fresh: Path, lab
     assert not fresh.exists()
 
 
-def test_npz_with_labels_only_or_in_fortran_order_is_refused(tmp_path: Path):
-    np.savez(tmp_path / "a.npz", labels=np.arange(3))
-    refused(tmp_path / "a.npz", "['labels']", "an array called images")
+def test_npz_in_fortran_order_is_refused(tmp_path: Path):
     np.savez(tmp_path / "b.npz", images=np.asfortranarray(noise(3, 16, 16)))
     refused(tmp_path / "b.npz", "Fortran order", "ascontiguousarray")
 
@@ -257,7 +283,7 @@ def test_cifar_from_the_archive_and_from_its_folder(tmp_path: Path):
     [
         ({"data_batch_1.bin": bytes(3073 + 10)}, ["data_batch_1.bin", "10 bytes after", "3073"]),
         ({"data_batch_1.bin": b"\x0a" + bytes(3072)}, ["label 10", "0 to 9"]),
-        ({"readme.txt": b"hello"}, ["no data_batch_*.bin"]),
+        ({"readme.txt": b"hello"}, ["no pictures, but 1 file of other kinds (.txt)"]),
     ],
 )
 def test_cifar_archives_that_are_damaged_are_refused(tmp_path: Path, files: dict[str, bytes], words: list[str]):
@@ -270,6 +296,17 @@ def test_cifar_archive_that_is_cut_short_is_refused(tmp_path: Path):
     refused(path, "a.tar.gz", "unreadable file")
     path.write_text("no archive")
     refused(path, "a.tar.gz", "unreadable file")
+
+
+def test_cifar_archive_whose_checksum_differs_is_refused(tmp_path: Path):
+    """The checksum stands behind the last image."""
+    path = tarred(tmp_path / "a.tar.gz", {"data_batch_1.bin": bytes(3073)})
+    content = bytearray(path.read_bytes())
+    content[-6] ^= 1
+    path.write_bytes(content)
+    refused(path, "a.tar.gz", "CRC check failed")
+    with pytest.raises(UserError, match="CRC check failed"):
+        list(cifar.source(path).read(32, 3).chunks)
 
 
 # --- other files --------------------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ from gan_shared.errors import unexpected
 from gan_shared.pictures import to_pillow
 
 Shape = tuple[int, int, int, int]
+# Names of images and their labels in .npz files: this project's, those of Keras' data sets, MedMNIST's.
+ARRAYS = {"images": "labels", "x_train": "y_train", "train_images": "train_labels"}
 EXPECTED_SHAPE = "(N, H, W), (N, H, W, 1) or (N, H, W, 3)"
 
 
@@ -84,25 +86,48 @@ def npy_source(path: Path) -> Source:
 
 
 def npz_source(path: Path) -> Source:
-    """Describe a .npz file: its array ``images`` (or the first that is not ``labels``), perhaps ``labels``.
+    """Describe a .npz file: images and perhaps labels under one of the pairs of names in ``ARRAYS``.
+
+    An array of another name is taken where it is the only one beside ``labels``.
 
     Raises:
-        UserError: it is damaged, has no such array, or one of the wrong type or shape.
+        UserError: it is damaged, it is not clear which array holds the images, or that is of the wrong type or shape.
     """
     with reading(path, "a .npz file"), zipfile.ZipFile(path) as archive:
         names = [info.filename[:-4] for info in archive.infolist() if info.filename.endswith(".npy")]
-        others = [name for name in names if name != "labels"]
-        if not others:
-            raise unexpected(str(path), f"the arrays {names}", "an array called images")
-        name = "images" if "images" in others else others[0]
+        name, labels_name = _chosen(path, names)
         full = _member_shape(archive, name, f"{path}: {name}")
 
     def read(resolution: int, channels: int) -> Contents:
         chunks = resized_chunks(_member_images(path, name, full), resolution, channels)
-        labels, classes = _labels(path, full[0]) if "labels" in names else (None, ())
+        labels, classes = (None, ()) if labels_name is None else _labels(path, labels_name, full[0])
         return Contents(full[0], chunks, labels, classes)
 
-    return Source("npz", path.parent, (path.name,), full[3], read)
+    left_out = [each for each in names if each not in (name, labels_name)]
+    parts = [f"{full[0]:,} images: the array {name}", f"classes: {labels_name}" if labels_name else ""]
+    about = "; ".join([part for part in parts if part] + ([f"{', '.join(left_out)} left out"] if left_out else []))
+    no_labels = "" if labels_name else f"no array {_labels_of(name)}"
+    return Source("npz", path.parent, (path.name,), full[3], read, about, no_labels)
+
+
+def _chosen(path: Path, names: list[str]) -> tuple[str, str | None]:
+    """Return the names of the arrays that hold the images and the labels, if there are labels.
+
+    Raises:
+        UserError: several may hold the images, or none.
+    """
+    known = [name for name in ARRAYS if name in names]
+    candidates = known or [name for name in names if name != "labels"]
+    if len(candidates) != 1:
+        pairs = [f"{images} and {labels}" for images, labels in ARRAYS.items()]
+        raise unexpected(str(path), f"the arrays {', '.join(names) or '(none)'}", "one array of images", pairs)
+    labels = _labels_of(candidates[0])
+    return candidates[0], labels if labels in names else None
+
+
+def _labels_of(name: str) -> str:
+    """Return the name of the labels of an array of images."""
+    return ARRAYS.get(name, "labels")
 
 
 def _header(stream) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -152,15 +177,15 @@ def _member_images(path: Path, name: str, shape: Shape) -> Iterator[np.ndarray]:
         yield from stream_images(stream, shape, field)
 
 
-def _labels(path: Path, count: int) -> tuple[np.ndarray, tuple[str, ...]]:
+def _labels(path: Path, name: str, count: int) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return the labels of a .npz file and their class names, the header being checked before the values."""
-    field = f"{path}: labels"
+    field = f"{path}: {name}"
     with reading(field, f"integers of shape ({count},)"), zipfile.ZipFile(path) as archive:
-        with archive.open("labels.npy") as stream:
+        with archive.open(f"{name}.npy") as stream:
             shape, _, dtype = _header(stream)
-        if dtype.kind not in "iu" or shape != (count,):
+        if dtype.kind not in "iu" or shape not in ((count,), (count, 1)):
             found = "pickled Python objects, which are never loaded" if dtype.hasobject else str(dtype)
             raise unexpected(field, f"{found} of shape {shape}", f"integers of shape ({count},)")
-        with archive.open("labels.npy") as stream:
+        with archive.open(f"{name}.npy") as stream:
             labels = np.lib.format.read_array(stream, allow_pickle=False)
-    return check_labels(field, labels, count)
+    return check_labels(field, labels.reshape(-1), count)

@@ -6,10 +6,13 @@ So a changed source gets another entry. Old entries are left where they are: rem
 or any folder in it, is always safe and costs only the decoding. ``<cache>`` is the environment variable
 TWIN_GAN_CACHE, or else the user's cache folder (``~/.cache/twin-gan`` on Linux).
 
-    meta.json      format version, count, class names, fingerprint
+    meta.json      format version, count, class names, fingerprint, sha256 of the keys and of all these
     images.npy     uint8 (N, H, W, C)
     labels.npy     int64 (N,), where there are labels
     keys.npy       uint64 (N,), the content key of each image
+
+An entry that does not agree with its hashes is made anew; of a large one the images are hashed while the training runs
+(``Verification``).
 
 The two parts that a holdout divides a set into are entries of their own, copied from that of the whole set.
 """
@@ -27,13 +30,17 @@ import numpy as np
 from gan_shared.atomic import replacing
 from gan_shared.data.dataset import Dataset
 from gan_shared.data.holdout import Part, part_of
-from gan_shared.data.source import Contents, Source, modified, reason
+from gan_shared.data.source import BROKEN, CHUNK_BYTES, Contents, Source, modified, reason
 from gan_shared.errors import UserError, unexpected
 from gan_shared.progress_bar import progress_bar
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 # Left free beside an entry: other programs write too, and a full disk harms them all.
 MARGIN_BYTES = 100 * 10**6
+# Larger sets are not hashed before a start, which takes a second or two for each gigabyte.
+HASHED_AT_ONCE = 256 * 10**6
+# What a damaged entry trips besides the readers' own errors.
+DAMAGED = (*BROKEN, LookupError, AttributeError, ArithmeticError, MemoryError)
 
 Shape = tuple[int, int, int, int]
 
@@ -75,20 +82,23 @@ def cached(source: Source, name: str, resolution: int, channels: int, part: Part
             return source.read(resolution, channels)
         return part_of(cached(source, name, resolution, channels), part)
 
-    return _entry(_key(source, resolution, channels, part), name, resolution, channels, read)
+    dataset = _entry(_key(source, resolution, channels, part), name, resolution, channels, read)
+    about = "; ".join(text for text in (source.about, dataset.about) if text)
+    return dataset._replace(about=about, no_labels=source.no_labels)
 
 
 def _entry(key: str, name: str, resolution: int, channels: int, read: Callable[[], Contents]) -> Dataset:
     """Return the entry ``key``, which is written first, from what ``read`` gives, where it is missing or damaged."""
-    folder = root() / "decoded" / key
+    folder, about = root() / "decoded" / key, ""
     dataset = _opened(folder, name, resolution, channels)
     if dataset is None:
+        about = f"{folder} was damaged and has been made anew" if folder.exists() else ""
         contents = read()
         _write(folder, contents, (contents.total, resolution, resolution, channels))
         dataset = _opened(folder, name, resolution, channels)
     if dataset is None:
         raise UserError(f"{folder}: damaged right after it was written; is another program changing it?")
-    return dataset
+    return dataset._replace(about=about)
 
 
 def _key(source: Source, resolution: int, channels: int, part: Part | None) -> str:
@@ -104,9 +114,9 @@ def _key(source: Source, resolution: int, channels: int, part: Part | None) -> s
 
 
 def _opened(folder: Path, name: str, resolution: int, channels: int) -> Dataset | None:
-    """Return the entry in ``folder``, or None where it is missing, cut short or not what was asked for.
+    """Return the entry in ``folder``, or None where it is missing, damaged or not what was asked for.
 
-    Sizes and shapes are checked, not every byte: a start must be immediate.
+    The images of a large one are not hashed: a start must be immediate.
     """
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
@@ -122,10 +132,40 @@ def _opened(folder: Path, name: str, resolution: int, channels: int) -> Dataset 
             good = good and mapped.shape == shape[:1] and mapped.dtype == np.int64
             labels = np.array(mapped) if good else None
             good = good and mapped.min() >= 0 and mapped.max() < len(classes)
-        good = good and meta["labels"] == bool(classes)
+        good = good and meta["labels"] == bool(classes) and meta.pop("sha256") == _hash_of(meta)
+        good = good and meta["keys"] == sha256(np.ascontiguousarray(keys, "<u8").data).hexdigest()
+        if good and images.nbytes <= HASHED_AT_ONCE:
+            good = fingerprint_of(images, labels) == meta["fingerprint"]
         return Dataset(name, images, labels, classes, meta["fingerprint"], keys=keys) if good else None
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except DAMAGED:
         return None
+
+
+def fingerprint_of(images: np.ndarray, labels: np.ndarray | None) -> str:
+    """Return the sha256 of the images' shape and bytes, then of the labels' shape and bytes.
+
+    Args:
+        images: uint8 (N, H, W, C).
+        labels: int64 (N,), or None.
+    """
+    digest = sha256(json.dumps(images.shape).encode())
+    length = max(1, CHUNK_BYTES // max(1, int(np.prod(images.shape[1:]))))
+    for start in range(0, len(images), length):
+        digest.update(np.ascontiguousarray(images[start : start + length]).data)
+    _add_labels(digest, labels)
+    return digest.hexdigest()
+
+
+def _add_labels(digest: Any, labels: np.ndarray | None) -> None:
+    """Hash labels behind the images."""
+    if labels is not None:
+        digest.update(json.dumps(labels.shape).encode())
+        digest.update(np.ascontiguousarray(labels, "<i8").data)
+
+
+def _hash_of(meta: dict[str, Any]) -> str:
+    """Return the sha256 of what describes an entry."""
+    return sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
 def _write(folder: Path, contents: Contents, shape: Shape) -> None:
@@ -169,10 +209,7 @@ def _check_space(folder: Path, shape: Shape) -> None:
 
 
 def _write_entry(folder: Path, contents: Contents, shape: Shape) -> None:
-    """Write images, labels, keys and what describes them; no more than a chunk of images is in memory.
-
-    The fingerprint is the sha256 of the images' shape and bytes, then of the labels' shape and bytes.
-    """
+    """Write images, labels, keys and what describes them; no more than a chunk of images is in memory."""
     digest, keys = sha256(json.dumps(shape).encode()), []
     # Plain writes, not a map: on a full disk a write is an error that can be reported, a map kills the process.
     with (
@@ -186,18 +223,20 @@ def _write_entry(folder: Path, contents: Contents, shape: Shape) -> None:
             digest.update(data.data)
             keys.append(chunk.keys)
             bar.update(len(data))
-    np.save(folder / "keys.npy", np.concatenate(keys))
+    all_keys = np.concatenate(keys)
+    np.save(folder / "keys.npy", all_keys)
     if contents.labels is not None:
         np.save(folder / "labels.npy", contents.labels)
-        digest.update(json.dumps(contents.labels.shape).encode())
-        digest.update(np.ascontiguousarray(contents.labels, "<i8").data)
+    _add_labels(digest, contents.labels)
     meta = {
         "format": FORMAT_VERSION,
         "count": shape[0],
         "labels": contents.labels is not None,
         "classes": list(contents.class_names),
         "fingerprint": digest.hexdigest(),
+        "keys": sha256(np.ascontiguousarray(all_keys, "<u8").data).hexdigest(),
     }
+    meta["sha256"] = _hash_of(meta)
     (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
 
 

@@ -15,7 +15,7 @@ from typing import IO
 import numpy as np
 
 from gan_shared.data.arrays import resized_chunks
-from gan_shared.data.source import Contents, Source, reading
+from gan_shared.data.source import Contents, Source, reading, unpacked
 from gan_shared.errors import unexpected
 
 CLASSES = (
@@ -93,7 +93,7 @@ def _batches(path: Path, batches: re.Pattern[str]) -> Iterator[tuple[str, IO[byt
                 with open(file, "rb") as stream:
                     yield file.name, stream
             return
-        with tarfile.open(path, "r:gz") as archive:
+        with unpacked(path) as packed, tarfile.open(fileobj=packed, mode="r:") as archive:
             members = [each for each in archive if each.isfile() and batches.fullmatch(Path(each.name).name)]
             for member in sorted(members, key=lambda each: each.name):
                 stream = archive.extractfile(member)

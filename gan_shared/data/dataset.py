@@ -21,6 +21,8 @@ class Dataset(NamedTuple):
             on (``batches.py``).
         keys: uint64 (N,), memory-mapped: what the content of each image is known by at every resolution
             (``source.content_key``); None for images that did not come from a source.
+        about: what the source was found to hold, in one line for the user.
+        no_labels: why there are no labels, where that may not be what was meant.
     """
 
     name: str
@@ -30,6 +32,8 @@ class Dataset(NamedTuple):
     fingerprint: str
     stacked: int = 1
     keys: np.ndarray | None = None
+    about: str = ""
+    no_labels: str = ""
 
     @property
     def channels(self) -> int:

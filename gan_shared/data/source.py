@@ -1,5 +1,7 @@
 """What every kind of image source offers the cache: cheap to name, read only when it must be."""
 
+import bz2
+import gzip
 import lzma
 import os
 import stat
@@ -11,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -35,6 +37,8 @@ BROKEN = (
 MAX_CLASSES = 65536
 # Bytes read at a time from files that may be larger than the memory.
 CHUNK_BYTES = 4 * 2**20
+# First bytes of what a file may be packed with.
+PACKED: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 
 
 class Chunk(NamedTuple):
@@ -74,6 +78,8 @@ class Source(NamedTuple):
         files: path of each file relative to ``root``, in POSIX form, in the order of reading.
         channels: colours that the source has by itself, 1 or 3.
         read: (resolution, channels) -> Contents, whose images are resized and converted to those colours.
+        about: what was found, in one line for the user; empty where there is nothing to say.
+        no_labels: why there are no labels, where that may not be what was meant.
     """
 
     kind: str
@@ -81,6 +87,8 @@ class Source(NamedTuple):
     files: tuple[str, ...]
     channels: int
     read: Callable[[int, int], Contents]
+    about: str = ""
+    no_labels: str = ""
 
 
 def content_key(digest: bytes) -> int:
@@ -114,6 +122,21 @@ def reading(path: object, expected: str) -> Iterator[None]:
         yield
     except BROKEN as error:
         raise unexpected(str(path), f"an unreadable file ({reason(error)})", expected) from error
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file, unpacking it when its first bytes are those of a packer, whatever it is called.
+
+    Behind the block it is read to its end, where the packer's checksum is.
+    """
+    with open(path, "rb") as stream:
+        start = stream.read(max(map(len, PACKED)))
+    opener = next((opener for magic, opener in PACKED.items() if start.startswith(magic)), None)
+    with open(path, "rb") if opener is None else opener(path) as stream:
+        yield stream
+        while stream.read(CHUNK_BYTES):
+            pass
 
 
 def modified(root: Path, files: tuple[str, ...]) -> Iterator[tuple[str, int, int]]:

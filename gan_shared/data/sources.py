@@ -2,9 +2,9 @@
 
 import os
 import stat
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from gan_shared.data import arrays, cifar, folder, idx
+from gan_shared.data import archive, arrays, cifar, folder, idx
 from gan_shared.data.cache import cached
 from gan_shared.data.dataset import Dataset, stack_digits
 from gan_shared.data.holdout import Part
@@ -12,7 +12,7 @@ from gan_shared.data.named import NAMED, STACKED, TEST
 from gan_shared.data.source import Source, reading, reason
 from gan_shared.errors import unexpected
 
-FILES = (".npy", ".npz", ".tar.gz of CIFAR-10", "IDX (*idx3-ubyte, *idx3-ubyte.gz)")
+FILES = (".npy", ".npz", *archive.SUFFIXES, "IDX (*idx3-ubyte, *idx3-ubyte.gz)")
 
 
 def load(data: str, resolution: int, channels: int | None, holdout: float = 0.0) -> Dataset:
@@ -131,8 +131,11 @@ def _in_file(path: Path) -> Source:
         return arrays.npy_source(path)
     if name.endswith(".npz"):
         return arrays.npz_source(path)
-    if name.endswith((".tar.gz", ".tgz")):
-        return cifar.source(path)
+    if archive.is_archive(name):
+        names = archive.names_in(path)
+        if any(cifar.TRAINING.fullmatch(PurePosixPath(each).name) for each in names):
+            return cifar.source(path)
+        return archive.source(path, names)
     if "idx" in name:
         return idx.source(path)
     found = f"a file of unknown kind ({path.suffix or 'no suffix'})"

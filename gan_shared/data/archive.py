@@ -1,0 +1,144 @@
+"""Pictures in a .zip or .tar file, read in place: nothing is unpacked to the disk."""
+
+import json
+import tarfile
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from gan_shared.data.collection import (
+    MAX_FILE_BYTES,
+    File,
+    about,
+    chosen,
+    classes_of,
+    decoded,
+    listed_classes,
+    visible,
+)
+from gan_shared.data.source import Contents, Source, reading, unpacked
+from gan_shared.errors import unexpected
+
+SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+# StyleGAN's list of classes, as its dataset_tool.py writes it: {"labels": [[name, class number], ...] or null}.
+LIST = "dataset.json"
+EXPECTED = "a complete archive"
+
+
+def is_archive(name: str) -> bool:
+    """Return whether a file has the ending of an archive that is read."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def names_in(path: Path) -> list[str]:
+    """Return the names of the files in an archive, in its order.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    with reading(path, EXPECTED):
+        return _zip_names(path) if _is_zip(path) else _tar_names(path)
+
+
+def source(path: Path, found: Sequence[str]) -> Source:
+    """Find the pictures in an archive, and their classes by its folders or by its ``dataset.json``.
+
+    A .zip file's pictures are in sorted order, like a folder's; a .tar file's are in the order that it has them in, as
+    it may be packed as one piece.
+
+    Args:
+        path: the archive.
+        found: the names in it.
+
+    Raises:
+        UserError: there is no picture, one name stands for two files, or it is not clear what the classes are.
+    """
+    contents = _zip_contents if _is_zip(path) else _tar_contents
+    twice = [name for name, count in Counter(found).items() if count > 1]
+    if twice:
+        raise unexpected(str(path), f"two files called {twice[0]}", "names that stand for one file each")
+    listed = _listed(path, contents) if LIST in found else None
+    visible_names = [name for name in found if visible(name) and not (name == LIST and listed is not None)]
+    files, others = chosen(str(path), sorted(visible_names) if _is_zip(path) else visible_names)
+    classes = classes_of(str(path), files) if listed is None else listed_classes(f"{path}: {LIST}", files, listed)
+
+    def read(resolution: int, channels: int) -> Contents:
+        chunks = decoded(str(path), contents(path, files), resolution, channels)
+        return Contents(len(files), chunks, classes.labels, classes.names)
+
+    return Source("archive", path.parent, (path.name,), 3, read, about(files, others, classes), classes.missing)
+
+
+def _listed(path: Path, contents: Callable[[Path, Sequence[str]], Iterable[File]]) -> dict[str, object] | None:
+    """Return the classes in an archive's list by the pictures' names, or None where it has none.
+
+    Raises:
+        UserError: it is no such list.
+    """
+    field, expected = f"{path}: {LIST}", '{"labels": [[name, class number], ...]}'
+    (content,) = [read() for _, read in contents(path, [LIST])]
+    try:
+        labels = json.loads(content)["labels"]
+        return None if labels is None else {name: number for name, number in labels if isinstance(name, str)}
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise unexpected(field, f"another kind of list ({type(error).__name__})", expected) from error
+
+
+def _is_zip(path: Path) -> bool:
+    """Return whether an archive is a .zip file."""
+    return path.name.lower().endswith(".zip")
+
+
+def _zip_names(path: Path) -> list[str]:
+    """Return the names of the files in a .zip file."""
+    with zipfile.ZipFile(path) as archive:
+        return [info.filename for info in archive.infolist() if not info.is_dir()]
+
+
+def _zip_contents(path: Path, files: Sequence[str]) -> Iterator[File]:
+    """Yield files of a .zip file, each read when it is asked for; its checksum is compared."""
+    with reading(path, EXPECTED):
+        archive = zipfile.ZipFile(path)  # closed with the last of the functions that read from it
+
+    def read(file: str) -> bytes:
+        field = f"{path}: {file}"
+        _check_size(field, archive.getinfo(file).file_size)
+        with reading(field, "a file that can be unpacked"):
+            return archive.read(file)
+
+    for file in files:
+        yield file, partial(read, file)
+
+
+def _tar_names(path: Path) -> list[str]:
+    """Return the names of the files in a .tar file; links are none."""
+    with unpacked(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        return [_plain(member.name) for member in archive if member.isfile()]
+
+
+def _tar_contents(path: Path, files: Sequence[str]) -> Iterator[File]:
+    """Yield files of a .tar file, read one after the other, as it may be packed."""
+    wanted = set(files)
+    with reading(path, EXPECTED), unpacked(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        for member in archive:
+            name = _plain(member.name)
+            if member.isfile() and name in wanted:
+                _check_size(f"{path}: {name}", member.size)
+                part = archive.extractfile(member)
+                content = part.read() if part is not None else b""
+                if len(content) != member.size:
+                    raise EOFError(f"the end of the file in {name}")
+                yield name, partial(bytes, content)
+
+
+def _plain(name: str) -> str:
+    """Return a member's name without the ``./`` that ``tar`` puts before it."""
+    return name.removeprefix("./")
+
+
+def _check_size(field: str, size: int) -> None:
+    """Refuse a file that is larger than a picture may be, before it is unpacked."""
+    if size > MAX_FILE_BYTES:
+        raise unexpected(field, f"{size:,} bytes", f"a file of at most {MAX_FILE_BYTES:,}")
