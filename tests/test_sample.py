@@ -12,7 +12,7 @@ from gan_shared.backend import Inputs
 from gan_shared.config import Config
 from gan_shared.draws import sample_latents
 from gan_shared.sample import BATCH, GIF_FRAMES_PER_LATENT, GIF_IMAGES, slerp, walk
-from tests.fixtures import ANY, EACH, backend_class
+from tests.fixtures import ANY, EACH, TRAIN_MAINS, backend_class
 from tests.fixtures import SAMPLE_MAINS as MAINS
 
 main = MAINS[ANY]
@@ -215,6 +215,46 @@ def test_classes_that_the_generator_does_not_have_are_refused(capsys, run, condi
     expected = "classes: found 0 3, expected none, as the generator is not class-conditional"
     assert refused(capsys, [str(run), *argv]) == expected
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory) -> Path:
+    """A run of one step on pictures in folders whose names are numbers."""
+    folder = tmp_path_factory.mktemp("named")
+    for name in ("1", "2", "10"):
+        (folder / "pictures" / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("L", (16, 16), 20 * i).save(folder / "pictures" / name / f"{i}.png")
+    options = ["--width", "0.0625", "--resolution", "16", "--batch-size", "4", "--device", "cpu", "--steps", "1"]
+    arguments = ["--data", str(folder / "pictures"), "--class-conditional", *options]
+    assert TRAIN_MAINS[ANY](["dcgan", *arguments, "--run-dir", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_classes_go_by_the_names_of_their_folders(capsys, named, tmp_path, name):
+    assert checkpoint.load_newest(named).class_names == ("1", "2", "10")
+    labels = {}
+    for classes in (("10", "1"), ("0",)):  # a name before a number: folder 10 is class 2, and there is no folder 0
+        file = tmp_path / f"{classes[0]}.npz"
+        arrays(MAINS[name], named, file, "--num-images", "4", "--classes", *classes)
+        with np.load(file) as archive:
+            labels[classes] = archive["labels"].tolist()
+    assert labels == {("10", "1"): [2, 0, 2, 0], ("0",): [0] * 4}
+    argv = [str(named), "--out", str(tmp_path / "x.png"), "--device", "cpu", "--classes"]
+    expected = "classes: found 'cat', expected the name or the number of a class; choices: 1, 2, 10"
+    assert refused(capsys, [*argv, "cat"]) == expected
+    assert refused(capsys, [*argv, "7"]) == "classes: found 7, expected numbers from 0 to 2; choices: 1, 2, 10"
+
+
+def test_a_grid_of_a_conditional_run_names_its_classes(named, tmp_path):
+    sample(main, named, tmp_path / "a.png", "--num-images", "9", "--classes", "10", "1")
+    sample(main, named, tmp_path / "a.npz", "--num-images", "9", "--classes", "10", "1")
+    with np.load(tmp_path / "a.npz") as archive:
+        expected = pictures.captioned(pictures.grid(archive["images"]), "in turn: 10, 1")
+    np.testing.assert_array_equal(read(tmp_path / "a.png").reshape(expected.shape), expected)
+    sheet = read(named / "samples" / "step-0000001.png")
+    assert sheet.shape[0] > 8 * 18 + 2  # the caption is above the eight rows
 
 
 @pytest.mark.parametrize("frames", [8, 32, 50])
