@@ -98,7 +98,7 @@ class GAN:
         with gan_api.FitLog(config, self.steps_done, callbacks) as log:
             # A copy: the steps take over the memory of the state that they are given.
             state = self.backend.copy(self.state)
-            state, done = play(self.backend, config, state, dataset, self.steps_done, log.hooks, remedy=log.remedy)
+            state, done, _ = play(self.backend, config, state, dataset, self.steps_done, log.hooks, remedy=log.remedy)
         trained = copy.copy(self)
         trained.state, trained.steps_done = state, done
         trained.history = [*self.history, *log.history]

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ from pathlib import Path
 from uuid import uuid4
 
 from gan_shared.errors import unexpected
+
+# Names of what is not in its place yet, or not any more.
+LEFTOVER = re.compile(r"\.(?P<target>.+)\.[0-9a-f]{8}\.(?P<kind>partial|retired)")
 
 
 @contextmanager
@@ -41,6 +45,24 @@ def replacing(target: Path) -> Iterator[Path]:
         else:
             temporary.unlink(missing_ok=True)
         raise
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Clear away what ``replacing`` left in a folder where its process was killed; no other may be writing there.
+
+    A folder that was to be replaced comes back where nothing has taken its place yet.
+    """
+    for path in folder.iterdir() if folder.is_dir() else ():
+        match = LEFTOVER.fullmatch(path.name)
+        if match is None:
+            continue
+        target = folder / match["target"]
+        if match["kind"] == "retired" and not target.exists():
+            os.replace(path, target)
+        elif path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def check_parents(option: str, path: Path) -> None:

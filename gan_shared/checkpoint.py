@@ -208,13 +208,6 @@ def step_of(folder: Path) -> int:
     return int(folder.name.removeprefix("step-"))
 
 
-def remove_leftovers(run_dir: Path) -> None:
-    """Remove what a process that was killed while it saved has left behind."""
-    for parent in (CHECKPOINTS, BEST):
-        for path in (run_dir / parent).glob(".step-*.partial"):
-            shutil.rmtree(path, ignore_errors=True)
-
-
 def newest_good(run_dir: Path, without: Path | None = None) -> Path | None:
     """Return the newest checkpoint of a run, ``without`` left out, that reads whole, or None."""
     for path in reversed(folders(run_dir)):

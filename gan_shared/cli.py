@@ -4,9 +4,7 @@ A wrong *value* is one line of ours and exit status 2; a wrong *spelling* is tyr
 """
 
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, make_dataclass
@@ -25,12 +23,10 @@ from gan_shared.config import Config, groups
 from gan_shared.errors import UserError, one_line, unexpected
 from gan_shared.evaluation import FEATURE_BATCH, HELD_OUT, EvaluationSettings
 from gan_shared.evaluation_hook import settings_while_training
-from gan_shared.interrupt import deferred
+from gan_shared.interrupt import deferred, handling, status_of, stop_at_once
 from gan_shared.profile import WARM_UP, Profiled
 from gan_shared.validation import check_continuation, validate
 
-# What a shell reports for a program that Ctrl-C ended.
-INTERRUPTED = 130
 RUN_DIR_HELP = (
     "Run folder; runs/PRESET-DATA when not given, and level-RESOLUTION in it for a pyramid level of a LAPGAN."
 )
@@ -192,6 +188,10 @@ def parse_train(argv: Sequence[str] | None = None) -> TrainRequest:
 def _train(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None) -> int:
     """Parse, train, and print where the results are."""
     config, run_dir, resume, profile = parse_train(argv)
+    if resume and checkpoint.newest_step(run_dir) == config.execution.steps:
+        done = checkpoint.load_newest(run_dir)
+        _say(f"nothing to do: {run_dir} has done all of its {done.step} steps; more --steps prolong it")
+        return 0
     make_backend, profiles = _imported(find_backend), run_dir / "profile"
     with ExitStack() as stack:
 
@@ -203,9 +203,9 @@ def _train(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None) 
     if profile:
         few = f"no profile: found less than {WARM_UP} calls"
         _say(f"profile of three calls in {profiles}" if profiles.exists() else few)
-    if outcome.interrupted:
+    if outcome.signal_number:
         _say(f"stopped at step {outcome.step}, saved in {outcome.checkpoint}; --resume goes on from there")
-        return INTERRUPTED
+        return status_of(outcome.signal_number)
     _say(f"trained {outcome.step} steps: samples, scalars and checkpoints are in {outcome.run_dir}")
     if config.execution.evaluate_every and checkpoint.folders(run_dir, checkpoint.BEST):
         _say_how_good(make_backend, outcome, config)
@@ -330,9 +330,9 @@ def _expanded(path: Path) -> Path:
 def leave(status: int) -> NoReturn:
     """End the process with ``status``.
 
-    After Ctrl-C at once: a second one may have come while XLA compiles, whose threads crash a normal exit.
+    After a signal at once: a second one may have come while XLA compiles, whose threads crash a normal exit.
     """
-    if status == INTERRUPTED:
+    if status > status_of(0):
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError):
                 stream.flush()
@@ -359,12 +359,10 @@ def _imported(find_backend: Callable[[], MakeBackend]) -> MakeBackend:
 
 
 def _guarded(command: Callable[[], int], stopped: str) -> int:
-    """Run ``command``; a user's mistake is printed as one line with status 2, Ctrl-C as the line ``stopped``."""
-    main_thread = threading.current_thread() is threading.main_thread()
-    # Like Ctrl-C, so that what is half-written is removed; while training, interrupt.py takes over.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if main_thread else None
+    """Run ``command``; a user's mistake is printed as one line with status 2, a signal as the line ``stopped``."""
     try:
-        return command()
+        with handling(stop_at_once):  # while training, ``Interrupt`` takes over
+            return command()
     except (UserError, OSError) as error:  # a full disk or a forbidden folder is no fault of the program
         _say(f"error: {one_line(error)}", sys.stderr)
         return 2
@@ -377,12 +375,9 @@ def _guarded(command: Callable[[], int], stopped: str) -> int:
         first = RuntimeError(*str(error).splitlines()[:1])
         _say(f"error: memory: {one_line(first)}, expected a smaller model or batch", sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         _say(stopped, sys.stderr)
-        return INTERRUPTED
-    finally:
-        if main_thread:
-            signal.signal(signal.SIGTERM, before)
+        return status_of(stop)
 
 
 def _say(message: str, stream: TextIO | None = None) -> None:

@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Callable
 
-from gan_shared.cli import INTERRUPTED
 from gan_shared.errors import UserError, one_line
+from gan_shared.interrupt import status_of
 
 
 def guarded(work: Callable[[], None], left: str = "nothing was written") -> int:
@@ -15,14 +15,14 @@ def guarded(work: Callable[[], None], left: str = "nothing was written") -> int:
         left: what is printed when it is interrupted: what has been written until then.
 
     Returns:
-        0; 2 after a UserError or an OSError; the status of an interrupted process after Ctrl-C.
+        0; 2 after a UserError or an OSError; the status of an interrupted process after a signal.
     """
     try:
         work()
     except (UserError, OSError) as error:  # a full disk or a missing file is no fault of the program
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(f"stopped: {left}", file=sys.stderr)
-        return INTERRUPTED
+        return status_of(stop)
     return 0

@@ -1,41 +1,87 @@
-"""Ctrl-C as a request: the step in hand is finished and saved first."""
+"""Signals that end a process as requests: the step in hand is finished and saved first."""
 
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
+# Ctrl-C, a scheduler's request, and that of a terminal or an SSH session that closes, where there is such a signal.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
-class Interrupt:
-    """Context that turns the first SIGINT or SIGTERM into ``requested`` and the second into KeyboardInterrupt.
 
-    A signal in the middle of a step would leave networks and optimiser at different steps. Outside the main
-    thread, where Python takes no signals, it changes nothing.
+class Stopped(KeyboardInterrupt):
+    """A signal ended what was under way.
+
+    Args:
+        signal_number: which.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    def __init__(self, signal_number: int) -> None:
+        super().__init__()
+        self.signal_number = signal_number
+
+
+def status_of(stop: KeyboardInterrupt | int) -> int:
+    """Return the exit status that shells and schedulers know: 128 and the number of the signal that ended a process.
+
+    Args:
+        stop: what was raised, or the signal's number.
+    """
+    return 128 + (stop if isinstance(stop, int) else getattr(stop, "signal_number", signal.SIGINT))
+
+
+@contextmanager
+def handling(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    """Answer the signals that end a process with ``handler`` until the block ends.
+
+    Outside the main thread, where Python takes no signals, it changes nothing. A hang-up that is ignored, as under
+    ``nohup``, stays so.
+    """
+    before: dict[signal.Signals, Any] = {}
+    try:
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
+                    before[number] = signal.signal(number, handler)
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
+
+
+def stop_at_once(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, so that what is half-written is removed; a handler of signals."""
+    del frame
+    raise Stopped(number)
+
+
+class Interrupt:
+    """Context that turns the first signal into ``requested`` and the second into KeyboardInterrupt.
+
+    A signal in the middle of a step would leave networks and optimiser at different steps.
+
+    Attributes:
+        requested: the number of the first signal; 0 as long as there was none.
+    """
 
     def __init__(self) -> None:
-        self.requested = False
-        self._before: dict[signal.Signals, Any] = {}
+        self.requested = 0
+        self._handling = handling(self._handle)
 
     def __enter__(self) -> "Interrupt":
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
+        self._handling.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._handling.__exit__(None, None, None)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
         if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
+            stop_at_once(number, frame)
+        self.requested = number
         with suppress(OSError):
             # Not print: the signal may have come in the middle of one.
             os.write(2, b"\nstopping as soon as what is under way is done; Ctrl-C again stops at once\n")
@@ -50,4 +96,4 @@ def deferred() -> Iterator[None]:
     with Interrupt() as interrupt:
         yield
     if interrupt.requested:
-        raise KeyboardInterrupt
+        raise Stopped(interrupt.requested)

@@ -10,7 +10,8 @@ runs/<name>/checkpoints/     see checkpoint.py
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from gan_shared import checkpoint
-from gan_shared.atomic import check_parents, replacing
+from gan_shared.atomic import check_parents, clear_leftovers, replacing
 from gan_shared.backend import Inputs
 from gan_shared.config import Config
 from gan_shared.errors import UserError, unexpected
@@ -51,12 +52,15 @@ def check_unused(run_dir: Path) -> None:
     except UnicodeEncodeError as error:
         raise unexpected("run_dir", ascii(str(run_dir)), "a name that is valid UTF-8") from error
     check_parents("run_dir", run_dir)
-    if run_dir.exists() and (not run_dir.is_dir() or any(path.name != LOCK for path in run_dir.iterdir())):
-        raise UserError(
-            f"run_dir: found {run_dir}, which is {'not empty' if run_dir.is_dir() else 'a file'}, "
-            "expected a new folder; choices: --resume to go on "
-            "with the run there, --run-dir DIR for another folder"
-        )
+    # Hidden files are the lock and what a process that was killed has left.
+    if run_dir.exists() and (not run_dir.is_dir() or any(not path.name.startswith(".") for path in run_dir.iterdir())):
+        choices = ["--run-dir DIR for another folder"]
+        found = "a file"
+        if (run_dir / "config.json").is_file():
+            found, choices = "not empty", ["--resume to go on with the run there", *choices]
+        elif run_dir.is_dir():
+            found = "not empty and holds no run"
+        raise unexpected("run_dir", f"{run_dir}, which is {found}", "a new folder", choices)
 
 
 class RunLog:
@@ -87,14 +91,16 @@ class RunLog:
         elif checkpoint.newest_step(run_dir) != start:
             raise UserError(f"run_dir: another process has trained in {run_dir} meanwhile; --resume goes on from there")
         start = start or 0
-        checkpoint.remove_leftovers(run_dir)
-        for name in ("samples", "checkpoints"):
-            (run_dir / name).mkdir(exist_ok=True)
-        for name in (SCALARS_FILE, METRICS):
-            _keep_lines(run_dir / name, start)
+        # First of all: a folder with anything else in it and no configuration could neither be begun in nor resumed.
         write_config(run_dir, config)
-        self._scalars = (run_dir / SCALARS_FILE).open("a", encoding="utf-8")
+        for name in ("samples", checkpoint.CHECKPOINTS):
+            (run_dir / name).mkdir(exist_ok=True)
+        for name in (".", "samples", checkpoint.CHECKPOINTS, checkpoint.BEST):
+            clear_leftovers(run_dir / name)
         self._progress = Progress(run_dir.name, config.execution.steps, start)
+        for name in (SCALARS_FILE, METRICS):
+            keep_lines(run_dir / name, start, self._progress.print_line)
+        self._scalars = (run_dir / SCALARS_FILE).open("a", encoding="utf-8")
         self._tensorboard = TensorBoardLog(run_dir / "tensorboard", self._progress.print_line)
         self._logged_step, self._logged_at = start, perf_counter()
 
@@ -189,9 +195,8 @@ def _column(name: str) -> tuple[int, str]:
 
 
 def read_scalars(run_dir: Path) -> list[dict[str, float]]:
-    """Return the logged lines of a run, oldest first."""
-    lines = (run_dir / SCALARS_FILE).read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    """Return the logged lines of a run, oldest first; a damaged one is left out, and named on standard error."""
+    return [line for _, line in _lines(run_dir / SCALARS_FILE, partial(print, file=sys.stderr))]
 
 
 def _lock(run_dir: Path) -> FileLock:
@@ -208,16 +213,35 @@ def _lock(run_dir: Path) -> FileLock:
     return lock
 
 
-def _keep_lines(path: Path, start: int) -> None:
-    """Drop lines after step ``start``, and all from the first damaged one on, as a crash may have cut it short."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_bytes().splitlines(keepends=True):
+def keep_lines(path: Path, start: int, say: Callable[[str], None]) -> None:
+    """Drop lines after step ``start``, and damaged ones.
+
+    Args:
+        path: a file of JSON lines with a step each; nothing is done where there is none.
+        start: the last step to keep.
+        say: called with one line for each damaged one.
+    """
+    if path.exists():
+        kept = [text for text, line in _lines(path, say) if line["step"] <= start]
+        with replacing(path) as temporary:
+            temporary.write_bytes(b"".join(kept))
+
+
+def _lines(path: Path, say: Callable[[str], None]) -> list[tuple[bytes, dict[str, Any]]]:
+    """Return the whole lines of a file of JSON lines, as bytes and as objects that have a step.
+
+    Args:
+        path: the file.
+        say: called with one line for each that is damaged; a last one without its end was cut short by a crash.
+    """
+    found = []
+    for number, text in enumerate(path.read_bytes().splitlines(keepends=True), 1):
         try:
-            if int(json.loads(line)["step"]) <= start:
-                kept.append(line)
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            break
-    with replacing(path) as temporary:
-        temporary.write_bytes(b"".join(kept))
+            line = json.loads(text)
+            if not text.endswith(b"\n") or type(line["step"]) is not int:
+                raise ValueError
+            found.append((text, line))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            state = "damaged" if text.endswith(b"\n") else "cut short"
+            say(f"{path}: line {number} is {state} and was left out")
+    return found

@@ -31,14 +31,28 @@ class Outcome(NamedTuple):
     Attributes:
         run_dir: its folder.
         step: steps done.
-        interrupted: whether Ctrl-C ended it before its last step.
+        signal_number: of the signal that ended it before its last step; 0 for none.
         checkpoint: the folder of its last checkpoint.
     """
 
     run_dir: Path
     step: int
-    interrupted: bool
+    signal_number: int
     checkpoint: Path
+
+
+class Played(NamedTuple):
+    """Where the steps ended.
+
+    Attributes:
+        state: everything that training changes.
+        step: steps that it has done.
+        signal_number: of the signal that asked for the end; 0 for none.
+    """
+
+    state: State
+    step: int
+    signal_number: int
 
 
 def train(
@@ -76,8 +90,9 @@ def train(
         if evaluator is not None:
             further = [*further, Every(config.execution.evaluate_every, EvaluationHook(evaluator, runlog))]
         hooks = runlog.hooks(grid_inputs(config, dataset), further)
-        _, done = play(backend, config, state, dataset, start, hooks, remedy=runlog.remedy)
-    return Outcome(run_dir, done, done < config.execution.steps, checkpoint.folders(run_dir)[-1])
+        played = play(backend, config, state, dataset, start, hooks, remedy=runlog.remedy)
+    ended_by = played.signal_number if played.step < config.execution.steps else 0
+    return Outcome(run_dir, played.step, ended_by, checkpoint.folders(run_dir)[-1])
 
 
 def play(
@@ -89,7 +104,7 @@ def play(
     hooks: Sequence[Every],
     *,
     remedy: Callable[[], str],
-) -> tuple[State, int]:
+) -> Played:
     """Run the steps from ``start`` to the last one of ``config``, or until Ctrl-C.
 
     Args:
@@ -100,9 +115,6 @@ def play(
         start: steps done before.
         hooks: what happens beside the steps, in this order where several entries are due (see ``Every``).
         remedy: says what is left to go on from when the losses are no longer finite.
-
-    Returns:
-        The state and the number of steps that it has done.
 
     Raises:
         UserError: the losses are no longer finite.
@@ -116,14 +128,15 @@ def play(
             values = [StepValues(batch, draw(config, step), schedule_values(config, step)) for step, batch in ahead]
             state, scalars = backend.steps(state, values)
             done += len(values)
-            event = Event(done, interrupt.requested or done == config.execution.steps, state, scalars, backend, config)
+            last = bool(interrupt.requested) or done == config.execution.steps
+            event = Event(done, last, state, scalars, backend, config)
             for hook in hooks:
                 if hook.due(done, event.last):
                     if hook.reads:
                         check_finite(event, remedy)  # the only synchronisation
                     hook.action(event)
             if event.last:
-                return state, done
+                return Played(state, done, interrupt.requested)
 
 
 def find_evaluator(config: Config, fingerprint: str) -> Evaluator | None:

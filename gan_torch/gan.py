@@ -101,7 +101,7 @@ class GAN(nn.Module):
             # eval() may have been called on the whole, as on any module; training needs the other mode.
             state.generator.train()
             state.discriminator.train()
-            state, done = play(self.backend, config, state, dataset, self.steps_done, log.hooks, remedy=log.remedy)
+            state, done, _ = play(self.backend, config, state, dataset, self.steps_done, log.hooks, remedy=log.remedy)
         self._hold(state, done)
         self.history = [*self.history, *log.history]
         return self

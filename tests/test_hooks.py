@@ -60,7 +60,7 @@ class Counting:
         return state, {name: Number(value, name, self.events) for name, value in losses.items()}
 
 
-def hooked_run(hooks: list[Every], events: list[str], config: Config = TINY, bad: int = 0) -> tuple[Any, int]:
+def hooked_run(hooks: list[Every], events: list[str], config: Config = TINY, bad: int = 0) -> training.Played:
     backend: Any = Counting(events, bad)
     return training.play(backend, config, 0, NOISE, 0, hooks, remedy=lambda: "begin again")
 
@@ -72,7 +72,7 @@ def recording(events: list[str], name: str, n: int | None, at_end: bool = False)
 def test_entries_run_in_their_order_and_the_device_is_waited_for_where_one_of_them_reads():
     events = []
     hooks = [recording(events, "bar", None), recording(events, "log", 2), recording(events, "save", 4, at_end=True)]
-    assert hooked_run(hooks, events, TINY.with_options(steps_per_call=8)) == (6, 6)
+    assert hooked_run(hooks, events, TINY.with_options(steps_per_call=8)) == (6, 6, 0)
     read = "read first_non_finite_step"
     assert events == [
         *("steps to 2", "bar 2", read, "log 2"),
@@ -83,7 +83,7 @@ def test_entries_run_in_their_order_and_the_device_is_waited_for_where_one_of_th
 
 def test_entries_of_every_call_wait_for_nothing_and_one_that_is_not_due_at_the_end_does_not_run():
     events = []
-    assert hooked_run([recording(events, "bar", None), recording(events, "late", 4)], events) == (6, 6)
+    assert hooked_run([recording(events, "bar", None), recording(events, "late", 4)], events) == (6, 6, 0)
     assert [line for line in events if line.startswith(("read", "late"))] == ["read first_non_finite_step", "late 4"]
     assert [line for line in events if line.startswith("bar")] == [
         *(f"bar {step}" for step in range(1, 6)),
@@ -106,7 +106,7 @@ def test_ctrl_c_makes_the_call_in_hand_the_last_one():
             signal.raise_signal(signal.SIGINT)
 
     hooks = [recording(events, "log", 5), recording(events, "save", 5, at_end=True), Every(None, interrupting)]
-    assert hooked_run(hooks, events) == (4, 4)
+    assert hooked_run(hooks, events) == (4, 4, signal.SIGINT)
     assert [line for line in events if not line.startswith(("steps", "read"))] == ["save 4 last"]
 
 

@@ -197,21 +197,21 @@ def await_line(process: subprocess.Popen[str], file: Path) -> None:
     ("name", "number"),
     [
         pytest.param(name, number, marks=needs(name))
-        for name, number in (("torch", signal.SIGINT), ("torch", signal.SIGTERM), ("jax", signal.SIGINT))
+        for name, number in (("torch", "SIGINT"), ("torch", "SIGTERM"), ("jax", "SIGINT"), ("jax", "SIGHUP"))
     ],
 )
-def test_ctrl_c_saves_says_where_and_can_be_resumed(digits, tmp_path, name, number):
+def test_a_signal_saves_says_where_and_can_be_resumed(digits, tmp_path, name, number):
     run = tmp_path / "run"
     argv = ["--data", str(digits), *SIZE, "--run-dir", str(run), "--steps", "1000000", "--log-every", "1"]
     command = [sys.executable, "-W", "error", "-m", f"gan_{name}.train", *argv]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         await_line(process, run / "scalars.jsonl")
-        process.send_signal(number)
+        process.send_signal(getattr(signal, number))
         out, err = process.communicate(timeout=120)
     finally:
         process.kill()
-    assert process.returncode == 130 and "Traceback" not in err
+    assert process.returncode == {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}[number] and "Traceback" not in err
     (folder,) = checkpoint.folders(run)
     step = checkpoint.load(folder).step
     assert f"stopped at step {step}" in out and str(folder) in out and "--resume" in out
@@ -273,12 +273,76 @@ def test_a_run_folder_belongs_to_one_process_at_a_time(capsys, runs, digits, tmp
     assert resume(ANY, run, "--steps", str(HALF + 1)) == 0
 
 
-@pytest.mark.parametrize("damage", [b"[1]\n", b"\xff\xfe\n", b"3\n", b""])
-def test_damaged_scalars_are_dropped_from_the_damage_on(runs, tmp_path, damage):
+@pytest.mark.parametrize(
+    "damage", [b"[1]\n", b"\xff\xfe\n", b"3\n", b'{"step": "4"}\n', b"[" * 10**5 + b"\n", b"\n", b""]
+)
+def test_of_damaged_scalars_the_damaged_line_is_dropped(capsys, runs, tmp_path, damage):
     run = shutil.copytree(runs[f"{ANY}-half"], tmp_path / "run")
     file = run / "scalars.jsonl"
     first, *rest = file.read_bytes().splitlines(keepends=True)
-    file.write_bytes(first + damage + b"".join(rest))
+    file.write_bytes(first + damage + b"".join(rest) + b'{"step": 5')
+    capsys.readouterr()
+    expected = [f"{file}: line {1 + len(rest) + 2 * bool(damage) + (not damage)} is cut short and was left out"]
+    if damage:
+        expected.insert(0, f"{file}: line 2 is damaged and was left out")
+    assert [line["step"] for line in runlog.read_scalars(run)] == [4, 8, HALF]
+    assert capsys.readouterr().err.splitlines() == expected
     assert resume(ANY, run, "--steps", str(HALF + 1)) == 0
-    kept = [4, 8, HALF] if not damage else [4]
-    assert [line["step"] for line in runlog.read_scalars(run)] == [*kept, HALF + 1]
+    shown = capsys.readouterr().err.splitlines()
+    assert [line for line in shown if "was left out" in line] == expected
+    assert [line["step"] for line in runlog.read_scalars(run)] == [4, 8, HALF, HALF + 1]
+
+
+def test_a_run_that_is_done_is_no_error_to_resume(capsys, runs, tmp_path):
+    """So that "resume until the status is 0" ends."""
+    run = shutil.copytree(runs[f"{ANY}-half"], tmp_path / "run")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert resume(ANY, run) == 0
+    expected = f"nothing to do: {run} has done all of its {HALF} steps; more --steps prolong it\n"
+    assert capsys.readouterr().out == expected
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert resume(ANY, run, "--steps", str(HALF - 1)) == 2
+
+
+@pytest.mark.parametrize("left", [(), (".lock",), (".lock", ".config.json.0123abcd.partial")])
+def test_a_folder_in_which_nothing_was_begun_can_be_begun_in(digits, tmp_path, left):
+    """Whatever a process that was killed left there before the run's configuration."""
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in left:
+        (run / name).touch()
+    assert begin(ANY, run, digits, 1) == 0
+    assert not list(run.rglob("*.partial"))
+
+
+def test_the_configuration_is_written_before_anything_else_of_a_run(monkeypatch, digits, tmp_path):
+    """A folder that holds more, and no configuration, could neither be begun in nor resumed."""
+    run, made = tmp_path / "run", []
+    mkdir = Path.mkdir
+
+    def recorded(path, *of, **options):
+        if run in path.parents:
+            made.append((path.name, (run / "config.json").is_file()))
+        return mkdir(path, *of, **options)
+
+    monkeypatch.setattr(Path, "mkdir", recorded)
+    assert begin(ANY, run, digits, 1) == 0
+    assert {"samples", "checkpoints", "tensorboard"} <= {name for name, _ in made}
+    assert all(there for _, there in made)
+
+
+def test_a_folder_that_holds_something_else_is_not_called_a_run(capsys, digits, tmp_path):
+    (tmp_path / "run" / "tensorboard").mkdir(parents=True)
+    assert begin(ANY, tmp_path / "run", digits, 1) == 2
+    found = f"run_dir: found {tmp_path / 'run'}, which is not empty and holds no run, expected a new folder"
+    assert errors(capsys) == f"error: {found}; choices: --run-dir DIR for another folder"
+
+
+def test_what_a_killed_process_left_is_cleared_away_on_resuming(runs, tmp_path):
+    run = shutil.copytree(runs[f"{ANY}-half"], tmp_path / "run")
+    for name in (".config.json.0123abcd.partial", "samples/.step-0000004.png.0123abcd.partial"):
+        (run / name).write_bytes(b"x")
+    (run / "checkpoints" / ".step-0000099.0123abcd.partial" / "generator").mkdir(parents=True)
+    assert resume(ANY, run, "--steps", str(HALF + 1)) == 0
+    assert not list(run.rglob("*.partial"))
