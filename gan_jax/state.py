@@ -90,10 +90,26 @@ def restore(config: Config, networks: Networks, device: Device, tensors: Mapping
     Raises:
         UserError: names, shapes or types differ from what ``config`` needs; every one is listed.
     """
-    # Without the network of the image condition, which no checkpoint holds.
-    expected = export(create(config, networks._replace(image_condition=None), jax.local_devices(backend="cpu")[0]))
-    checkpoint.check_layout(expected, tensors)
+    checkpoint.check_layout(layout(config, networks), tensors)
     return _place(config, networks, device, tensors)
+
+
+def layout(config: Config, networks: Networks) -> dict[str, np.ndarray]:
+    """Return name, shape and type of every tensor that ``export`` gives, as arrays that take no memory."""
+    shapes = _shapes(config, networks)
+    tensors = {}
+    for network, role in manifest.ROLES.items():
+        for tree in shapes[role].values():
+            tensors |= {f"{network}/{name}": value for name, value in _shaped(tree).items()}
+    for network in manifest.TRAINED:
+        parameters = shapes[network].get("params", {})
+        init = optimizers.build_optimizer(config, network).init
+        for key, tree in jax.eval_shape(init, parameters).items():
+            # One step for all parameters here, one for each in torch.
+            by_name = dict.fromkeys(_shaped(parameters), np.zeros((), np.float32)) if key == "step" else _shaped(tree)
+            tensors |= {checkpoint.optimizer_state_name(network, name, key): each for name, each in by_name.items()}
+    kinds = {name: np.int64 if name == "step" else dtype(config) for name in manifest.TRAINER}
+    return tensors | {f"trainer/{name}": np.zeros((), kind) for name, kind in kinds.items()}
 
 
 def dtype(config: Config) -> DTypeLike:
@@ -142,7 +158,7 @@ def _draw(config: Config, network: str, variables: dict[str, Any]) -> dict[str, 
 
 def _place(config: Config, networks: Networks, device: Device, tensors: Mapping[str, np.ndarray]) -> State:
     """Fill the variables and put them on ``device``; optimiser state and adaptation that are absent begin at 0."""
-    shapes = jax.tree.map(lambda leaf: _typed(leaf, config), nn.meta.unbox(_initial_variables(config, networks)))
+    shapes = _shapes(config, networks)
     parts: dict[str, Network] = {}
     for network, role in manifest.ROLES.items():
         prefix = f"{network}/"
@@ -171,6 +187,21 @@ def _place(config: Config, networks: Networks, device: Device, tensors: Mapping[
     # Copied, as a donated state must own its buffers; and committed to the device by device_put, as the step's
     # results are, so that one compilation serves both.
     return jax.device_put(jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state), device)
+
+
+def _shapes(config: Config, networks: Networks) -> dict[str, dict[str, Any]]:
+    """Return shape and type of each network's variables."""
+    return jax.tree.map(lambda leaf: _typed(leaf, config), nn.meta.unbox(_initial_variables(config, networks)))
+
+
+def _shaped(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return arrays of the shapes and types of a tree, in torch's names and layouts, that take no memory."""
+    arrays = {}
+    leaves: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(tree)
+    for path, leaf in leaves.items():
+        kind = np.int64 if jnp.issubdtype(leaf.dtype, jnp.integer) else leaf.dtype
+        arrays[interop.torch_name(path)] = np.broadcast_to(np.zeros((), kind), interop.torch_shape(path, leaf.shape))
+    return arrays
 
 
 def _typed(leaf: Array | jax.ShapeDtypeStruct, config: Config) -> jax.ShapeDtypeStruct:

@@ -24,16 +24,21 @@ from safetensors.numpy import load_file, save_file
 from gan_shared import legacy
 from gan_shared.atomic import replacing
 from gan_shared.config import Config
+from gan_shared.data.source import BROKEN
 from gan_shared.errors import UserError, unexpected
 from gan_shared.manifest import (
     FILES,
     FOLDER,
     FORMAT_VERSION,
+    NETWORK_CONFIG_VERSION,
+    OWN_HASH,
     ROLES,
     check_hashes,
     config_from_json,
     named_step,
     network_config,
+    own_hash,
+    read_json,
     read_manifest,
     sha256,
     write_json,
@@ -160,7 +165,7 @@ def _write(folder: Path, config: Config, tensors: Mapping[str, np.ndarray], extr
         **extra,
         "sha256": files,
     }
-    write_json(folder / "manifest.json", manifest)
+    write_json(folder / "manifest.json", {**manifest, OWN_HASH: own_hash(manifest)})
 
 
 def with_networks(tensors: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -254,11 +259,9 @@ def load(path: Path) -> Checkpoint:
     tensors, version = {}, manifest["format_version"]
     for part, file in FILES.items():
         file = legacy.FILES.get(file, file) if version == 4 else file
-        if file not in manifest["sha256"]:
-            raise UserError(f"{path / 'manifest.json'}: found no entry for {file}, expected one")
         try:
             named = load_file(path / file)
-        except (SafetensorError, OSError, TypeError) as error:  # TypeError: a type that NumPy has not
+        except (SafetensorError, *BROKEN) as error:  # TypeError, ValueError: a type or shape that NumPy has not
             raise UserError(f"{path / file}: found no readable safetensors file: {error}") from error
         tensors |= {f"{part}/{name}": value for name, value in named.items()}
     config = config_from_json(manifest.get("config"), version, path / "manifest.json")
@@ -267,6 +270,8 @@ def load(path: Path) -> Checkpoint:
     if config.data.class_conditional and config.data.num_classes is None:
         expected = "their number, as class_conditional is true"
         raise UserError(f"{path / 'manifest.json'}: num_classes: found null, expected {expected}")
+    if version >= NETWORK_CONFIG_VERSION:
+        _check_networks(path, config)
     broken = [name for name, value in tensors.items() if not np.isfinite(value).all()]
     if broken:
         raise UserError(f"{path}: found {len(broken)} tensors that are not finite ({min(broken)} first), expected none")
@@ -275,6 +280,22 @@ def load(path: Path) -> Checkpoint:
         found = "no step" if step is None else f"step {step}"
         raise UserError(f"{path / FILES['trainer']}: found {found}, expected {manifest['step']} as in manifest.json")
     return Checkpoint(path, config, manifest["step"], manifest["data"], tensors)
+
+
+def _check_networks(path: Path, config: Config) -> None:
+    """Compare each network's own config.json with the manifest's options.
+
+    Raises:
+        UserError: naming the first that differs.
+    """
+    for network in ROLES:
+        file = path / network / "config.json"
+        found, expected = read_json(file), network_config(config, network)
+        for name in sorted(found.keys() | expected.keys()):
+            if found.get(name) != expected.get(name):
+                raise UserError(
+                    f"{file}: {name}: found {found.get(name)!r}, expected {expected.get(name)!r} as in manifest.json"
+                )
 
 
 def load_newest(path: Path) -> Checkpoint:

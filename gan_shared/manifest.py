@@ -1,13 +1,16 @@
 """The JSON files of runs and checkpoints, of this format version and older ones, and the names of tensor files.
 
 config.json                    of a run: its options
-step-N/manifest.json           of a checkpoint: format, options, step, images seen, writer, sha256 of every file
+step-N/manifest.json           of a checkpoint: format, options, step, images seen, writer, sha256 of every file and
+                               of all that
 step-N/generator/config.json   of a network: enough to rebuild it without the run
 """
 
 import hashlib
 import json
+import os
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,12 +22,22 @@ from gan_shared.errors import UserError, unexpected
 from gan_shared.image_conditions import condition_name, image_condition
 from gan_shared.validation import from_json
 
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7
 # Versions that are read.
-READ_VERSIONS = (4, 5, FORMAT_VERSION)
+READ_VERSIONS = (4, 5, 6, FORMAT_VERSION)
+# The first version whose manifest has a hash of itself.
+HASHED_VERSION = 7
+# The first whose networks have today's config.json.
+NETWORK_CONFIG_VERSION = 5
+# No JSON file of a run is as large; one that is, is not read.
+MAX_JSON_BYTES = 64 * 10**6
+# Largest header of a safetensors file, as its own library has it.
+MAX_HEADER_BYTES = 100 * 10**6
 # Network of a checkpoint -> its role.
 ROLES = {"generator": "generator", "discriminator": "discriminator", "generator_ema": "generator"}
 TRAINED = ("generator", "discriminator")
+# A manifest's hash of itself.
+OWN_HASH = "manifest_sha256"
 # What belongs to the trainer and to no network; scalars.
 TRAINER = ("augment_probability", "augment_signs", "step")
 FOLDER = re.compile(r"step-(\d{7,})")
@@ -73,21 +86,55 @@ def read_config(run_dir: Path) -> Config:
     return config_from_json(values, version, file)
 
 
+def file_names(version: int) -> set[str]:
+    """Return the names of all files that a checkpoint of a format version has beside its manifest."""
+    tensors = {legacy.FILES.get(file, file) if version == 4 else file for file in FILES.values()}
+    return tensors | {f"{network}/config.json" for network in ROLES}
+
+
 def check_hashes(path: Path, hashes: Mapping[str, str]) -> None:
     """Compare every file of a checkpoint with the manifest's sha256.
 
     Raises:
-        UserError: a file is missing, unreadable or another.
+        UserError: a file is missing, unreadable, another, or no file of its own.
     """
     for file, expected in sorted(hashes.items()):
-        if not (path / file).is_file():
-            raise UserError(f"{path / file}: found no such file, expected the one that the manifest lists")
+        _check_file(path / file)
         try:
             found = sha256(path / file)
         except OSError as error:
             raise UserError(f"{path / file}: could not be read: {error.strerror}") from error
         if found != expected:
             raise UserError(f"{path / file}: found sha256 {found[:12]}..., expected {expected[:12]}...")
+
+
+def _check_file(file: Path) -> None:
+    """Refuse what is no plain file, and a file of tensors that is not as long as its header says.
+
+    A checkpoint may come from a stranger: a link could lead anywhere, and a file that is sparse or a device be endless.
+
+    Raises:
+        UserError: naming the file.
+    """
+    expected = "the one that the manifest lists"
+    try:
+        status = os.lstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a link" if stat.S_ISLNK(status.st_mode) else "something else than a file"
+            raise UserError(f"{file}: found {kind}, expected a file")
+        if file.suffix == ".safetensors":
+            with file.open("rb") as stream:
+                length = int.from_bytes(stream.read(8), "little")
+                header = json.loads(stream.read(length)) if length <= min(status.st_size, MAX_HEADER_BYTES) else {}
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+            if status.st_size != 8 + length + max(ends, default=-1):
+                raise ValueError("another length than its header says")
+    except FileNotFoundError:
+        raise UserError(f"{file}: found no such file, expected {expected}") from None
+    except OSError as error:
+        raise UserError(f"{file}: could not be read: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        raise UserError(f"{file}: found no readable safetensors file ({error}), expected {expected}") from error
 
 
 def config_from_json(values: object, version: object, source: Path) -> Config:
@@ -97,7 +144,7 @@ def config_from_json(values: object, version: object, source: Path) -> Config:
         UserError: it is damaged.
     """
     if version not in READ_VERSIONS:
-        raise unexpected(str(source), f"format version {version}", "one that is read", READ_VERSIONS)
+        raise unexpected(str(source), f"format version {version!r}", "one that is read", READ_VERSIONS)
     if not isinstance(values, dict):
         raise unexpected(str(source), type(values).__name__, "a JSON object of options")
     return from_json(legacy.to_current(values, version, source), source)
@@ -109,7 +156,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     manifest = read_json(file)
     version = manifest.get("format_version")
     if type(version) is not int or version not in READ_VERSIONS:
-        raise unexpected(str(file), f"format version {version}", "one that is read", READ_VERSIONS)
+        raise unexpected(str(file), f"format version {version!r}", "one that is read", READ_VERSIONS)
+    _check_own_hash(manifest, version, file)
     hashes, data, step = (manifest.get(field) for field in ("sha256", "data", "step"))
     for field, value, good, expected in (
         ("sha256", hashes, _all_text(hashes), "the hash of every file"),
@@ -118,9 +166,32 @@ def read_manifest(path: Path) -> dict[str, Any]:
     ):
         if not good:
             raise UserError(f"{file}: found {field} {value!r}, expected {expected}")
+    files = file_names(version)
+    for name in sorted(set(hashes or {}) ^ files):
+        found, expected = ("an", "none") if name not in files else ("no", "one")
+        raise UserError(f"{file}: found {found} entry for {name}, expected {expected}")
     if named_step(path) not in (None, step):
         raise UserError(f"{file}: found step {step}, expected that of its folder {path.name}")
     return manifest
+
+
+def own_hash(manifest: Mapping[str, Any]) -> str:
+    """Return the sha256 of what a manifest holds besides its hash of itself."""
+    rest = {name: value for name, value in manifest.items() if name != OWN_HASH}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _check_own_hash(manifest: Mapping[str, Any], version: int, file: Path) -> None:
+    """Compare a manifest with its hash of itself, which those of older versions do not have.
+
+    Raises:
+        UserError: they differ.
+    """
+    found = manifest.get(OWN_HASH)
+    expected = own_hash(manifest) if version >= HASHED_VERSION else None
+    if found != expected:
+        wanted = f"{str(expected)[:12]}..." if expected else f"none in format version {version}"
+        raise UserError(f"{file}: found {OWN_HASH} {str(found)[:12]}..., expected {wanted}: it has been changed")
 
 
 def named_step(path: Path) -> int | None:
@@ -150,7 +221,11 @@ def read_json(file: Path) -> dict[str, Any]:
         UserError: there is no such file, or it holds something else.
     """
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        with file.open("rb") as stream:
+            content = stream.read(MAX_JSON_BYTES + 1)
+        if len(content) > MAX_JSON_BYTES:
+            raise UserError(f"{file}: found more than {MAX_JSON_BYTES:,} bytes, expected a file of JSON")
+        value = json.loads(content.decode("utf-8"))
     except OSError as error:
         raise UserError(f"{file}: could not be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

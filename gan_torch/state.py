@@ -73,10 +73,27 @@ def restore(config: Config, networks: Networks, device: torch.device, tensors: M
     Raises:
         UserError: names, shapes or types differ from what ``config`` needs; every one is listed.
     """
-    # Without the network of the image condition, which no checkpoint holds.
-    expected = export(create(config, networks._replace(image_condition=None), torch.device("cpu")))
-    checkpoint.check_layout(expected, tensors)
+    checkpoint.check_layout(layout(config, networks), tensors)
     return _place(config, networks, device, tensors)
+
+
+def layout(config: Config, networks: Networks) -> dict[str, np.ndarray]:
+    """Return name, shape and type of every tensor that ``export`` gives, as arrays that take no memory."""
+    tensors = {}
+    for network, role in manifest.ROLES.items():
+        module: nn.Module = getattr(networks, role)
+        for name, value in module.state_dict().items():
+            kind = dtype(config) if value.is_floating_point() else value.dtype
+            tensors[f"{network}/{name}"] = _shaped(value, kind)
+    for network in manifest.TRAINED:
+        parameters = dict(getattr(networks, network).named_parameters())
+        shapes = {name: torch.empty_like(each, dtype=dtype(config), device="meta") for name, each in parameters.items()}
+        for key, by_name in optimizers.build_optimizer(config, network).init(shapes).items():
+            for name, value in by_name.items():
+                tensors[checkpoint.optimizer_state_name(network, name, key)] = _shaped(value, value.dtype)
+    number = torch.empty((), device="meta")
+    kinds = {name: torch.int64 if name == "step" else dtype(config) for name in manifest.TRAINER}
+    return tensors | {f"trainer/{name}": _shaped(number, kind) for name, kind in kinds.items()}
 
 
 def dtype(config: Config) -> torch.dtype:
@@ -131,6 +148,11 @@ def _place(config: Config, networks: Networks, device: torch.device, tensors: Ma
         step=step,
         first_non_finite_step=torch.zeros_like(step),
     )
+
+
+def _shaped(value: Tensor, kind: torch.dtype) -> np.ndarray:
+    """Return an array of the shape of a tensor, and of a type, that takes no memory."""
+    return np.broadcast_to(torch.zeros((), dtype=kind).numpy(), tuple(value.shape))
 
 
 def _shared(config: Config, network: nn.Module | None, device: torch.device) -> nn.Module | None:

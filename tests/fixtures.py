@@ -1,7 +1,9 @@
 """What several files of tests share: which backends can run here, and what they are called."""
 
+import json
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ import gan_jax.train
 import gan_torch.evaluate
 import gan_torch.sample
 import gan_torch.train
+from gan_shared.manifest import OWN_HASH, own_hash
 from tests.frameworks import FRAMEWORKS, HERE, needs
 
 TRAIN_MAINS: dict[str, Callable[..., int]] = {"torch": gan_torch.train.main, "jax": gan_jax.train.main}
@@ -22,6 +25,13 @@ EVALUATE_MAINS: dict[str, Callable[..., int]] = {"torch": gan_torch.evaluate.mai
 EACH = tuple(pytest.param(name, marks=needs(name)) for name in FRAMEWORKS)
 # The backend that runs what needs any of them: torch, which compiles nothing, where it is.
 ANY = HERE[0] if HERE else FRAMEWORKS[0]
+
+
+def edit_manifest(folder: Path, **changes: object) -> None:
+    """Change fields of a checkpoint's manifest, and its hash of itself with them."""
+    file = folder / "manifest.json"
+    manifest = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps(manifest | {OWN_HASH: own_hash(manifest)}))
 
 
 def backend_class(name: str) -> Any:

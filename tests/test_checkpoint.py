@@ -2,6 +2,8 @@
 
 import errno
 import json
+import os
+import re
 import shutil
 import struct
 import sys
@@ -12,13 +14,14 @@ import numpy as np
 import pytest
 from safetensors import SafetensorError
 
-from gan_shared import checkpoint
+from gan_shared import checkpoint, initial
 from gan_shared.backend import Batch, StepValues
 from gan_shared.config import Config
 from gan_shared.draws import draw
 from gan_shared.errors import UserError
+from gan_shared.manifest import OWN_HASH, own_hash
 from gan_shared.schedules import schedule_values
-from tests.fixtures import ANY, EACH, backend_class
+from tests.fixtures import ANY, EACH, backend_class, edit_manifest
 from tests.frameworks import HERE, needs
 
 SMALL = Config().with_options(
@@ -78,11 +81,6 @@ def tensor_bytes(folder: Path) -> dict[str, bytes]:
     return {name: data for name, data in contents(folder).items() if name.endswith(".safetensors")}
 
 
-def edit_manifest(folder: Path, **changes: object) -> None:
-    file = folder / "manifest.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
-
-
 def refusal(path: Path, read=checkpoint.load) -> str:
     with pytest.raises(UserError) as raised:
         read(path)
@@ -98,8 +96,9 @@ def test_the_folder_holds_these_files_and_no_other(saved):
 def test_the_manifest_describes_the_folder(saved):
     manifest = json.loads((saved / "manifest.json").read_text(encoding="utf-8"))
     hashes = manifest.pop("sha256")
+    assert manifest.pop("manifest_sha256") == own_hash({**manifest, "sha256": hashes})
     assert manifest == {
-        "format_version": 6,
+        "format_version": 7,
         "step": 2,
         "images_seen": 16,
         "seed": 5,
@@ -227,10 +226,70 @@ def test_a_manifest_that_is_not_text_is_refused(saved):
     assert refusal(saved).startswith(f"{saved / 'manifest.json'}: found no valid JSON")
 
 
-@pytest.mark.parametrize("version", [0, 3, 7, "4", None])
+@pytest.mark.parametrize("version", [0, 3, 8, "4", 7.0, None])
 def test_another_format_version_is_refused(saved, version):
     edit_manifest(saved, format_version=version)
-    assert f"found format version {version}, expected one that is read; choices: 4, 5, 6" in refusal(saved)
+    assert f"found format version {version!r}, expected one that is read; choices: 4, 5, 6, 7" in refusal(saved)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "found"),
+    [("seed", 6, "[0-9a-f]{12}"), ("step", 1, "[0-9a-f]{12}"), (OWN_HASH, None, "None"), (OWN_HASH, "0", "0")],
+)
+def test_a_manifest_that_was_changed_is_refused(saved, field, value, found):
+    manifest = json.loads((saved / "manifest.json").read_text())
+    (saved / "manifest.json").write_text(json.dumps(manifest | {field: value}))
+    message = refusal(saved)
+    assert re.search(
+        rf"found manifest_sha256 {found}\.\.\., expected [0-9a-f]{{12}}\.\.\.: it has been changed", message
+    )
+
+
+def test_a_manifest_that_calls_itself_older_is_refused(saved):
+    """One bit makes a 6 of the 7, and version 6 had no hash of itself."""
+    edit_manifest(saved, format_version=6)
+    assert "expected none in format version 6: it has been changed" in refusal(saved)
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/etc/passwd", "generator/else.safetensors", "/proc/self/pagemap"])
+def test_no_other_file_than_a_checkpoints_own_is_opened(saved, name, monkeypatch):
+    hashes = json.loads((saved / "manifest.json").read_text())["sha256"]
+    edit_manifest(saved, sha256=hashes | {name: "0" * 64})
+    monkeypatch.setattr(checkpoint, "check_hashes", lambda *_: pytest.fail("opened"))
+    assert f"found an entry for {name}, expected none" in refusal(saved)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows makes links for administrators only")
+@pytest.mark.parametrize("name", ["trainer.safetensors", "generator/config.json"])
+def test_links_are_not_followed(saved, tmp_path, name):
+    (saved / name).rename(tmp_path / "outside")
+    (saved / name).symlink_to(tmp_path / "outside")
+    assert refusal(saved) == f"{saved / name}: found a link, expected a file"
+
+
+def test_a_file_that_is_longer_than_its_header_says_is_not_read(saved):
+    """A sparse file of a terabyte would be hashed for hours."""
+    file = saved / "generator" / "model.safetensors"
+    os.truncate(file, 2**40)
+    found = "found no readable safetensors file (another length than its header says)"
+    assert refusal(saved) == f"{file}: {found}, expected the one that the manifest lists"
+
+
+@pytest.mark.parametrize(
+    ("option", "file", "name"),
+    [
+        ("output_activation", "generator/config.json", "output"),
+        ("generator_activation", "generator/config.json", "activation"),
+        ("width", "discriminator/config.json", "width"),
+    ],
+)
+def test_options_that_differ_from_the_networks_own_are_refused(saved, option, file, name):
+    value = {"output_activation": "sigmoid", "generator_activation": "silu", "width": 0.125}[option]
+    edit_manifest(saved, config=SMALL.with_options(**{option: value}).to_json())
+    message = refusal(saved)
+    # The generator's configuration is compared first.
+    assert message.startswith(f"{saved / ('generator/config.json' if option == 'width' else file)}: {name}: found ")
+    assert message.endswith(f"expected {value!r} as in manifest.json")
 
 
 @pytest.mark.parametrize(
@@ -266,6 +325,21 @@ def test_a_manifest_that_lists_only_some_files_is_refused(saved):
 def test_a_step_that_is_not_the_tensors_step_is_refused(saved):
     edit_manifest(saved, step=3)
     assert "step" in refusal(saved)
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_a_layout_that_differs_is_refused_before_weights_are_drawn(saved, monkeypatch, name):
+    """Options of a stranger may ask for networks larger than the memory."""
+    tensors = checkpoint.load(saved).tensors
+    monkeypatch.setattr(initial, "tensors", lambda *_: pytest.fail("weights were drawn"))
+    with pytest.raises(UserError, match="tensors differ from the model"):
+        backend_class(name)(SMALL.with_options(width=0.125)).restore(tensors)
+    state = backend_class(name)(SMALL).restore(tensors)
+    assert contents_equal(backend_class(name)(SMALL).export(state), tensors)
+
+
+def contents_equal(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> bool:
+    return first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)
 
 
 def test_the_newest_good_one_is_offered_for_a_damaged_one(saved):

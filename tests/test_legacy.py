@@ -1,7 +1,7 @@
 """Runs and checkpoints of older formats are read, and old names are answered with the new ones.
 
 ``data/format-4`` holds runs that version 4 wrote: ``python -m gan_torch.train`` of that version, two steps each in
-float64, with networks of a few channels. ``data/format-5`` holds one of version 5.
+float64, with networks of a few channels. ``data/format-5`` and ``data/format-6`` hold one of those versions.
 """
 
 import json
@@ -18,7 +18,7 @@ from gan_shared.manifest import FORMAT_VERSION, read_config
 from gan_shared.presets import PRESETS
 
 FORMAT_4 = Path(__file__).parent / "data" / "format-4"
-FORMAT_5 = FORMAT_4.with_name("format-5")
+FORMAT_5, FORMAT_6 = FORMAT_4.with_name("format-5"), FORMAT_4.with_name("format-6")
 RUNS = ("rules", "vgg", "pyramid/level-8", "pyramid/level-16")
 
 
@@ -34,7 +34,9 @@ def old(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "run", [*(FORMAT_4 / run for run in RUNS), FORMAT_5 / "rules"], ids=lambda run: f"{run.parent.name}-{run.name}"
+    "run",
+    [*(FORMAT_4 / run for run in RUNS), FORMAT_5 / "rules", FORMAT_6 / "rules"],
+    ids=lambda run: f"{run.parent.name}-{run.name}",
 )
 def test_every_tensor_of_an_old_checkpoint_is_read(run):
     folder = run / "checkpoints" / "step-0000002"
@@ -85,7 +87,9 @@ def test_a_run_of_version_5_held_nothing_out():
 
 @pytest.mark.parametrize("framework", ["gan_torch", "gan_jax"])
 @pytest.mark.parametrize(
-    "run", [FORMAT_4 / "rules", FORMAT_4 / "vgg", FORMAT_5 / "rules"], ids=lambda run: f"{run.parent.name}-{run.name}"
+    "run",
+    [FORMAT_4 / "rules", FORMAT_4 / "vgg", FORMAT_5 / "rules", FORMAT_6 / "rules"],
+    ids=lambda run: f"{run.parent.name}-{run.name}",
 )
 def test_an_old_run_is_resumed_and_then_of_the_new_format(tmp_path, run, framework):
     train = pytest.importorskip(f"{framework}.train")
@@ -159,9 +163,9 @@ def test_old_and_new_names_in_one_configuration_are_refused(tmp_path, version, n
         read_config(tmp_path)
 
 
-@pytest.mark.parametrize("version", [3, 7, "5", None, True])
+@pytest.mark.parametrize("version", [3, 8, "5", None, True])
 def test_another_format_is_refused_with_those_that_are_read(old, version):
     file = old / "rules" / "checkpoints" / "step-0000002" / "manifest.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"format_version": version}))
-    with pytest.raises(UserError, match=r"found format version .*choices: 4, 5, 6$"):
+    with pytest.raises(UserError, match=r"found format version .*choices: 4, 5, 6, 7$"):
         checkpoint.load(file.parent)

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 from gan_shared import checkpoint, interrupt, runlog
 from gan_shared.errors import UserError
 from gan_shared.manifest import sha256
-from tests.fixtures import ANY, EACH, backend_class, gan_class, own_modules
+from tests.fixtures import ANY, EACH, backend_class, edit_manifest, gan_class, own_modules
 from tests.fixtures import TRAIN_MAINS as MAINS
 from tests.test_train import SIZE, begin, digits, errors, resume
 
@@ -35,9 +35,8 @@ def run(digits, tmp_path) -> Path:
 def edit_tensors(folder: Path, file: str, **values: np.ndarray) -> None:
     """Change tensors of a checkpoint's file, and the manifest's hash with them."""
     save_file(load_file(folder / file) | values, folder / file)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["sha256"][file] = sha256(folder / file)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    hashes = json.loads((folder / "manifest.json").read_text())["sha256"]
+    edit_manifest(folder, sha256=hashes | {file: sha256(folder / file)})
 
 
 def test_a_run_that_another_process_began_meanwhile_is_left_alone(capsys, monkeypatch, digits, tmp_path):
@@ -111,12 +110,11 @@ def test_weights_that_are_not_finite_are_refused_even_where_their_hash_is_right(
 
 
 def test_a_manifest_of_a_class_conditional_run_without_num_classes_is_refused(run):
-    file = checkpoint.newest_checkpoint(run) / "manifest.json"
-    manifest = json.loads(file.read_text())
-    manifest["config"] |= {"class_conditional": True, "num_classes": None}
-    file.write_text(json.dumps(manifest))
+    folder = checkpoint.newest_checkpoint(run)
+    config = json.loads((folder / "manifest.json").read_text())["config"]
+    edit_manifest(folder, config=config | {"class_conditional": True, "num_classes": None})
     with pytest.raises(UserError, match=r"manifest.json: num_classes: found null, expected their number"):
-        checkpoint.load(file.parent)
+        checkpoint.load(folder)
 
 
 @pytest.mark.parametrize("line", ['{"step": Infinity}', "[" * 100_000])
