@@ -25,7 +25,7 @@ from gan_shared import legacy
 from gan_shared.atomic import replacing
 from gan_shared.config import Config
 from gan_shared.data.source import BROKEN
-from gan_shared.errors import UserError, unexpected
+from gan_shared.errors import NotFinite, UserError, unexpected
 from gan_shared.manifest import (
     FILES,
     FOLDER,
@@ -105,7 +105,7 @@ def save(
     try:
         write(target, config, tensors, written_by, data)
     except UserError as error:
-        raise UserError(f"{error}; {last_good(run_dir)}") from error
+        raise type(error)(f"{error}; {last_good(run_dir)}") from error
     if config.execution.keep_checkpoints:
         for old in folders(run_dir)[: -config.execution.keep_checkpoints]:
             shutil.rmtree(old, ignore_errors=True)  # a leftover is no reason to end a healthy run
@@ -127,7 +127,7 @@ def write(
     broken = [name for name, value in tensors.items() if not np.isfinite(value).all()]
     if broken:
         step, first = int(tensors["trainer/step"]), min(broken)
-        raise UserError(
+        raise NotFinite(
             f"step {step}: {len(broken)} tensors are not finite ({first} first), so this state was not saved"
         )
     if target.exists() and not (target / "manifest.json").is_file():

@@ -1,7 +1,7 @@
 """Every random number of one step, from counters (law 5: randomness is data).
 
 Each stream is NumPy's Philox generator, keyed by the run's seed and started at the counter
-``[0, 0, step, stream]``. Words 0 and 1 stay zero because the generator advances them, so two streams or
+``[0, rollbacks, step, stream]``. The generator advances word 0, and word 1 after 2^64 numbers, so two streams or
 two steps never overlap. A run's position is its step number: resuming needs no saved generator state.
 """
 
@@ -54,43 +54,46 @@ class Draws(NamedTuple):
     augment: np.ndarray
 
 
-def generator(seed: int, step: int, stream: Stream) -> np.random.Generator:
+def generator(seed: int, step: int, stream: Stream, rollbacks: int = 0) -> np.random.Generator:
     """Return the generator of one stream at one step.
 
     Args:
         seed: the run's seed, 0 to 2**63 - 1.
         step: the step, or whatever counts in that stream (epochs, blocks of samples).
         stream: which stream.
+        rollbacks: how often the run has gone back to a checkpoint before (``train.py``).
     """
-    bits = np.random.Philox(key=seed, counter=[0, 0, step, int(stream)])
+    bits = np.random.Philox(key=seed, counter=[0, rollbacks, step, int(stream)])
     return np.random.Generator(bits)
 
 
-def normals(seed: int, step: int, stream: Stream, shape: tuple[int, ...]) -> np.ndarray:
+def normals(seed: int, step: int, stream: Stream, shape: tuple[int, ...], rollbacks: int = 0) -> np.ndarray:
     """Draw standard normals of ``shape``, rounded to float32 so that every precision gets the same ones."""
-    return generator(seed, step, stream).standard_normal(shape).astype(np.float32)
+    return generator(seed, step, stream, rollbacks).standard_normal(shape).astype(np.float32)
 
 
-def uniforms(seed: int, step: int, stream: Stream, shape: tuple[int, ...]) -> np.ndarray:
+def uniforms(seed: int, step: int, stream: Stream, shape: tuple[int, ...], rollbacks: int = 0) -> np.ndarray:
     """Draw float32 numbers of ``shape``, uniform in [0, 1)."""
-    return generator(seed, step, stream).random(shape, dtype=np.float32)
+    return generator(seed, step, stream, rollbacks).random(shape, dtype=np.float32)
 
 
-def draw(config: Config, step: int, rows: slice = slice(None)) -> Draws:
+def draw(config: Config, step: int, rows: slice = slice(None), rollbacks: int = 0) -> Draws:
     """Draw all random numbers of ``step``.
 
     Args:
         config: the run.
         step: the number of steps done before this one.
         rows: the rows of the global batch that this process computes.
+        rollbacks: how often the run has gone back to a checkpoint before.
     """
+    seed = config.training.seed
     updates, batch = config.objective.discriminator_updates, config.training.batch_size
     latents = (updates + int(config.objective.fresh_latents), batch, config.networks.latent_size)
     augment = (updates + 1, len(Part), batch, sum(AUGMENTATIONS.values()) if config.augmentation.augment else 0)
     return Draws(
-        latents=normals(config.training.seed, step, Stream.LATENTS, latents)[:, rows],
-        interpolation=uniforms(config.training.seed, step, Stream.INTERPOLATION, (updates, batch))[:, rows],
-        augment=uniforms(config.training.seed, step, Stream.AUGMENT, augment)[:, :, rows],
+        latents=normals(seed, step, Stream.LATENTS, latents, rollbacks)[:, rows],
+        interpolation=uniforms(seed, step, Stream.INTERPOLATION, (updates, batch), rollbacks)[:, rows],
+        augment=uniforms(seed, step, Stream.AUGMENT, augment, rollbacks)[:, :, rows],
     )
 
 

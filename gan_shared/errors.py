@@ -13,6 +13,10 @@ class UserError(Exception):
     """
 
 
+class NotFinite(UserError):
+    """The losses of a run are no longer finite."""
+
+
 def one_line(error: BaseException) -> str:
     """Return the message of an error as one line that a terminal shows as it is.
 

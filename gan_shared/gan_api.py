@@ -31,7 +31,7 @@ MEMORY = "images in memory"
 # nothing: checkpoints and grids are the user's to ask for.
 DECIDED = (
     *("preset", "data", "holdout", "steps", "init_from"),
-    *("evaluate_every", "evaluate_images", "sample_every", "save_every", "keep_checkpoints"),
+    *("evaluate_every", "evaluate_images", "sample_every", "save_every", "keep_checkpoints", "rollbacks"),
 )
 # The value of an option, or what NumPy makes of one.
 Option = Value | np.generic

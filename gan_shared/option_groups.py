@@ -293,4 +293,11 @@ class ExecutionConfig:
     evaluate_images: int = option(
         2000, "Most images that an evaluation while training makes, and real ones that it compares.", low=6, high=10**7
     )
+    rollbacks: int = option(
+        0,
+        "How often at most a run whose losses are no longer finite goes back to its newest checkpoint, and on with "
+        "other random numbers; 0 stops it.",
+        low=0,
+        high=10**6,
+    )
     keep_checkpoints: int = option(5, "Newest checkpoints that are kept; 0 keeps all.", low=0, high=ENDLESS)

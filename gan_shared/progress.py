@@ -46,6 +46,15 @@ class Progress:
             elif perf_counter() - self._shown_at >= LINE_SEC:
                 self._print_steps()
 
+    def restart(self, start: int) -> None:
+        """Go on from another step."""
+        self._step = self._start = self._shown_step = start
+        self._began = self._shown_at = perf_counter()
+        with self._guarded():
+            if self._bar is not None:
+                self._bar.n = self._bar.initial = start
+                self._bar.refresh()
+
     def show(self, numbers: str) -> None:
         """Show ``numbers`` beside the steps from the next time on."""
         self._numbers = numbers

@@ -3,6 +3,7 @@
 runs/<name>/config.json      the run's configuration
 runs/<name>/scalars.jsonl    one JSON object per logged step
 runs/<name>/metrics.jsonl    one JSON object per evaluation
+runs/<name>/rollbacks.jsonl  one JSON object each time that the run went back to a checkpoint
 runs/<name>/best/            the checkpoint that was best in an evaluation while the run trained
 runs/<name>/tensorboard/     the same scalars, and the sample grids
 runs/<name>/samples/         one grid per sampled step
@@ -24,7 +25,7 @@ from gan_shared import checkpoint
 from gan_shared.atomic import check_parents, clear_leftovers, replacing
 from gan_shared.backend import Inputs
 from gan_shared.config import Config
-from gan_shared.errors import UserError, unexpected
+from gan_shared.errors import NotFinite, UserError, unexpected
 from gan_shared.hooks import Event, Every, ScalarLog
 from gan_shared.manifest import write_config
 from gan_shared.pictures import save_png
@@ -35,7 +36,7 @@ from gan_shared.tensorboard_log import TensorBoardLog
 
 # Held by the process that trains there.
 LOCK = ".lock"
-SCALARS_FILE, METRICS = "scalars.jsonl", "metrics.jsonl"
+SCALARS_FILE, METRICS, ROLLBACKS = "scalars.jsonl", "metrics.jsonl", "rollbacks.jsonl"
 # The first columns of a line of scalars.jsonl. What else is logged follows by name: the order of the twins' reports
 # differs, as JAX sorts them.
 SCALARS = ("discriminator_loss", "generator_loss", "penalty", "real_logit", "fake_logit", "augment_probability")
@@ -74,6 +75,9 @@ class RunLog:
         written_by: backend and versions, for the manifests of its checkpoints.
         data: name, fingerprint and class names of the training images, likewise.
 
+    Attributes:
+        rollbacks: how often the run has gone back to a checkpoint.
+
     Raises:
         UserError: another process trains in the folder, or has done so meanwhile.
     """
@@ -98,11 +102,8 @@ class RunLog:
         for name in (".", "samples", checkpoint.CHECKPOINTS, checkpoint.BEST):
             clear_leftovers(run_dir / name)
         self._progress = Progress(run_dir.name, config.execution.steps, start)
-        for name in (SCALARS_FILE, METRICS):
-            keep_lines(run_dir / name, start, self._progress.print_line)
-        self._scalars = (run_dir / SCALARS_FILE).open("a", encoding="utf-8")
+        self._begin_at(start)
         self._tensorboard = TensorBoardLog(run_dir / "tensorboard", self._progress.print_line)
-        self._logged_step, self._logged_at = start, perf_counter()
 
     def __enter__(self) -> "RunLog":
         return self
@@ -131,6 +132,40 @@ class RunLog:
             Every(config.execution.sample_every, partial(self._draw, inputs), at_end=True),
             Every(config.execution.save_every, self._save, at_end=True),
         ]
+
+    def roll_back(self, error: NotFinite) -> checkpoint.Checkpoint | None:
+        """Go back to the newest checkpoint that reads whole, and say so.
+
+        Args:
+            error: what happened.
+
+        Returns:
+            The checkpoint, or None for the run's beginning.
+
+        Raises:
+            NotFinite: ``error``, where the run may not go back (any more).
+        """
+        if self.rollbacks >= self.config.execution.rollbacks:
+            raise error
+        path = checkpoint.newest_good(self.run_dir)
+        saved = None if path is None else checkpoint.load(path)
+        step = saved.step if saved else 0
+        with self.writing(ROLLBACKS), (self.run_dir / ROLLBACKS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "because": str(error)}) + "\n")
+        self.print_line(f"{error}; going back to step {step}, with other random numbers")
+        self._scalars.close()
+        self._begin_at(step)
+        self._progress.restart(step)
+        return saved
+
+    def _begin_at(self, start: int) -> None:
+        """Drop what was logged after a step, and log from there on."""
+        for name in (SCALARS_FILE, METRICS, ROLLBACKS):
+            keep_lines(self.run_dir / name, start, self._progress.print_line)
+        file = self.run_dir / ROLLBACKS
+        self.rollbacks = len(_lines(file, self._progress.print_line)) if file.exists() else 0
+        self._scalars = (self.run_dir / SCALARS_FILE).open("a", encoding="utf-8")
+        self._logged_step, self._logged_at = start, perf_counter()
 
     def print_line(self, line: str) -> None:
         """Print a line of its own beside the progress."""

@@ -12,7 +12,7 @@ from gan_shared.config import Config
 from gan_shared.data import Dataset
 from gan_shared.data.batches import batches, check_batch_size
 from gan_shared.draws import draw
-from gan_shared.errors import UserError
+from gan_shared.errors import NotFinite, UserError
 from gan_shared.evaluate import check_from_latents
 from gan_shared.evaluation import Evaluator
 from gan_shared.evaluation_hook import EvaluationHook, settings_while_training
@@ -89,8 +89,16 @@ def train(
             runlog.print_line(f"{dataset.name}: {dataset.about}")
         if evaluator is not None:
             further = [*further, Every(config.execution.evaluate_every, EvaluationHook(evaluator, runlog))]
-        hooks = runlog.hooks(grid_inputs(config, dataset), further)
-        played = play(backend, config, state, dataset, start, hooks, remedy=runlog.remedy)
+        inputs = grid_inputs(config, dataset)
+        while True:
+            hooks, rollbacks = runlog.hooks(inputs, further), runlog.rollbacks
+            try:
+                played = play(backend, config, state, dataset, start, hooks, remedy=runlog.remedy, rollbacks=rollbacks)
+                break
+            except NotFinite as error:
+                saved = runlog.roll_back(error)
+            start = saved.step if saved else 0
+            state = backend.restore(saved.tensors) if saved else first_state(backend, config)
     ended_by = played.signal_number if played.step < config.execution.steps else 0
     return Outcome(run_dir, played.step, ended_by, checkpoint.folders(run_dir)[-1])
 
@@ -104,6 +112,7 @@ def play(
     hooks: Sequence[Every],
     *,
     remedy: Callable[[], str],
+    rollbacks: int = 0,
 ) -> Played:
     """Run the steps from ``start`` to the last one of ``config``, or until Ctrl-C.
 
@@ -115,9 +124,10 @@ def play(
         start: steps done before.
         hooks: what happens beside the steps, in this order where several entries are due (see ``Every``).
         remedy: says what is left to go on from when the losses are no longer finite.
+        rollbacks: how often the run has gone back to a checkpoint before: the random numbers are others each time.
 
     Raises:
-        UserError: the losses are no longer finite.
+        NotFinite: the losses are no longer finite.
     """
     if config.execution.data_on == "device":
         backend.hold(dataset.images)
@@ -125,7 +135,10 @@ def play(
     with Interrupt() as interrupt, closing(batches(dataset, config, start)) as stream:
         while True:
             ahead = islice(stream, call_length(hooks, config, done))
-            values = [StepValues(batch, draw(config, step), schedule_values(config, step)) for step, batch in ahead]
+            values = [
+                StepValues(batch, draw(config, step, rollbacks=rollbacks), schedule_values(config, step))
+                for step, batch in ahead
+            ]
             state, scalars = backend.steps(state, values)
             done += len(values)
             last = bool(interrupt.requested) or done == config.execution.steps
@@ -189,8 +202,8 @@ def check_finite(event: Event, remedy: Callable[[], str]) -> None:
     """Stop a run whose losses are no longer finite; this waits for the device.
 
     Raises:
-        UserError: naming the first such step and what is left to go on from.
+        NotFinite: naming the first such step and what is left to go on from.
     """
     first = int(event.scalars["first_non_finite_step"].item())
     if first:
-        raise UserError(f"step {first}: the losses are no longer finite; {remedy()}; a lower learning rate may help")
+        raise NotFinite(f"step {first}: the losses are no longer finite; {remedy()}; a lower learning rate may help")

@@ -87,7 +87,7 @@ def test_npz_in_which_the_images_are_not_clear_is_refused(tmp_path: Path, names:
         (np.zeros((4, 16), np.uint8), ["shape (4, 16)", "(N, H, W, 3)"]),
         (np.zeros((4, 3, 16, 16), np.uint8), ["shape (4, 3, 16, 16)", "(N, H, W, 1)"]),
         (np.zeros((), np.uint8), ["shape ()"]),
-        (np.zeros((0, 16, 16), np.uint8), ["0 images", "at least one"]),
+        (np.zeros((0, 16, 16), np.uint8), ["0 images", "a number from 1"]),
         (np.zeros((4, 0, 16), np.uint8), ["16 x 0 pixels"]),
         (np.zeros((4, 3, 3), np.uint8), ["3 x 3 pixels", "at least 8"]),
         (np.array([{"a": 1}, None]), ["pickled Python objects, which are never loaded"]),

@@ -123,7 +123,8 @@ def test_the_rows_of_all_processes_are_the_global_draws(processes):
 
 
 def test_draws_differ_between_steps_and_seeds_and_repeat_at_one_place():
-    here, others = draw(CONFIG, 5), [draw(CONFIG, 6), draw(CONFIG.with_options(seed=4), 5)]
+    others = [draw(CONFIG, 6), draw(CONFIG.with_options(seed=4), 5), draw(CONFIG, 5, rollbacks=1)]
+    here = draw(CONFIG, 5)
     for name in here._fields:
         values = getattr(here, name)
         np.testing.assert_array_equal(values, getattr(draw(CONFIG, 5), name))

@@ -46,6 +46,7 @@ RANGES = [
     *((field, 1, 0, 2**40, 2**40 + 1) for field in ("steps", "log_every", "sample_every", "save_every")),
     ("seed", 0, -1, 2**63 - 1, 2**63),
     ("steps_per_call", 1, 0, 10_000, 10_001),
+    ("rollbacks", 0, -1, 10**6, 10**6 + 1),
     ("keep_checkpoints", 0, -1, 2**40, 2**40 + 1),
     ("evaluate_every", 0, -1, 2**40, 2**40 + 1),
     ("evaluate_images", 6, 5, 10**7, 10**7 + 1),

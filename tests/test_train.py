@@ -159,6 +159,58 @@ def test_the_first_bad_step_is_named_though_it_is_noticed_later(capsys, monkeypa
     assert [line["step"] for line in runlog.read_scalars(run)] == [3, 4]
 
 
+@pytest.mark.parametrize("name", EACH)
+def test_a_run_goes_back_and_on_with_other_random_numbers(capsys, monkeypatch, runs, digits, tmp_path, name):
+    poison(monkeypatch, name, at=6)
+    run, options = tmp_path / "run", ("--save-every", "3", "--rollbacks", "1")
+    assert begin(name, run, digits, HALF, *options) == 0
+    err = capsys.readouterr().err
+    assert "step 6: the losses are no longer finite" in err and "going back to step 3, with other random numbers" in err
+    (line,) = [json.loads(line) for line in (run / "rollbacks.jsonl").read_text().splitlines()]
+    assert line["step"] == 3 and line["because"].startswith("step 6: ")
+    assert [line["step"] for line in runlog.read_scalars(run)] == [3, 4, 6, 8, HALF]
+    ended = tensor_files(run, HALF)
+    assert ended != tensor_files(runs[f"{name}-half"], HALF)
+    # What was stopped behind that place goes on with the same numbers.
+    monkeypatch.undo()
+    other = shutil.copytree(run, tmp_path / "other")
+    shutil.rmtree(other / "checkpoints" / f"step-{HALF:07d}")
+    assert resume(name, other) == 0
+    assert tensor_files(other, HALF) == ended
+    # Before that place the run is what it was without.
+    whole = shutil.copytree(run, tmp_path / "before")
+    for step in (6, HALF):
+        shutil.rmtree(whole / "checkpoints" / f"step-{step:07d}")
+    (whole / "rollbacks.jsonl").unlink()
+    assert resume(name, whole) == 0
+    assert tensor_files(whole, HALF) == tensor_files(runs[f"{name}-half"], HALF)
+
+
+def test_a_run_goes_back_no_more_often_than_it_may(capsys, monkeypatch, digits, tmp_path):
+    step, seen = backend_class(ANY).steps, []
+
+    def poisoned(self, state, *inputs):
+        tensors = self.export(state)
+        if tensors["trainer/step"] == 5:
+            seen.append(tensors["trainer/step"])
+            tensors["discriminator/head.weight"][...] = np.inf
+            state = self.restore(tensors)
+        return step(self, state, *inputs)
+
+    monkeypatch.setattr(backend_class(ANY), "steps", poisoned)
+    run = tmp_path / "run"
+    assert begin(ANY, run, digits, 30, "--save-every", "3", "--rollbacks", "2") == 2
+    assert errors(capsys).startswith("error: step 6: the losses are no longer finite; the last good checkpoint is ")
+    assert len(seen) == 3 and len((run / "rollbacks.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_run_without_a_checkpoint_goes_back_to_its_beginning(capsys, monkeypatch, runs, digits, tmp_path):
+    poison(monkeypatch, ANY, at=1)
+    assert begin(ANY, tmp_path / "run", digits, HALF, "--rollbacks", "1") == 0
+    assert "going back to step 0" in capsys.readouterr().err
+    assert tensor_files(tmp_path / "run", HALF) != tensor_files(runs[f"{ANY}-half"], HALF)
+
+
 def test_a_run_that_breaks_before_its_first_checkpoint_says_so(capsys, monkeypatch, digits, tmp_path):
     poison(monkeypatch, ANY, at=1)
     assert begin(ANY, tmp_path / "run", digits, 30) == 2

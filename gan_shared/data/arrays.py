@@ -23,6 +23,8 @@ from gan_shared.pictures import to_pillow
 Shape = tuple[int, int, int, int]
 # Names of images and their labels in .npz files: this project's, those of Keras' data sets, MedMNIST's.
 ARRAYS = {"images": "labels", "x_train": "y_train", "train_images": "train_labels"}
+# More than any disk holds, and few enough for their bytes to be counted in 64 bits.
+MAX_IMAGES = 2**36
 EXPECTED_SHAPE = "(N, H, W), (N, H, W, 1) or (N, H, W, 3)"
 
 
@@ -38,8 +40,8 @@ def checked_shape(field: str, shape: tuple[int, ...]) -> Shape:
     """
     if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
         raise unexpected(field, f"shape {shape}", f"images of shape {EXPECTED_SHAPE}")
-    if shape[0] < 1:
-        raise unexpected(field, f"0 images (shape {shape})", "at least one image")
+    if not 1 <= shape[0] <= MAX_IMAGES:
+        raise unexpected(field, f"{shape[0]} images (shape {shape})", f"a number from 1 to {MAX_IMAGES}")
     check_size(field, shape[2], shape[1])
     return shape[0], shape[1], shape[2], shape[3] if len(shape) == 4 else 1
 
