@@ -2,6 +2,8 @@
 
 import os
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from pathlib import Path
@@ -288,3 +290,18 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path):
 
 def test_the_home_of_an_unknown_user_is_refused():
     refused("~nobody-of-that-name/pictures", "data", "home directory")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="its unit of the largest memory")
+def test_large_pictures_are_decoded_in_the_memory_of_one(tmp_path: Path):
+    """Four of 40 million pixels: each takes 260 MB while it is decoded and cut, and Python and NumPy 50 MB."""
+    for number in range(4):
+        Image.new("RGB", (8000, 5000), (number, 0, 0)).save(tmp_path / f"{number}.png", compress_level=1)
+    program = (
+        "import resource, sys; from gan_shared.data import load; assert len(load(sys.argv[1], 16, None).images) == 4; "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    environment = {**os.environ, "TWIN_GAN_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 400_000  # kilobytes

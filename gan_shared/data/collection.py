@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from gan_shared.data.picture import BYTES_PER_PIXEL, SUFFIXES, is_picture, read_resized, size_of
+from gan_shared.data.picture import BYTES_PER_PIXEL, SUFFIXES, is_picture, large_blocks, read_resized, size_of
 from gan_shared.data.source import Chunk, check_labels, content_key
 from gan_shared.errors import UserError, unexpected
 
@@ -239,7 +239,7 @@ def _in_threads(root: str, files: Iterable[File], resolution: int, channels: int
     threads = min(MAX_THREADS, os.cpu_count() or 1)
     waiting: deque[Future[Chunk]] = deque()
     # The filters are set around the threads because they belong to the process, not to a thread.
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), large_blocks():
         warnings.simplefilter("ignore")  # Pillow's about metadata that nobody needs
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         pool = ThreadPoolExecutor(threads)
