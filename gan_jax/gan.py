@@ -2,15 +2,18 @@
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Self
 
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax import Array
 
 from gan_jax import models
 from gan_jax.backend import Backend
+from gan_jax.network import Network
 from gan_shared import checkpoint, gan_api
 from gan_shared.config import Config
 from gan_shared.gan_api import Option
@@ -66,8 +69,10 @@ class GAN:
         self.config = gan_api.configure(nn.Module, generator, discriminator, optimizer, options)
         self.backend = _backend(self.config, generator, discriminator)
         self.history: list[dict[str, float]] = []
-        self.state, self.steps_done = self.backend.init(), 0
-        gan_api.check_generator(self.backend, self.state)
+        with gan_api.applying_own_modules(self.config):
+            self.state, self.steps_done = self.backend.init(), 0
+            gan_api.check_generator(self.backend, self.state)
+            gan_api.check_discriminator(self.config, partial(_discriminate, self.backend, self.state.discriminator))
 
     def fit(
         self,
@@ -181,9 +186,20 @@ class GAN:
         gan_api.check_condition(gan.config)
         gan_api.check_modules(nn.Module, generator, discriminator)
         gan.backend = _backend(gan.config, generator, discriminator)
-        gan.state, gan.steps_done = gan.backend.restore(loaded.tensors), loaded.step
-        gan_api.check_generator(gan.backend, gan.state)
+        with gan_api.applying_own_modules(gan.config):
+            gan.state, gan.steps_done = gan.backend.restore(loaded.tensors), loaded.step
+            gan_api.check_generator(gan.backend, gan.state)
         return gan
+
+
+def _discriminate(
+    backend: Backend, discriminator: Network, images: np.ndarray, labels: np.ndarray | None
+) -> np.ndarray:
+    """Return the logits of images (batch, height, width, channel) as evaluation has them."""
+    with backend.precision_scope():
+        given = None if labels is None else jnp.asarray(labels, jnp.int32)
+        logits, _ = models.call(discriminator, jnp.asarray(images, backend.dtype), given, train=False)
+    return np.asarray(logits)
 
 
 def _backend(config: Config, generator: object, discriminator: object) -> Backend:

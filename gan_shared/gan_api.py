@@ -1,6 +1,8 @@
 """What the Python API (``gan.py`` of each backend) has without tensors: configuration, data in memory, hooks of fit."""
 
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any
 
@@ -14,7 +16,7 @@ from gan_shared.data import Dataset
 from gan_shared.data.arrays import checked_shape, resized_images
 from gan_shared.data.batches import check_batch_size
 from gan_shared.data.source import check_labels
-from gan_shared.errors import is_whole, unexpected
+from gan_shared.errors import UserError, is_whole, unexpected
 from gan_shared.hooks import Event, Every, ScalarLog
 from gan_shared.image_conditions import is_image_conditional
 from gan_shared.option_groups import CUSTOM, ENDLESS
@@ -33,6 +35,8 @@ DECIDED = (
     *("preset", "data", "holdout", "steps", "init_from"),
     *("evaluate_every", "evaluate_images", "sample_every", "save_every", "keep_checkpoints", "rollbacks"),
 )
+# Losses that a discriminator may end in any function for.
+LOSSES_OF_ANY_NUMBER = ("mse",)
 # The value of an option, or what NumPy makes of one.
 Option = Value | np.generic
 
@@ -125,6 +129,51 @@ def check_generator(backend: Backend, state: State) -> None:
         if made != wanted:
             found, expected = (" x ".join(map(str, shape)) for shape in (made, wanted))
             raise unexpected("generator", f"images {found}", f"{expected} (batch, height, width, channels)")
+
+
+@contextmanager
+def applying_own_modules(config: Config) -> Iterator[None]:
+    """Turn what a module of the user's own raises when it is applied into one line.
+
+    Raises:
+        UserError: naming what the module raised and what it is given.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        own = [name for name in ("generator", "discriminator") if getattr(config.networks, name) == CUSTOM]
+        if not own:
+            raise
+        inputs = {"generator": "latents (batch, latent)", "discriminator": "images (batch, height, width, channel)"}
+        taken = " and ".join(f"a {name} of {inputs[name]}" for name in own)
+        message = " ".join(str(error).split())
+        found = f"a module that raises {type(error).__name__}: {message}"
+        expected = f"{taken}, axes in the order of the framework, that draws no random numbers"
+        raise unexpected(" or ".join(own), found, expected) from error
+
+
+def check_discriminator(config: Config, discriminate: Callable[[np.ndarray, np.ndarray | None], np.ndarray]) -> None:
+    """Warn of a discriminator of the user's own that seems to end in a sigmoid, where the loss takes logits.
+
+    Args:
+        config: of the GAN.
+        discriminate: images float32 (batch, height, width, channel) and labels (batch,) or None to logits.
+    """
+    if config.networks.discriminator != CUSTOM or config.objective.loss in LOSSES_OF_ANY_NUMBER:
+        return
+    count = 16
+    images = np.random.default_rng(0).normal(0, 30, (count, *config.image_shape)).astype(np.float32)
+    labels = np.zeros(count, np.int64) if config.data.class_conditional else None
+    logits = discriminate(images, labels)
+    # Logits of such images are far from 0, on either side.
+    if logits.size and logits.min() >= 0 and logits.max() <= 1:
+        warnings.warn(
+            f"discriminator: found numbers from {logits.min():.3g} to {logits.max():.3g}, as if it ended in a sigmoid; "
+            f"loss {config.objective.loss} expects logits",
+            stacklevel=3,
+        )
 
 
 def prolonged(config: Config, steps_done: int, steps: int) -> Config:

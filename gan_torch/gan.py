@@ -1,11 +1,15 @@
 """The Python API: a GAN as one object, trained by the same loop as the command line."""
 
+import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 import numpy as np
+import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from gan_shared import checkpoint, gan_api
 from gan_shared.config import Config
@@ -66,8 +70,10 @@ class GAN(nn.Module):
         self.config = gan_api.configure(nn.Module, generator, discriminator, optimizer, options)
         self.backend = _backend(self.config, generator, discriminator)
         self.history: list[dict[str, float]] = []
-        self._hold(self.backend.init(), 0)
-        gan_api.check_generator(self.backend, self.state)
+        with gan_api.applying_own_modules(self.config):
+            self._hold(self.backend.init(), 0)
+            gan_api.check_generator(self.backend, self.state)
+            gan_api.check_discriminator(self.config, partial(_discriminate, self.backend, self.discriminator))
 
     def fit(
         self,
@@ -184,8 +190,9 @@ class GAN(nn.Module):
         gan_api.check_condition(gan.config)
         gan_api.check_modules(nn.Module, generator, discriminator)
         gan.backend = _backend(gan.config, generator, discriminator)
-        gan._hold(gan.backend.restore(loaded.tensors), loaded.step)
-        gan_api.check_generator(gan.backend, gan.state)
+        with gan_api.applying_own_modules(gan.config):
+            gan._hold(gan.backend.restore(loaded.tensors), loaded.step)
+            gan_api.check_generator(gan.backend, gan.state)
         return gan
 
     def _hold(self, state: State, steps_done: int) -> None:
@@ -195,8 +202,30 @@ class GAN(nn.Module):
         self.generator_ema = state.generator_ema
 
 
+def _discriminate(
+    backend: Backend, discriminator: nn.Module, images: np.ndarray, labels: np.ndarray | None
+) -> np.ndarray:
+    """Return the logits of images (batch, height, width, channel) as evaluation has them."""
+    training = discriminator.training
+    with backend.precision_scope(), torch.no_grad():
+        x = torch.from_numpy(images).to(backend.device, backend.dtype).permute(0, 3, 1, 2)
+        given = None if labels is None else torch.from_numpy(labels).to(backend.device)
+        logits, _ = models.call(discriminator.eval(), x, given)
+    discriminator.train(training)
+    return logits.cpu().numpy()
+
+
 def _backend(config: Config, generator: object, discriminator: object) -> Backend:
     """Build the backend, with the user's own modules where they are given."""
+    for name, network in (("generator", generator), ("discriminator", discriminator)):
+        layers = network.modules() if isinstance(network, nn.Module) else ()
+        drawing = {type(each).__name__ for each in layers if isinstance(each, _DropoutNd)}
+        if drawing:
+            warnings.warn(
+                f"{name}: found {', '.join(sorted(drawing))}, which draws from PyTorch's own random numbers: "
+                "the seed alone does not repeat a run",
+                stacklevel=3,
+            )
     return Backend(
         config,
         models.Networks(

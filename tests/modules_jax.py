@@ -35,6 +35,31 @@ class Rows(linen.Module):
         return linen.Dense(256)(latents)
 
 
+class Tutorial(linen.Module):
+    """A generator of latents (batch, 1, 1, latent), as tutorials have it."""
+
+    @linen.compact
+    def __call__(self, latents: jax.Array) -> jax.Array:
+        batch, _, _, size = latents.shape
+        return linen.tanh(linen.Dense(144)(latents.reshape(batch, size))).reshape(-1, 12, 12, 1)
+
+
+class Probability(linen.Module):
+    """A discriminator that ends in a sigmoid."""
+
+    @linen.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        return linen.sigmoid(Discriminator()(images))
+
+
+class Dropping(linen.Module):
+    """A discriminator with dropout."""
+
+    @linen.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        return Discriminator()(linen.Dropout(0.5, deterministic=False)(images))
+
+
 class Nothing(linen.Module):
     """A discriminator without parameters."""
 

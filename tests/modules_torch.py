@@ -44,6 +44,35 @@ class Rows(nn.Module):
         return self.linear(latents)
 
 
+class Tutorial(nn.Module):
+    """A generator of latents (batch, latent, 1, 1), as PyTorch's tutorial has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.ConvTranspose2d(8, 1, 12)
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.body(latents))
+
+
+class Probability(Discriminator):
+    """A discriminator that ends in a sigmoid."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(super().forward(images))
+
+
+class Dropping(Discriminator):
+    """A discriminator with dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(self.dropout(images))
+
+
 class Nothing(nn.Module):
     """A discriminator without parameters."""
 

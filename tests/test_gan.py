@@ -340,6 +340,40 @@ def test_a_module_is_no_network_of_a_gan_that_was_made_with_names(own, saved, na
     assert "tensors differ" in message and "generator/body.weight is missing" in message
 
 
+OWN: dict[str, Any] = {**SIZE, "resolution": 12}
+
+
+@NAMES
+def test_what_a_module_of_ones_own_raises_is_one_line(name):
+    modules = own_modules(name)
+    message = refusal(lambda: gan_class(name)(modules.Tutorial(), modules.Discriminator(), **OWN))
+    assert message.startswith("generator or discriminator: found a module that raises ") and "\n" not in message
+    assert "expected a generator of latents (batch, latent) and a discriminator of images" in message
+    message = refusal(lambda: gan_class(name)(modules.Tutorial(), "cnn", **OWN | {"resolution": 32}))
+    assert message.startswith("generator: found a module that raises ") and "discriminator" not in message
+
+
+@NAMES
+def test_a_discriminator_that_ends_in_a_sigmoid_is_warned_of(name):
+    modules = own_modules(name)
+    expected = r"discriminator: found numbers from .* as if it ended in a sigmoid; loss bce expects logits"
+    with pytest.warns(UserWarning, match=expected):
+        gan_class(name)(modules.Generator(), modules.Probability(), **OWN)
+    gan_class(name)(modules.Generator(), modules.Probability(), loss="mse", **OWN)  # pytest raises warnings
+
+
+@NAMES
+def test_random_numbers_of_a_modules_own_are_told_of(name):
+    modules = own_modules(name)
+    if name == "torch":
+        expected = "discriminator: found Dropout, which draws from PyTorch's own random numbers"
+        with pytest.warns(UserWarning, match=expected):
+            gan_class(name)(modules.Generator(), modules.Dropping(), **OWN)
+    else:
+        message = refusal(lambda: gan_class(name)(modules.Generator(), modules.Dropping(), **OWN))
+        assert "found a module that raises InvalidRngError" in message and "that draws no random numbers" in message
+
+
 def shaped(name: str, shape: tuple[int, ...]) -> Any:
     """A module whose results have this shape."""
     return own_modules(name).Shaped(shape)
