@@ -253,6 +253,12 @@ class ExecutionConfig:
         "Images: mnist-5k, mnist, fashion-mnist, cifar10, stacked-mnist (three digits as RGB, from mnist-5k; from "
         "mnist: stacked-mnist-60k), or a path (folder of pictures, IDX, .npy, .npz).",
     )
+    data_manifest: str | None = option(
+        None,
+        "List of the sha256 of every picture that the data must hold, no more and no less, as "
+        "python -m gan_shared.data_manifest writes it.",
+    )
+    data_key: str | None = option(None, "Public key (Ed25519) that the list must be signed with.")
     steps: int = option(2000, "Length of the whole run in generator updates.", low=1, high=ENDLESS)
     device: str = option(
         "auto",

@@ -12,7 +12,7 @@ from gan_shared.config import Config
 from gan_shared.data import Dataset
 from gan_shared.data.batches import batches, check_batch_size
 from gan_shared.draws import draw
-from gan_shared.errors import NotFinite, UserError
+from gan_shared.errors import NotFinite, UserError, unexpected
 from gan_shared.evaluate import check_from_latents
 from gan_shared.evaluation import Evaluator
 from gan_shared.evaluation_hook import EvaluationHook, settings_while_training
@@ -73,7 +73,7 @@ def train(
     if not resume:
         check_unused(run_dir)
     config = image_condition(config).identified(config)
-    dataset = data.load(config.execution.data, config.data_resolution, config.data.channels, config.data.holdout)
+    dataset = load_data(config)
     config = with_data_defaults(config, dataset.channels, len(dataset.class_names), dataset.no_labels)
     check_batch_size(dataset, config)
     evaluator = find_evaluator(config, dataset.fingerprint)
@@ -101,6 +101,22 @@ def train(
             state = backend.restore(saved.tensors) if saved else first_state(backend, config)
     ended_by = played.signal_number if played.step < config.execution.steps else 0
     return Outcome(run_dir, played.step, ended_by, checkpoint.folders(run_dir)[-1])
+
+
+def load_data(config: Config) -> Dataset:
+    """Return the training images of a run.
+
+    Raises:
+        UserError: there are none, or they are not those that the data manifest lists.
+    """
+    execution = config.execution
+    trusted = None
+    if execution.data_manifest is not None:
+        key = None if execution.data_key is None else Path(execution.data_key).expanduser()
+        trusted = data.Trusted(Path(execution.data_manifest).expanduser(), key)
+    elif execution.data_key is not None:
+        raise unexpected("data_key", execution.data_key, "a data_manifest that is signed with it")
+    return data.load(execution.data, config.data_resolution, config.data.channels, config.data.holdout, trusted)
 
 
 def play(

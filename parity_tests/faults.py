@@ -919,8 +919,8 @@ SHARED = (
     Fault(
         "one stream of numbers for all steps",
         "gan_shared/draws.py",
-        "counter=[0, 0, step, int(stream)]",
-        "counter=[0, 0, 0, int(stream)]",
+        "counter=[0, rollbacks, step, int(stream)]",
+        "counter=[0, rollbacks, 0, int(stream)]",
     ),
     Fault(
         "weights drawn alike in both networks",

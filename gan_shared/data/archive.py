@@ -10,7 +10,6 @@ from pathlib import Path
 
 from gan_shared.data.collection import (
     MAX_FILE_BYTES,
-    File,
     about,
     chosen,
     classes_of,
@@ -18,7 +17,7 @@ from gan_shared.data.collection import (
     listed_classes,
     visible,
 )
-from gan_shared.data.source import Contents, Source, reading, unpacked
+from gan_shared.data.source import Check, Contents, File, Source, reading, unpacked
 from gan_shared.errors import unexpected
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -64,11 +63,12 @@ def source(path: Path, found: Sequence[str]) -> Source:
     files, others = chosen(str(path), sorted(visible_names) if _is_zip(path) else visible_names)
     classes = classes_of(str(path), files) if listed is None else listed_classes(f"{path}: {LIST}", files, listed)
 
-    def read(resolution: int, channels: int) -> Contents:
-        chunks = decoded(str(path), contents(path, files), resolution, channels)
+    def read(resolution: int, channels: int, check: Check | None = None) -> Contents:
+        chunks = decoded(str(path), contents(path, files), resolution, channels, check)
         return Contents(len(files), chunks, classes.labels, classes.names)
 
-    return Source("archive", path.parent, (path.name,), 3, read, about(files, others, classes), classes.missing)
+    text, pictures = about(files, others, classes), partial(contents, path, files)
+    return Source("archive", path.parent, (path.name,), 3, read, text, classes.missing, files, pictures)
 
 
 def _listed(path: Path, contents: Callable[[Path, Sequence[str]], Iterable[File]]) -> dict[str, object] | None:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from gan_shared.data.picture import BYTES_PER_PIXEL, SUFFIXES, is_picture, large_blocks, read_resized, size_of
-from gan_shared.data.source import Chunk, check_labels, content_key
+from gan_shared.data.source import Check, Chunk, File, check_labels, content_key
 from gan_shared.errors import UserError, unexpected
 
 # Decoding releases Python's lock; past a few threads the disk is the limit.
@@ -27,9 +27,6 @@ BYTES_IN_FLIGHT = 400 * 10**6
 MAX_FILE_BYTES = 8 * 80_000_000 + 10**6
 # How many names a message gives before it counts the others.
 NAMED = 3
-
-# A file's name, and its content when it is asked for.
-File = tuple[str, Callable[[], bytes]]
 
 
 class Classes(NamedTuple):
@@ -91,7 +88,7 @@ def classes_of(root: str, files: Sequence[str]) -> Classes:
     beside = [file for file, path in zip(files, paths, strict=True) if len(path) == 1]
     if beside and (len(folders) > 1 or len({path[1] for path in paths if len(path) > 2}) > 1):
         plural = "s" if len(folders) > 1 else ""
-        return Classes(missing=f"{_named(beside)} beside the folder{plural} {_named(folders)}")
+        return Classes(missing=f"{named(beside)} beside the folder{plural} {named(folders)}")
     if len(folders) < 2:
         return Classes()
     _check_parts(root + above, folders, paths)
@@ -117,7 +114,7 @@ def _check_parts(root: str, folders: Sequence[str], paths: Sequence[Sequence[str
         below[path[0]].add(path[1] if len(path) > 2 else None)
     shared = set.intersection(*below.values())
     if shared and not any(None in each for each in below.values()):
-        found = f"{_named(folders)}, which all have the folders {_named(_in_order(map(str, shared)))}"
+        found = f"{named(folders)}, which all have the folders {named(_in_order(map(str, shared)))}"
         choices = [f"--data {root}/{folder}" for folder in folders]
         raise unexpected(root, found, "the folders of the classes of one part of a set", choices)
 
@@ -135,7 +132,7 @@ def listed_classes(field: str, files: Sequence[str], listed: Mapping[str, object
     """
     missing = [file for file in files if file not in listed]
     if missing:
-        raise unexpected(field, f"no class for {_named(missing)}", "a class number for each picture, or for none")
+        raise unexpected(field, f"no class for {named(missing)}", "a class number for each picture, or for none")
     numbers = [listed[file] for file in files]
     if any(type(number) is not int for number in numbers):
         wrong = next(number for number in numbers if type(number) is not int)
@@ -174,13 +171,15 @@ def _counted(others: Counter[str]) -> str:
     return f"{_number(others.total(), 'file')} of other kinds ({', '.join(kinds)}{more})"
 
 
-def _named(names: Sequence[str]) -> str:
+def named(names: Sequence[str]) -> str:
     """Return the first few names and the number of the others."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
 
 
-def decoded(root: str, files: Iterable[File], resolution: int, channels: int) -> Iterator[Chunk]:
+def decoded(
+    root: str, files: Iterable[File], resolution: int, channels: int, check: Check | None = None
+) -> Iterator[Chunk]:
     """Yield each picture as a chunk, in order; one bad picture refuses all of them at the end.
 
     Args:
@@ -188,13 +187,14 @@ def decoded(root: str, files: Iterable[File], resolution: int, channels: int) ->
         files: path relative to it, and content, of each.
         resolution: height and width in pixels.
         channels: 1 or 3.
+        check: called with path and sha256 of each before it is decoded.
 
     Raises:
         UserError: naming the first bad pictures and counting all of them.
     """
     bad: list[str] = []
     total = 0
-    for result in _in_threads(root, files, resolution, channels):
+    for result in _in_threads(root, files, resolution, channels, check):
         total += 1
         try:
             yield result.result()
@@ -225,16 +225,21 @@ class _Budget:
                 self._changed.notify_all()
 
 
-def _in_threads(root: str, files: Iterable[File], resolution: int, channels: int) -> Iterator[Future[Chunk]]:
+def _in_threads(
+    root: str, files: Iterable[File], resolution: int, channels: int, check: Check | None
+) -> Iterator[Future[Chunk]]:
     """Yield the decoded pictures in order, looking ahead by a few only, so that the memory stays flat."""
     budget = _Budget(BYTES_IN_FLIGHT)
 
     def work(name: str, read: Callable[[], bytes]) -> Chunk:
         field, content = f"{root}/{name}", read()
+        digest = sha256(content)
+        if check is not None:
+            check(name, digest.hexdigest())
         width, height = size_of(content, field)
         with budget.holding(len(content) + BYTES_PER_PIXEL * width * height):
             image = read_resized(content, field, resolution, channels)
-        return Chunk(image[np.newaxis], np.array([content_key(sha256(content).digest())], np.uint64))
+        return Chunk(image[np.newaxis], np.array([content_key(digest.digest())], np.uint64))
 
     threads = min(MAX_THREADS, os.cpu_count() or 1)
     waiting: deque[Future[Chunk]] = deque()

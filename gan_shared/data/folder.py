@@ -1,13 +1,13 @@
 """A folder of pictures, searched with all its sub-folders."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 from gan_shared.data.collection import MAX_FILE_BYTES, about, chosen, classes_of, decoded, visible
-from gan_shared.data.source import Contents, Source, reading, reason
+from gan_shared.data.source import Check, Contents, File, Source, reading, reason
 from gan_shared.errors import unexpected
 
 
@@ -20,12 +20,15 @@ def source(root: Path) -> Source:
     files, others = chosen(str(root), sorted(_files(root)))
     classes = classes_of(str(root), files)
 
-    def read(resolution: int, channels: int) -> Contents:
-        contents = [(file, partial(_content, root / file)) for file in files]
-        chunks = decoded(str(root), contents, resolution, channels)
+    def pictures() -> Iterable[File]:
+        return [(file, partial(_content, root / file)) for file in files]
+
+    def read(resolution: int, channels: int, check: Check | None = None) -> Contents:
+        chunks = decoded(str(root), pictures(), resolution, channels, check)
         return Contents(len(files), chunks, classes.labels, classes.names)
 
-    return Source("folder", root, files, 3, read, about(files, others, classes), classes.missing)
+    text = about(files, others, classes)
+    return Source("folder", root, files, 3, read, text, classes.missing, files, pictures)
 
 
 def _files(root: Path) -> Iterator[str]:

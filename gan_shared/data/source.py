@@ -9,7 +9,7 @@ import tarfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -69,6 +69,12 @@ class Contents(NamedTuple):
     class_names: tuple[str, ...]
 
 
+# A file's name, and its content when it is asked for.
+File = tuple[str, Callable[[], bytes]]
+# Called with name and sha256 of a picture before it is decoded; raises a UserError for one that is not wanted.
+Check = Callable[[str, str], None]
+
+
 class Source(NamedTuple):
     """A set of images that was found, of which at most a header has been read.
 
@@ -77,18 +83,23 @@ class Source(NamedTuple):
         root: the folder of its files.
         files: path of each file relative to ``root``, in POSIX form, in the order of reading.
         channels: colours that the source has by itself, 1 or 3.
-        read: (resolution, channels) -> Contents, whose images are resized and converted to those colours.
+        read: (resolution, channels) -> Contents, whose images are resized and converted to those colours; of a
+            collection of pictures also (resolution, channels, check).
         about: what was found, in one line for the user; empty where there is nothing to say.
         no_labels: why there are no labels, where that may not be what was meant.
+        names: of a collection of pictures those of the pictures.
+        pictures: of such a collection names and contents.
     """
 
     kind: str
     root: Path
     files: tuple[str, ...]
     channels: int
-    read: Callable[[int, int], Contents]
+    read: Callable[..., Contents]
     about: str = ""
     no_labels: str = ""
+    names: tuple[str, ...] = ()
+    pictures: Callable[[], Iterable[File]] | None = None
 
 
 def content_key(digest: bytes) -> int:

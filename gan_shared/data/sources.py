@@ -3,9 +3,11 @@
 import os
 import stat
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from gan_shared.data import archive, arrays, cifar, folder, idx
 from gan_shared.data.cache import cached
+from gan_shared.data.data_manifest import expecting
 from gan_shared.data.dataset import Dataset, stack_digits
 from gan_shared.data.holdout import Part
 from gan_shared.data.named import NAMED, STACKED, TEST
@@ -15,7 +17,21 @@ from gan_shared.errors import unexpected
 FILES = (".npy", ".npz", *archive.SUFFIXES, "IDX (*idx3-ubyte, *idx3-ubyte.gz)")
 
 
-def load(data: str, resolution: int, channels: int | None, holdout: float = 0.0) -> Dataset:
+class Trusted(NamedTuple):
+    """The list of pictures that a set must hold.
+
+    Attributes:
+        manifest: its file.
+        key: file of the public key that it must be signed with, or None.
+    """
+
+    manifest: Path
+    key: Path | None = None
+
+
+def load(
+    data: str, resolution: int, channels: int | None, holdout: float = 0.0, trusted: Trusted | None = None
+) -> Dataset:
     """Return the training images of a set, decoded and mapped from the cache; the first time decodes it.
 
     Args:
@@ -25,16 +41,20 @@ def load(data: str, resolution: int, channels: int | None, holdout: float = 0.0)
         channels: 1, 3, or None for what the source has: its own for arrays, RGB for folders of pictures.
             A stacked set has 3 and shares the cache entry of the grey digits.
         holdout: share of the images at a path that is left out, from 0 up to, not including, 1; see ``holdout.py``.
+        trusted: the list of pictures that the set must hold; see ``data_manifest.py``.
 
     Raises:
         UserError: there is no such set, or not in those colours, or it is damaged, or the disk cannot hold it; or a
-            holdout of a named set, or one that leaves no image on one side.
+            holdout of a named set, or one that leaves no image on one side; or it is not what the list says.
     """
     _check_holdout(data, holdout)
     if data in STACKED:
         _check_colours(data, channels)
-        return stack_digits(load(STACKED[data], resolution, 1), data)
-    return _loaded(find_source(data), data, resolution, channels, Part(holdout, False) if holdout else None)
+        return stack_digits(load(STACKED[data], resolution, 1, trusted=trusted), data)
+    source = find_source(data)
+    if trusted is not None:
+        source = expecting(source, trusted.manifest, trusted.key)
+    return _loaded(source, data, resolution, channels, Part(holdout, False) if holdout else None)
 
 
 def load_held_out(data: str, resolution: int, channels: int | None, holdout: float = 0.0) -> Dataset:

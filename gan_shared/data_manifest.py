@@ -1,0 +1,43 @@
+"""List the sha256 of every picture of a set: ``python -m gan_shared.data_manifest --help``."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from tyro.conf import Positional
+
+from gan_shared.command import guarded
+from gan_shared.data import data_manifest
+from gan_shared.data.sources import find_source
+
+
+@dataclass(frozen=True)
+class Options:
+    """List the sha256 of every picture of a set, for --data-manifest of train."""
+
+    data: Positional[str]
+    """The set: what --data takes."""
+
+    out: Positional[Path]
+    """The list, a JSON file."""
+
+    sign_with: Path | None = None
+    """Your private key (Ed25519, PEM or OpenSSH, without a passphrase): the signature is written beside the list."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    options = tyro.cli(Options, args=argv)
+
+    def work() -> None:
+        key = options.sign_with and options.sign_with.expanduser()
+        count = data_manifest.write(find_source(options.data), options.out.expanduser(), key)
+        print(f"wrote {options.out}: {count:,} names{', and its signature' if key else ''}")
+
+    return guarded(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
