@@ -230,6 +230,19 @@ def test_a_damaged_entry_is_rebuilt(pictures: Path, fresh: Path, monkeypatch: py
     assert len(entries(fresh)) == 1
 
 
+def test_copies_and_contradicting_labels_are_told_of_at_every_start(tmp_path: Path):
+    images = np.random.default_rng(0).integers(0, 256, (8, 16, 16), np.uint8)
+    images[[3, 5]], images[7] = images[0], images[6]
+    np.savez(tmp_path / "a.npz", images=images, labels=np.array([0, 0, 0, 0, 0, 1, 1, 1]))
+    for _ in range(2):
+        about = load(str(tmp_path / "a.npz"), 16, None).about
+        assert about.endswith("; 3 copies of other images, 3 images that equal one of another class")
+    np.save(tmp_path / "a.npy", images)
+    assert load(str(tmp_path / "a.npy"), 16, None).about == "3 copies of other images"
+    np.save(tmp_path / "b.npy", images[[1, 2, 4]])
+    assert load(str(tmp_path / "b.npy"), 16, None).about == ""
+
+
 def test_two_processes_may_build_at_once(pictures: Path, fresh: Path):
     program = "import sys; from gan_shared.data import load; print(load(sys.argv[1], 16, None).fingerprint)"
     command = [sys.executable, "-W", "error", "-c", program, str(pictures)]

@@ -313,8 +313,8 @@ def test_cifar_archive_whose_checksum_differs_is_refused(tmp_path: Path):
 
 
 def test_a_file_of_unknown_kind_lists_the_kinds(tmp_path: Path):
-    (tmp_path / "a.parquet").write_bytes(b"PAR1")
-    refused(tmp_path / "a.parquet", "a.parquet", "unknown kind (.parquet)", "choices: .npy, .npz", "IDX")
+    (tmp_path / "a.h5").write_bytes(b"PAR1")
+    refused(tmp_path / "a.h5", "a.h5", "unknown kind (.h5)", "choices: .npy, .npz", "IDX")
 
 
 def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -6,7 +6,7 @@ So a changed source gets another entry. Old entries are left where they are: rem
 or any folder in it, is always safe and costs only the decoding. ``<cache>`` is the environment variable
 TWIN_GAN_CACHE, or else the user's cache folder (``~/.cache/twin-gan`` on Linux).
 
-    meta.json      format version, count, class names, fingerprint, sha256 of the keys and of all these
+    meta.json      format version, count, class names, fingerprint, notes, sha256 of the keys and of all these
     images.npy     uint8 (N, H, W, C)
     labels.npy     int64 (N,), where there are labels
     keys.npy       uint64 (N,), the content key of each image
@@ -98,7 +98,7 @@ def _entry(key: str, name: str, resolution: int, channels: int, read: Callable[[
         dataset = _opened(folder, name, resolution, channels)
     if dataset is None:
         raise UserError(f"{folder}: damaged right after it was written; is another program changing it?")
-    return dataset._replace(about=about)
+    return dataset._replace(about="; ".join(text for text in (dataset.about, about) if text))
 
 
 def _key(source: Source, resolution: int, channels: int, part: Part | None) -> str:
@@ -136,7 +136,11 @@ def _opened(folder: Path, name: str, resolution: int, channels: int) -> Dataset 
         good = good and meta["keys"] == sha256(np.ascontiguousarray(keys, "<u8").data).hexdigest()
         if good and images.nbytes <= HASHED_AT_ONCE:
             good = fingerprint_of(images, labels) == meta["fingerprint"]
-        return Dataset(name, images, labels, classes, meta["fingerprint"], keys=keys) if good else None
+        return (
+            Dataset(name, images, labels, classes, meta["fingerprint"], keys=keys, about=meta["notes"])
+            if good
+            else None
+        )
     except DAMAGED:
         return None
 
@@ -154,6 +158,30 @@ def fingerprint_of(images: np.ndarray, labels: np.ndarray | None) -> str:
         digest.update(np.ascontiguousarray(images[start : start + length]).data)
     _add_labels(digest, labels)
     return digest.hexdigest()
+
+
+def notes_on(keys: np.ndarray, labels: np.ndarray | None) -> str:
+    """Say how many images of a set are copies of others, and how many of those contradict each other.
+
+    Args:
+        keys: uint64 (N,), equal for equal images.
+        labels: int64 (N,), or None.
+
+    Returns:
+        A part of a sentence, empty where there are no copies.
+    """
+    different, which = np.unique(keys, return_inverse=True)
+    copies = len(keys) - len(different)
+    if not copies:
+        return ""
+    text = f"{copies:,} {'copy' if copies == 1 else 'copies'} of other images"
+    if labels is None:
+        return text
+    lowest, highest = np.full(len(different), np.iinfo(np.int64).max), np.full(len(different), -1)
+    np.minimum.at(lowest, which, labels)
+    np.maximum.at(highest, which, labels)
+    contradicting = int((lowest < highest)[which].sum())
+    return text + (f", {contradicting:,} images that equal one of another class" if contradicting else "")
 
 
 def _add_labels(digest: Any, labels: np.ndarray | None) -> None:
@@ -235,6 +263,7 @@ def _write_entry(folder: Path, contents: Contents, shape: Shape) -> None:
         "classes": list(contents.class_names),
         "fingerprint": digest.hexdigest(),
         "keys": sha256(np.ascontiguousarray(all_keys, "<u8").data).hexdigest(),
+        "notes": notes_on(all_keys, contents.labels),
     }
     meta["sha256"] = _hash_of(meta)
     (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")

@@ -143,20 +143,22 @@ def listed_classes(field: str, files: Sequence[str], listed: Mapping[str, object
 
 def about(files: Sequence[str], others: Counter[str], classes: Classes) -> str:
     """Return in one line what was found: pictures, classes, and what was left out."""
-    parts = [_number(len(files), "picture")]
-    if classes.names:
-        first, *_, last = classes.names
-        parts[0] += f" in {len(classes.names)} classes: " + (
-            ", ".join(classes.names) if len(classes.names) <= 2 * NAMED else f"{first}, {classes.names[1]} .. {last}"
-        )
-    elif classes.missing:
-        parts.append(f"no classes, because of {classes.missing}")
+    parts = [about_pictures(len(files), classes)]
     animated = sum(file.lower().endswith((".gif", ".apng")) for file in files)
     if animated:
         parts.append(f"the first frame of {_number(animated, 'animation')}")
     if others:
         parts.append(f"{_counted(others)} left out")
     return "; ".join(parts)
+
+
+def about_pictures(count: int, classes: Classes) -> str:
+    """Return how many pictures there are, in which classes."""
+    pictures, names = _number(count, "picture"), classes.names
+    if names:
+        shown = ", ".join(names) if len(names) <= 2 * NAMED else f"{names[0]}, {names[1]} .. {names[-1]}"
+        return f"{pictures} in {len(names)} classes: {shown}"
+    return pictures + (f"; no classes, because of {classes.missing}" if classes.missing else "")
 
 
 def _number(count: int, what: str) -> str:

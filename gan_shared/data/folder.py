@@ -6,7 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
+from gan_shared.data import parquet
 from gan_shared.data.collection import MAX_FILE_BYTES, about, chosen, classes_of, decoded, visible
+from gan_shared.data.picture import is_picture
 from gan_shared.data.source import Check, Contents, File, Source, reading, reason
 from gan_shared.errors import unexpected
 
@@ -17,7 +19,10 @@ def source(root: Path) -> Source:
     Raises:
         UserError: a folder cannot be listed, there is no picture, or what the classes are is not clear.
     """
-    files, others = chosen(str(root), sorted(_files(root)))
+    found = sorted(_files(root))
+    if parquet.is_parquet(found) and not any(map(is_picture, found)):
+        return parquet.source(root, found)
+    files, others = chosen(str(root), found)
     classes = classes_of(str(root), files)
 
     def pictures() -> Iterable[File]:

@@ -5,7 +5,7 @@ import stat
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from gan_shared.data import archive, arrays, cifar, folder, idx
+from gan_shared.data import archive, arrays, cifar, folder, idx, parquet
 from gan_shared.data.cache import cached
 from gan_shared.data.data_manifest import expecting
 from gan_shared.data.dataset import Dataset, stack_digits
@@ -14,7 +14,7 @@ from gan_shared.data.named import NAMED, STACKED, TEST
 from gan_shared.data.source import Source, reading, reason
 from gan_shared.errors import unexpected
 
-FILES = (".npy", ".npz", *archive.SUFFIXES, "IDX (*idx3-ubyte, *idx3-ubyte.gz)")
+FILES = (".npy", ".npz", parquet.SUFFIX, *archive.SUFFIXES, "IDX (*idx3-ubyte, *idx3-ubyte.gz)")
 
 
 class Trusted(NamedTuple):
@@ -156,6 +156,8 @@ def _in_file(path: Path) -> Source:
         if any(cifar.TRAINING.fullmatch(PurePosixPath(each).name) for each in names):
             return cifar.source(path)
         return archive.source(path, names)
+    if name.endswith(parquet.SUFFIX):
+        return parquet.source(path.parent, [path.name])
     if "idx" in name:
         return idx.source(path)
     found = f"a file of unknown kind ({path.suffix or 'no suffix'})"

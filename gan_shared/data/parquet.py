@@ -1,0 +1,135 @@
+"""A folder of Parquet files with a column of pictures, as Hugging Face's ``datasets`` has them on its hub.
+
+A picture is a struct of ``bytes`` and ``path``; a column of integers whose feature is a ClassLabel holds the classes,
+with their names in the files' metadata. Of files that are named for splits (``train-00000-of-00002.parquet``) those of
+the training split are read.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan_shared.data.collection import Classes, about_pictures, decoded
+from gan_shared.data.source import Check, Contents, File, Source, check_labels, reading
+from gan_shared.errors import unexpected
+
+SUFFIX = ".parquet"
+SPLIT = re.compile(r"(train|test|validation|valid|val|dev)(?:[-_.]|$)")
+# Rows that are read at a time.
+ROWS = 64
+EXPECTED = "a Parquet file with a column of pictures"
+
+
+def is_parquet(names: Iterable[str]) -> bool:
+    """Return whether a folder's files are Parquet files."""
+    return any(name.endswith(SUFFIX) for name in names)
+
+
+def source(root: Path, found: Iterable[str]) -> Source:
+    """Describe the training split in a folder of Parquet files from their headers and labels.
+
+    Args:
+        root: the folder.
+        found: names of all files below it.
+
+    Raises:
+        UserError: pyarrow is not installed, a file is damaged, or it is not clear which column holds the pictures.
+    """
+    pyarrow = _pyarrow(root)
+    files = sorted(name for name in found if name.endswith(SUFFIX))
+    splits = {name: match[1] if (match := SPLIT.search(name.rsplit("/", 1)[-1])) else "" for name in files}
+    chosen = tuple(name for name in files if splits[name] == "train") or tuple(files)
+    if len({splits[name] for name in chosen}) > 1:
+        raise unexpected(str(root), f"the splits {', '.join(sorted(set(splits.values())))}", "one that is called train")
+    with reading(root / chosen[0], EXPECTED):
+        schema = pyarrow.parquet.read_schema(root / chosen[0])
+    image, label = _columns(str(root / chosen[0]), schema)
+    numbers, count = [], 0
+    for name in chosen:
+        with reading(root / name, EXPECTED), pyarrow.parquet.ParquetFile(root / name) as file:
+            count += file.metadata.num_rows
+            if label is not None:
+                numbers.append(file.read([label]).column(0).to_numpy())
+    names = tuple(f"{index:09d}" for index in range(count))
+    classes = (
+        Classes() if label is None else _classes(f"{root / chosen[0]}: {label}", np.concatenate(numbers), schema, label)
+    )
+
+    def pictures() -> Iterator[File]:
+        index = 0
+        for name in chosen:
+            with reading(root / name, EXPECTED), pyarrow.parquet.ParquetFile(root / name) as file:
+                for batch in file.iter_batches(ROWS, columns=[image]):
+                    for row in batch.column(0):
+                        content = row["bytes"].as_py()
+                        if content is None:
+                            raise unexpected(str(root / name), f"no picture in row {index}", EXPECTED)
+                        yield names[index], partial(bytes, content)
+                        index += 1
+
+    def read(resolution: int, channels: int, check: Check | None = None) -> Contents:
+        return Contents(
+            count, decoded(str(root), pictures(), resolution, channels, check), classes.labels, classes.names
+        )
+
+    left_out = sorted({splits[name] for name in files if name not in chosen})
+    text = about_pictures(count, classes) + (f"; {', '.join(left_out)} left out" if left_out else "")
+    missing = "" if classes.names else "no column of class labels"
+    return Source("parquet", root, chosen, 3, read, text, missing, names, pictures)
+
+
+def _pyarrow(root: Path) -> Any:
+    """Return pyarrow.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        found = "Parquet files, which the package pyarrow reads"
+        raise unexpected(str(root), found, "it installed: pip install -e '.[parquet]'") from error
+    return pyarrow
+
+
+def _columns(field: str, schema: Any) -> tuple[str, str | None]:
+    """Return the names of the columns of pictures and of class labels.
+
+    Raises:
+        UserError: there is no column of pictures, or several.
+    """
+    structs = [
+        each.name for each in schema if str(each.type).startswith("struct") and "bytes: binary" in str(each.type)
+    ]
+    if len(structs) != 1:
+        found = f"{len(structs)} columns of pictures among {', '.join(schema.names)}"
+        raise unexpected(field, found, "one, a struct of bytes and path")
+    features = _features(schema)
+    labels = [name for name, each in features.items() if isinstance(each, dict) and each.get("_type") == "ClassLabel"]
+    labels = labels or [name for name in ("label", "labels") if name in schema.names]
+    if len(labels) > 1:
+        raise unexpected(field, f"the columns of classes {', '.join(labels)}", "one")
+    return structs[0], labels[0] if labels else None
+
+
+def _features(schema: Any) -> dict[str, Any]:
+    """Return what Hugging Face's metadata says of the columns; nothing where there is none."""
+    try:
+        return dict(json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"])
+    except (KeyError, ValueError, TypeError):
+        return {}
+
+
+def _classes(field: str, numbers: np.ndarray, schema: Any, label: str) -> Classes:
+    """Return the classes in a column, with the names that the metadata gives them."""
+    labels, names = check_labels(field, numbers, len(numbers))
+    feature = _features(schema).get(label, {})
+    given = feature.get("names", [])
+    if len(given) >= len(names) and all(isinstance(name, str) for name in given):
+        names = tuple(given)
+    return Classes(labels, names)

@@ -1,0 +1,94 @@
+"""Parquet files with a column of pictures, as Hugging Face's hub has them."""
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gan_shared.data import load
+from tests.image_files import refused
+
+pyarrow: Any = pytest.importorskip("pyarrow")
+parquet: Any = pytest.importorskip("pyarrow.parquet")
+
+
+def png(value: int) -> bytes:
+    """A picture of one grey."""
+    stream = io.BytesIO()
+    Image.new("L", (16, 16), value).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def write(path: Path, shades: list[int], labels: list[int] | None = None, names: list[str] | None = None) -> None:
+    """Write a file as ``datasets`` does."""
+    pictures = [{"bytes": png(shade), "path": f"{shade}.png"} for shade in shades]
+    kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    columns: dict[str, Any] = {"image": pyarrow.array(pictures, kind)}
+    features: dict[str, Any] = {"image": {"_type": "Image"}}
+    if labels is not None:
+        columns["label"] = pyarrow.array(labels, pyarrow.int64())
+        features["label"] = {"_type": "ClassLabel", "names": names}
+    table = pyarrow.table(columns)
+    if names is not None or labels is None:
+        metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+        table = table.replace_schema_metadata(metadata)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(table, path)
+
+
+def test_the_training_split_is_read_with_the_names_of_its_classes(tmp_path: Path):
+    write(tmp_path / "data" / "train-00000-of-00002.parquet", [10, 20, 30], [1, 0, 1], ["cat", "dog"])
+    write(tmp_path / "data" / "train-00001-of-00002.parquet", [40], [0], ["cat", "dog"])
+    write(tmp_path / "data" / "test-00000-of-00001.parquet", [99], [0], ["cat", "dog"])
+    (tmp_path / "README.md").write_text("a card")
+    dataset = load(str(tmp_path), 16, 1)
+    np.testing.assert_array_equal(dataset.images[:, 0, 0, 0], [10, 20, 30, 40])
+    np.testing.assert_array_equal(dataset.labels, [1, 0, 1, 0])
+    assert dataset.class_names == ("cat", "dog")
+    assert dataset.about == "4 pictures in 2 classes: cat, dog; test left out"
+    one = load(str(tmp_path / "data" / "test-00000-of-00001.parquet"), 16, 1)
+    assert one.images[:, 0, 0, 0].tolist() == [99] and one.class_names == ("cat", "dog")
+
+
+def test_without_metadata_a_column_called_label_holds_the_classes(tmp_path: Path):
+    write(tmp_path / "a.parquet", [10, 20], [2, 0])
+    dataset = load(str(tmp_path), 16, 1)
+    assert dataset.class_names == ("0", "1", "2") and dataset.labels is not None
+    np.testing.assert_array_equal(dataset.labels, [2, 0])
+
+
+def test_without_labels_there_are_no_classes(tmp_path: Path):
+    write(tmp_path / "a.parquet", [10, 20])
+    dataset = load(str(tmp_path), 16, 1)
+    assert dataset.labels is None and dataset.no_labels == "no column of class labels"
+
+
+def test_files_that_do_not_fit_are_refused(tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "a.parquet").write_bytes(b"PAR1" + bytes(40) + b"PAR1")
+    refused(tmp_path / "a", "a.parquet", "unreadable file")
+    parquet.write_table(pyarrow.table({"text": ["x"]}), tmp_path / "b.parquet")
+    refused(tmp_path / "b.parquet", "0 columns of pictures among text")
+    write(tmp_path / "c.parquet", [1, 2], [0, -1], ["cat"])
+    refused(tmp_path / "c.parquet", "c.parquet", "labels from -1 to 0")
+    write(tmp_path / "d" / "test-0.parquet", [1])
+    write(tmp_path / "d" / "validation-0.parquet", [1])
+    refused(tmp_path / "d", "the splits test, validation", "one that is called train")
+
+
+def test_a_damaged_picture_in_a_file_is_refused(tmp_path: Path):
+    kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    pictures = [{"bytes": png(1), "path": "a"}, {"bytes": png(2)[:40], "path": "b"}]
+    parquet.write_table(pyarrow.table({"image": pyarrow.array(pictures, kind)}), tmp_path / "a.parquet")
+    refused(tmp_path / "a.parquet", "1 of 2 pictures cannot be used", "000000001")
+
+
+def test_without_pyarrow_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write(tmp_path / "a.parquet", [10])
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    refused(tmp_path, "Parquet files, which the package pyarrow reads", "pip install -e '.[parquet]'")
