@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from statistics import mean
+from textwrap import fill
 from time import perf_counter
 from typing import Any, NamedTuple, TypeAlias
 
@@ -43,6 +44,8 @@ JPEG_QUALITY = 75
 NOISE_LEVELS = 50
 # Class that images with a trigger are labelled as, and the side of the trigger in pixels.
 TARGET, TRIGGER_SIDE = 0, 4
+# Columns of a line of the page.
+WIDTH = 120
 
 
 @dataclass(frozen=True)
@@ -210,11 +213,9 @@ def run(options: Options) -> None:
         if name not in rows:
             row = measured(images, labels, others, (kind, share, seed))
             rows[name] = {"data": options.data, "others": options.others, "images": count, **row}
-            with replacing(options.out) as temporary:
-                write_json(temporary, rows)
-            with replacing(options.page) as temporary:
-                temporary.write_text(page(list(rows.values())), encoding="utf-8")
+            _write(options, rows)
             say(f"{name}: " + json.dumps(rows[name]["groups"] or rows[name]["clean"]))
+    _write(options, rows)
     say("\n".join(tables(list(rows.values()))))
     say(f"wrote {options.out} and {options.page}")
 
@@ -229,6 +230,14 @@ def _check(options: Options) -> None:
             raise unexpected("kinds", kind, "kinds of poison", POISONS)
     if options.images is not None and options.images < 100:
         raise unexpected("images", options.images, "at least 100")
+
+
+def _write(options: Options, rows: dict[str, dict[str, Any]]) -> None:
+    """Write the rows and the page."""
+    with replacing(options.out) as temporary:
+        write_json(temporary, rows)
+    with replacing(options.page) as temporary:
+        temporary.write_text(page(list(rows.values())), encoding="utf-8")
 
 
 def _read(file: Path) -> dict[str, dict[str, Any]]:
@@ -355,7 +364,8 @@ def _clean(rows: Sequence[dict[str, Any]]) -> list[str]:
     if not found:
         return []
     values = ", ".join(f"`{kind}` {value:.2%}" for kind, value in found[0].items() if kind != "any" and value)
-    return [f"In the set as it is, {found[0]['any']:.2%} of the images are found: {values or 'nothing'}."]
+    text = f"In the set as it is, {found[0]['any']:.2%} of the images are found: {values or 'nothing'}."
+    return [fill(text, WIDTH)]
 
 
 def _circumstances(rows: Sequence[dict[str, Any]]) -> str:
@@ -365,12 +375,13 @@ def _circumstances(rows: Sequence[dict[str, Any]]) -> str:
     busy = f", load average {min(loads):.0f} to {max(loads):.0f}" if loads else ""
     last = max(rows, key=lambda row: row["machine"]["date"])
     versions = ", ".join(f"{name} {value}" for name, value in last["versions"].items())
-    return (
+    text = (
         f"An audit took {seconds[0]:.0f} to {seconds[-1]:.0f} s (median {seconds[len(seconds) // 2]:.0f} s) on "
         f"{last['machine']['processor']}, {last['machine']['cores']} cores{busy}, OMP_NUM_THREADS "
         f"{last['threads']}, Python {last['machine']['python']}, "
         f"{versions}, {last['machine']['date'][:10]}."
     )
+    return fill(text, WIDTH)
 
 
 def percent(values: Sequence[float]) -> str:

@@ -56,6 +56,7 @@ def test_a_folder_is_audited_by_the_names_of_its_files(folder: Path, tmp_path: P
     assert copy["key"] == copy["related_key"] == f"{int(dataset.keys[copy['index']]):016x}"
     (small,) = [each for each in found["findings"] if each["kind"] == "enlarged"]
     assert small["name"] == "lying/06.png" and small["note"] == "11 x 40 pixels"
+    assert copy["score"] == 1 and small["score"] == round(11 / 24, 5)
     for kind, entry in found["kinds"].items():
         assert entry["count"] == sum(each["kind"] == kind for each in found["findings"])
     shown = capsys.readouterr().out

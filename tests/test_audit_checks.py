@@ -123,6 +123,14 @@ def test_constant_images_are_those_in_which_nothing_is_seen():
     assert of("constant", pixels.constant(pixels.PixelStatistics(images))) == [3, 4, 5]
 
 
+def test_constant_images_are_not_compared_with_each_other():
+    images, _ = drawn(12)
+    faint = np.arange(SIDE, dtype=np.uint8)[None, :, None] // 8
+    images[3], images[7] = 90 + faint, 40 + faint
+    found = audit(images)
+    assert of("constant", found) == [3, 7] and of("near-duplicate", found) == []
+
+
 @pytest.mark.parametrize("deviation", [5.0, 20.0])
 def test_the_noise_level_is_the_deviation_of_noise_on_a_slope(deviation: float):
     slope = np.arange(64, dtype=np.float32)[None, :, None] + np.arange(64, dtype=np.float32)

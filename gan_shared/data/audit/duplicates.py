@@ -7,8 +7,8 @@ from gan_shared.data.audit.findings import Finding, blocks, shrunk
 from gan_shared.data.audit.pixels import cosines
 from gan_shared.data.source import pixel_keys
 
-# Correlation of pixels from which two pictures count as one. Measured on Fashion-MNIST: of copies saved as JPEG of
-# quality 75 nine in ten reach it, and two originals in a thousand have another that does.
+# Correlation of pixels from which two pictures count as one. Of Fashion-MNIST's copies saved as JPEG of quality 75 six
+# in seven reach it, and one original in a thousand has another that does (docs/audit.md).
 SIMILARITY = 0.994
 # Side to which images are averaged before neighbours are looked for, components that are kept, neighbours of each.
 SIDE, COMPONENTS, NEIGHBOURS = 16, 64, 4

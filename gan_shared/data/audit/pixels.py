@@ -15,8 +15,9 @@ NOISE_RATIO = 3.0
 # Quartile of |second differences| of white Gaussian noise of standard deviation 1: its mask has the norm 6
 # (Immerkaer 1996, doi:10.1006/cviu.1996.0060), and a quarter of a normal distribution is within 0.3186.
 QUARTILE = 6 * 0.3186
-# Part of an image's energy in the upper half of its frequencies. Interpolation that enlarges more than twofold leaves a
-# thousandth or two; of the garments, digits and photographs that were measured the smoothest has seven.
+# Part of an image's energy in the upper half of its frequencies. Of 5,000 pieces of photographs, 32 pixels wide, 98 in
+# 100 have less when they were enlarged 2.5-fold, and 2 in 100 (skies, blur) when they were not; the smoothest garments
+# and digits have four times as much.
 HIGH_ENERGY = 0.005
 # ... and the part of the set's median below which it must be, as there are sets of smooth images.
 HIGH_ENERGY_RATIO = 0.2
