@@ -113,8 +113,8 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
 
 def await_step(run: Run, process: "subprocess.Popen[str]") -> None:
     """Wait until a random step is logged, or the process has ended."""
-    file, wanted = run.folder / "scalars.jsonl", run.chance.randrange(1, STEPS)
-    while process.poll() is None:
+    file, wanted, late = run.folder / "scalars.jsonl", run.chance.randrange(1, STEPS), time.monotonic() + PATIENCE
+    while process.poll() is None and time.monotonic() < late:
         if file.exists() and file.read_bytes().count(b"\n") >= wanted:
             return
         time.sleep(0.01)
@@ -142,6 +142,8 @@ def stop(run: Run) -> None:
     await_step(run, process)
     number = run.chance.choice([signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     process.send_signal(number)
+    if number == signal.SIGHUP:
+        process.send_signal(number)  # as the system and the shell do when a terminal closes
     status, err = ended(process)
     if status not in (0, 128 + number):
         raise Fault(f"status {status} after {number.name}: {err}")
@@ -272,8 +274,9 @@ def soak(options: Options) -> list[str]:
         whole = {name: reference(name, Path(place) / f"whole-{name}", data) for name in options.backends}
         while time.monotonic() < end:
             for event in events:
-                backend = options.backends[number % len(options.backends)]
-                run = Run(backend, Path(place) / f"run-{number}", data, random.Random(f"{event} {number}"))
+                chance = random.Random(f"{event} {number}")
+                backend = chance.choice(options.backends)
+                run = Run(backend, Path(place) / f"run-{number}", data, chance)
                 try:
                     EVENTS[event](run)
                     finish(run, whole[backend])

@@ -9,7 +9,7 @@ Findings are reasons to look, not verdicts: the exit status is 0 with them and w
 import importlib
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -71,7 +71,7 @@ class Options:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     options = tyro.cli(Options, args=argv)
-    return guarded(lambda: run(options))
+    return guarded(lambda: run(replace(options, out=options.out.expanduser())))
 
 
 def run(options: Options) -> None:
@@ -118,6 +118,8 @@ def _check_options(options: Options) -> None:
         raise unexpected("channels", options.channels, "1 (grey) or 3 (RGB)")
     if options.features not in FEATURES:
         raise unexpected("features", repr(options.features), "what images can be compared by", FEATURES)
+    if options.backend is not None and options.features == "pixels":
+        raise unexpected("backend", options.backend, "none, as pixels need no network")
     if options.backend is not None and options.backend not in BACKENDS:
         raise unexpected("backend", repr(options.backend), "a backend", BACKENDS)
     check_parents("out", options.out / "audit.json")

@@ -14,7 +14,13 @@ class UserError(Exception):
 
 
 class NotFinite(UserError):
-    """The losses of a run are no longer finite."""
+    """The losses of a run are no longer finite.
+
+    Attributes:
+        signal_number: of the signal that had asked for the run's end before; 0 for none.
+    """
+
+    signal_number = 0
 
 
 def one_line(error: BaseException) -> str:

@@ -140,9 +140,11 @@ def applying_own_modules(config: Config) -> Iterator[None]:
     """
     try:
         yield
-    except UserError:
+    except (UserError, MemoryError, Warning):
         raise
     except Exception as error:
+        if "memory" in str(error).lower():  # the device's, which the command line reports
+            raise
         own = [name for name in ("generator", "discriminator") if getattr(config.networks, name) == CUSTOM]
         if not own:
             raise
@@ -168,7 +170,7 @@ def check_discriminator(config: Config, discriminate: Callable[[np.ndarray, np.n
     labels = np.zeros(count, np.int64) if config.data.class_conditional else None
     logits = discriminate(images, labels)
     # Logits of such images are far from 0, on either side.
-    if logits.size and logits.min() >= 0 and logits.max() <= 1:
+    if logits.size and 0 <= logits.min() < logits.max() <= 1:
         warnings.warn(
             f"discriminator: found numbers from {logits.min():.3g} to {logits.max():.3g}, as if it ended in a sigmoid; "
             f"loss {config.objective.loss} expects logits",

@@ -9,7 +9,8 @@ from types import FrameType
 from typing import Any
 
 # Ctrl-C, a scheduler's request, and that of a terminal or an SSH session that closes, where there is such a signal.
-SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+HANG_UP = getattr(signal, "SIGHUP", None)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *([] if HANG_UP is None else [HANG_UP]))
 
 
 class Stopped(KeyboardInterrupt):
@@ -37,8 +38,8 @@ def status_of(stop: KeyboardInterrupt | int) -> int:
 def handling(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
     """Answer the signals that end a process with ``handler`` until the block ends.
 
-    Outside the main thread, where Python takes no signals, it changes nothing. A hang-up that is ignored, as under
-    ``nohup``, stays so.
+    Outside the main thread, where Python takes no signals, it changes nothing. A signal that is ignored stays so, as
+    SIGHUP under ``nohup``, but for SIGINT: a shell's background jobs begin with it ignored.
     """
     before: dict[signal.Signals, Any] = {}
     try:
@@ -79,6 +80,10 @@ class Interrupt:
         self._handling.__exit__(None, None, None)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and number == HANG_UP:
+            return  # a terminal that closes sends it twice: the system does, and the shell
+        if self.requested and number == HANG_UP:
+            return  # a terminal that closes sends it twice: the system does, and the shell
         if self.requested:
             stop_at_once(number, frame)
         self.requested = number
@@ -89,7 +94,7 @@ class Interrupt:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Hold Ctrl-C back until the block ends.
+    """Hold signals that end the process back until the block ends.
 
     An exception in the middle of an import or of XLA's own callbacks is lost there, or crashes the process.
     """

@@ -108,6 +108,20 @@ def check_hashes(path: Path, hashes: Mapping[str, str]) -> None:
             raise UserError(f"{path / file}: found sha256 {found[:12]}..., expected {expected[:12]}...")
 
 
+def _check_kind(path: Path) -> os.stat_result:
+    """Return the status of a file or a folder of a checkpoint, and refuse links, pipes and devices.
+
+    Raises:
+        UserError: naming what it is.
+        OSError: there is none.
+    """
+    status = os.lstat(path)
+    if not (stat.S_ISREG(status.st_mode) or (stat.S_ISDIR(status.st_mode) and path.name in ROLES)):
+        kind = "a link" if stat.S_ISLNK(status.st_mode) else "something else than a file"
+        raise UserError(f"{path}: found {kind}, expected a {'folder' if path.name in ROLES else 'file'}")
+    return status
+
+
 def _check_file(file: Path) -> None:
     """Refuse what is no plain file, and a file of tensors that is not as long as its header says.
 
@@ -118,16 +132,15 @@ def _check_file(file: Path) -> None:
     """
     expected = "the one that the manifest lists"
     try:
-        status = os.lstat(file)
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a link" if stat.S_ISLNK(status.st_mode) else "something else than a file"
-            raise UserError(f"{file}: found {kind}, expected a file")
+        status = _check_kind(file)
         if file.suffix == ".safetensors":
             with file.open("rb") as stream:
                 length = int.from_bytes(stream.read(8), "little")
-                header = json.loads(stream.read(length)) if length <= min(status.st_size, MAX_HEADER_BYTES) else {}
+                if length > min(status.st_size, MAX_HEADER_BYTES):
+                    raise ValueError("a header longer than the file")
+                header = json.loads(stream.read(length))
             ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-            if status.st_size != 8 + length + max(ends, default=-1):
+            if status.st_size != 8 + length + max(ends, default=0):
                 raise ValueError("another length than its header says")
     except FileNotFoundError:
         raise UserError(f"{file}: found no such file, expected {expected}") from None
@@ -153,6 +166,9 @@ def config_from_json(values: object, version: object, source: Path) -> Config:
 def read_manifest(path: Path) -> dict[str, Any]:
     """Read manifest.json and check what the rest relies on."""
     file = path / "manifest.json"
+    for each in (file, *(path / network for network in ROLES)):
+        if os.path.lexists(each):
+            _check_kind(each)
     manifest = read_json(file)
     version = manifest.get("format_version")
     if type(version) is not int or version not in READ_VERSIONS:
@@ -190,8 +206,9 @@ def _check_own_hash(manifest: Mapping[str, Any], version: int, file: Path) -> No
     found = manifest.get(OWN_HASH)
     expected = own_hash(manifest) if version >= HASHED_VERSION else None
     if found != expected:
-        wanted = f"{str(expected)[:12]}..." if expected else f"none in format version {version}"
-        raise UserError(f"{file}: found {OWN_HASH} {str(found)[:12]}..., expected {wanted}: it has been changed")
+        wanted = f"{expected[:12]}..." if expected else f"none in format version {version}"
+        there = f"{OWN_HASH} {str(found)[:12]}..." if found else f"no {OWN_HASH}"
+        raise UserError(f"{file}: found {there}, expected {wanted}: it has been changed")
 
 
 def named_step(path: Path) -> int | None:

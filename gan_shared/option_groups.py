@@ -251,7 +251,7 @@ class ExecutionConfig:
     data: str = option(
         "mnist-5k",
         "Images: mnist-5k, mnist, fashion-mnist, cifar10, stacked-mnist (three digits as RGB, from mnist-5k; from "
-        "mnist: stacked-mnist-60k), or a path (folder of pictures, IDX, .npy, .npz).",
+        "mnist: stacked-mnist-60k), or a path (folder or archive of pictures, .npz, .npy, IDX, Parquet).",
     )
     data_manifest: str | None = option(
         None,

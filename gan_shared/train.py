@@ -18,7 +18,7 @@ from gan_shared.evaluation import Evaluator
 from gan_shared.evaluation_hook import EvaluationHook, settings_while_training
 from gan_shared.hooks import Event, Every, call_length
 from gan_shared.image_conditions import image_condition
-from gan_shared.interrupt import Interrupt, deferred
+from gan_shared.interrupt import Interrupt, Stopped, deferred
 from gan_shared.runlog import RunLog, check_unused
 from gan_shared.sample import grid_inputs
 from gan_shared.schedules import schedule_values
@@ -55,6 +55,12 @@ class Played(NamedTuple):
     signal_number: int
 
 
+def _class_names(config: Config, dataset: Dataset) -> list[str]:
+    """Return the names of a run's classes; one that the data has no name for goes by its number."""
+    count = config.num_classes if config.data.class_conditional else len(dataset.class_names)
+    return [*dataset.class_names, *map(str, range(len(dataset.class_names), count))]
+
+
 def train(
     make_backend: MakeBackend, config: Config, run_dir: Path, resume: bool, further: Sequence[Every] = ()
 ) -> Outcome:
@@ -81,7 +87,7 @@ def train(
         backend = make_backend(config)
         state, start = begin(backend, config, run_dir, resume, dataset.fingerprint)
     written_by = {"backend": backend.name, **backend.versions()}
-    source = {"name": dataset.name, "fingerprint": dataset.fingerprint, "class_names": list(dataset.class_names)}
+    source = {"name": dataset.name, "fingerprint": dataset.fingerprint, "class_names": _class_names(config, dataset)}
     if config.image_condition.pyramid_levels:
         lapgan.register(run_dir, config, source)
     with RunLog(run_dir, config, start if resume else None, written_by, source) as runlog:
@@ -96,7 +102,10 @@ def train(
                 played = play(backend, config, state, dataset, start, hooks, remedy=runlog.remedy, rollbacks=rollbacks)
                 break
             except NotFinite as error:
-                saved = runlog.roll_back(error)
+                del state  # its memory is the next one's
+                saved, stop = runlog.roll_back(error), error.signal_number
+            if stop:
+                raise Stopped(stop)
             start = saved.step if saved else 0
             state = backend.restore(saved.tensors) if saved else first_state(backend, config)
     ended_by = played.signal_number if played.step < config.execution.steps else 0
@@ -130,7 +139,7 @@ def play(
     remedy: Callable[[], str],
     rollbacks: int = 0,
 ) -> Played:
-    """Run the steps from ``start`` to the last one of ``config``, or until Ctrl-C.
+    """Run the steps from ``start`` to the last one of ``config``, or until a signal asks for the end.
 
     Args:
         backend: what computes.
@@ -161,9 +170,13 @@ def play(
             event = Event(done, last, state, scalars, backend, config)
             for hook in hooks:
                 if hook.due(done, event.last):
-                    if hook.reads:
-                        check_finite(event, remedy)  # the only synchronisation
-                    hook.action(event)
+                    try:
+                        if hook.reads:
+                            check_finite(event, remedy)  # the only synchronisation
+                        hook.action(event)
+                    except NotFinite as error:
+                        error.signal_number = interrupt.requested
+                        raise
             if event.last:
                 return Played(state, done, interrupt.requested)
 

@@ -207,11 +207,13 @@ def _discriminate(
 ) -> np.ndarray:
     """Return the logits of images (batch, height, width, channel) as evaluation has them."""
     training = discriminator.training
-    with backend.precision_scope(), torch.no_grad():
-        x = torch.from_numpy(images).to(backend.device, backend.dtype).permute(0, 3, 1, 2)
-        given = None if labels is None else torch.from_numpy(labels).to(backend.device)
-        logits, _ = models.call(discriminator.eval(), x, given)
-    discriminator.train(training)
+    try:
+        with backend.precision_scope(), torch.no_grad():
+            x = torch.from_numpy(images).to(backend.device, backend.dtype).permute(0, 3, 1, 2)
+            given = None if labels is None else torch.from_numpy(labels).to(backend.device)
+            logits, _ = models.call(discriminator.eval(), x, given)
+    finally:
+        discriminator.train(training)
     return logits.cpu().numpy()
 
 

@@ -81,6 +81,22 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path):
     refused(tmp_path / "d", "the splits test, validation", "one that is called train")
 
 
+def test_splits_may_be_folders_and_names_may_end_in_capitals(tmp_path: Path):
+    write(tmp_path / "default" / "train" / "0000.parquet", [10])
+    write(tmp_path / "default" / "test" / "0000.parquet", [99])
+    assert load(str(tmp_path), 16, 1).images[:, 0, 0, 0].tolist() == [10]
+    write(tmp_path / "latest.parquet", [20])
+    assert load(str(tmp_path / "latest.parquet"), 16, 1).about == "1 picture"
+    (tmp_path / "latest.parquet").rename(tmp_path / "X.PARQUET")
+    assert load(str(tmp_path / "X.PARQUET"), 16, 1).images[:, 0, 0, 0].tolist() == [20]
+
+
+def test_files_of_other_columns_are_refused(tmp_path: Path):
+    write(tmp_path / "train-0.parquet", [10], [0], ["cat"])
+    write(tmp_path / "train-1.parquet", [20])
+    refused(tmp_path, "train-1.parquet: found the columns image, expected those of train-0.parquet: image, label")
+
+
 def test_a_damaged_picture_in_a_file_is_refused(tmp_path: Path):
     kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
     pictures = [{"bytes": png(1), "path": "a"}, {"bytes": png(2)[:40], "path": "b"}]

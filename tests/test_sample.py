@@ -247,6 +247,14 @@ def test_classes_go_by_the_names_of_their_folders(capsys, named, tmp_path, name)
     assert refused(capsys, [*argv, "7"]) == "classes: found 7, expected numbers from 0 to 2; choices: 1, 2, 10"
 
 
+def test_classes_that_the_data_has_no_name_for_go_by_their_numbers(named, tmp_path):
+    options = ["--width", "0.0625", "--resolution", "16", "--batch-size", "4", "--device", "cpu", "--steps", "1"]
+    begin = ["dcgan", "--data", str(named.parent / "pictures"), "--class-conditional", "--num-classes", "5", *options]
+    assert TRAIN_MAINS[ANY]([*begin, "--run-dir", str(tmp_path / "run")]) == 0
+    assert checkpoint.load_newest(tmp_path / "run").class_names == ("1", "2", "10", "3", "4")
+    sample(main, tmp_path / "run", tmp_path / "a.png")
+
+
 def test_a_grid_of_a_conditional_run_names_its_classes(named, tmp_path):
     sample(main, named, tmp_path / "a.png", "--num-images", "9", "--classes", "10", "1")
     sample(main, named, tmp_path / "a.npz", "--num-images", "9", "--classes", "10", "1")

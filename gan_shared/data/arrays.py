@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_shared.data.picture import check_size, resized
+from gan_shared.data.picture import MNIST_BORDER, MNIST_SIDE, check_size, resized
 from gan_shared.data.source import (
     Chunk,
     Contents,
@@ -52,8 +52,9 @@ def resized_images(images: np.ndarray, resolution: int, channels: int) -> np.nda
     28-pixel images (the MNIST family) get a border of zeros to 32 pixels, as the networks of powers of two
     expect, unless 28 is asked for. Whatever is still of another size is cut and resized as pictures are.
     """
-    if images.shape[1:3] == (28, 28) and resolution != 28:
-        images = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    if images.shape[1:3] == (MNIST_SIDE, MNIST_SIDE) and resolution != MNIST_SIDE:
+        border = (MNIST_BORDER, MNIST_BORDER)
+        images = np.pad(images, ((0, 0), border, border, (0, 0)))
     if images.shape[1:] != (resolution, resolution, channels):
         images = np.stack([resized(to_pillow(image), resolution, channels) for image in images])
     return images

@@ -11,8 +11,8 @@ TWIN_GAN_CACHE, or else the user's cache folder (``~/.cache/twin-gan`` on Linux)
     labels.npy     int64 (N,), where there are labels
     keys.npy       uint64 (N,), the content key of each image
 
-An entry that does not agree with its hashes is made anew; of a large one the images are hashed while the training runs
-(``Verification``).
+An entry that does not agree with its hashes is made anew; the images of a large one are not hashed
+(``HASHED_AT_ONCE``).
 
 The two parts that a holdout divides a set into are entries of their own, copied from that of the whole set.
 """

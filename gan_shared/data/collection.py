@@ -21,7 +21,7 @@ from gan_shared.errors import UserError, unexpected
 
 # Decoding releases Python's lock; past a few threads the disk is the limit.
 MAX_THREADS = 8
-# Bytes of files and of decoded pixels that the threads hold together; a larger picture is decoded alone.
+# Bytes of files and of decoded pixels that the threads decode at a time; a larger picture is decoded alone.
 BYTES_IN_FLIGHT = 400 * 10**6
 # The largest file: a picture of the most pixels there may be, of four colours with 16 bits each.
 MAX_FILE_BYTES = 8 * 80_000_000 + 10**6
@@ -113,7 +113,8 @@ def _check_parts(root: str, folders: Sequence[str], paths: Sequence[Sequence[str
     for path in paths:
         below[path[0]].add(path[1] if len(path) > 2 else None)
     shared = set.intersection(*below.values())
-    if shared and not any(None in each for each in below.values()):
+    # One name that all of them share is no class: ``n01/images``, ``n02/images``.
+    if len(shared) > 1 and not any(None in each for each in below.values()):
         found = f"{named(folders)}, which all have the folders {named(_in_order(map(str, shared)))}"
         choices = [f"--data {root}/{folder}" for folder in folders]
         raise unexpected(root, found, "the folders of the classes of one part of a set", choices)

@@ -19,7 +19,7 @@ from gan_shared.data.source import Check, Contents, File, Source, check_labels, 
 from gan_shared.errors import unexpected
 
 SUFFIX = ".parquet"
-SPLIT = re.compile(r"(train|test|validation|valid|val|dev)(?:[-_.]|$)")
+SPLIT = re.compile(r"(?:^|[-_./])(train|test|validation|valid|val|dev)(?=[-_./]|$)")
 # Rows that are read at a time.
 ROWS = 64
 EXPECTED = "a Parquet file with a column of pictures"
@@ -27,7 +27,7 @@ EXPECTED = "a Parquet file with a column of pictures"
 
 def is_parquet(names: Iterable[str]) -> bool:
     """Return whether a folder's files are Parquet files."""
-    return any(name.endswith(SUFFIX) for name in names)
+    return any(name.lower().endswith(SUFFIX) for name in names)
 
 
 def source(root: Path, found: Iterable[str]) -> Source:
@@ -41,8 +41,8 @@ def source(root: Path, found: Iterable[str]) -> Source:
         UserError: pyarrow is not installed, a file is damaged, or it is not clear which column holds the pictures.
     """
     pyarrow = _pyarrow(root)
-    files = sorted(name for name in found if name.endswith(SUFFIX))
-    splits = {name: match[1] if (match := SPLIT.search(name.rsplit("/", 1)[-1])) else "" for name in files}
+    files = sorted(name for name in found if is_parquet([name]))
+    splits = {name: match[1] if (match := SPLIT.search(name)) else "" for name in files}
     chosen = tuple(name for name in files if splits[name] == "train") or tuple(files)
     if len({splits[name] for name in chosen}) > 1:
         raise unexpected(str(root), f"the splits {', '.join(sorted(set(splits.values())))}", "one that is called train")
@@ -53,6 +53,9 @@ def source(root: Path, found: Iterable[str]) -> Source:
     for name in chosen:
         with reading(root / name, EXPECTED), pyarrow.parquet.ParquetFile(root / name) as file:
             count += file.metadata.num_rows
+            if file.schema_arrow.names != schema.names:
+                found_there = f"the columns {', '.join(file.schema_arrow.names)}"
+                raise unexpected(str(root / name), found_there, f"those of {chosen[0]}: {', '.join(schema.names)}")
             if label is not None:
                 numbers.append(file.read([label]).column(0).to_numpy())
     names = tuple(f"{index:09d}" for index in range(count))

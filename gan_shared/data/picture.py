@@ -178,8 +178,8 @@ def _orientation(picture: Image.Image) -> int:
 def _with_metadata_or_without(read: Callable[[bytes, str], T], content: bytes, field: str) -> T:
     """Read a picture file; where that fails, without what no pixel depends on.
 
-    Pillow refuses PNG files for a text or a colour profile that is damaged or long, which may be right by their
-    checksums; those of the pixels it does not compare.
+    Pillow refuses PNG files for a text or a colour profile that is damaged or long; the checksums of the pixels it does
+    not compare.
     """
     chunks = list(_png_chunks(content)) if content.startswith(PNG_SIGNATURE) else []
     try:
@@ -187,13 +187,11 @@ def _with_metadata_or_without(read: Callable[[bytes, str], T], content: bytes, f
     except Exception as error:
         if not chunks or isinstance(error, UserError):
             raise
-    # A capital first letter says that a chunk is needed for the pixels; transparency and orientation are, too.
-    kept = [whole for kind, whole in chunks if kind[:1].isupper() or kind in (b"tRNS", b"eXIf")]
-    return read(b"".join([PNG_SIGNATURE, *kept]), field)
+    return read(b"".join([PNG_SIGNATURE, *chunks]), field)
 
 
-def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield kind and bytes of each chunk of a PNG file.
+def _png_chunks(content: bytes) -> Iterator[bytes]:
+    """Yield the chunks of a PNG file that the pixels depend on.
 
     Raises:
         ValueError: one is not whole, or fails its checksum.
@@ -206,10 +204,12 @@ def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         end = place + 12 + length
         if end > len(content):
             raise ValueError("cut short")
-        (checksum,) = struct.unpack_from(">I", content, end - 4)
-        if zlib.crc32(content[place + 4 : end - 4]) != checksum:
-            raise ValueError(f"a chunk {kind.decode('latin-1')} that fails its checksum")
-        yield kind, content[place:end]
+        # A capital first letter says that a chunk is needed for the pixels; transparency and orientation are, too.
+        if kind[:1].isupper() or kind in (b"tRNS", b"eXIf"):
+            (checksum,) = struct.unpack_from(">I", content, end - 4)
+            if zlib.crc32(content[place + 4 : end - 4]) != checksum:
+                raise ValueError(f"a chunk {kind.decode('latin-1')} that fails its checksum")
+            yield content[place:end]
         place = end
 
 
