@@ -29,7 +29,7 @@ from gan_shared.data.audit.sizes import enlarged_pictures, picture_sizes
 from gan_shared.data.dataset import Dataset
 from gan_shared.data.named import STACKED
 from gan_shared.data.sources import find_source
-from gan_shared.errors import unexpected
+from gan_shared.errors import printable, unexpected
 from gan_shared.feature_networks import FEATURE_NETWORKS, load_weights, prepare
 from gan_shared.manifest import write_json
 from gan_shared.pictures import save_png
@@ -106,8 +106,9 @@ def run(options: Options) -> None:
     with replacing(options.out / "audit.json") as temporary:
         write_json(temporary, audit_report.as_json(audited))
     save_png(options.out / "audit.png", audit_report.page(audited))
-    print(audit_report.summary(audited))
-    print(f"wrote {options.out / 'audit.json'} and {options.out / 'audit.png'}")
+    for line in audit_report.summary(audited).splitlines():
+        print(printable(line))
+    print(printable(f"wrote {options.out / 'audit.json'} and {options.out / 'audit.png'}"))
 
 
 def _check_options(options: Options) -> None:

@@ -10,7 +10,9 @@ from tyro.conf import Positional
 
 from gan_shared.command import guarded
 from gan_shared.data import data_manifest
+from gan_shared.data.named import STACKED
 from gan_shared.data.sources import find_source
+from gan_shared.errors import printable, unexpected
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = tyro.cli(Options, args=argv)
 
     def work() -> None:
-        key = options.sign_with and options.sign_with.expanduser()
-        count = data_manifest.write(find_source(options.data), options.out.expanduser(), key)
-        print(f"wrote {options.out}: {count:,} names{', and its signature' if key else ''}")
+        key, out = options.sign_with and options.sign_with.expanduser(), options.out.expanduser()
+        source = find_source(STACKED.get(options.data, options.data))
+        inputs = [*(source.root / name for name in source.files), *([key] if key else [])]
+        if out.exists() and any(out.samefile(each) for each in inputs if each.exists()):
+            raise unexpected("out", out, "another file than what is listed or signed with")
+        count = data_manifest.write(source, out, key)
+        print(printable(f"wrote {options.out}: {count:,} names{', and its signature' if key else ''}"))
 
     return guarded(work)
 

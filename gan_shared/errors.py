@@ -34,8 +34,12 @@ def one_line(error: BaseException) -> str:
         file = error.filename if error.filename2 is None else error.filename2
         if isinstance(file, (str, bytes, os.PathLike)) and file:
             message = f"{os.fsdecode(file)}: {error.strerror[0].lower()}{error.strerror[1:]}"
-    line = " ".join(each.strip() for each in message.splitlines())
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)
+    return printable(" ".join(each.strip() for each in message.splitlines()))
+
+
+def printable(text: str) -> str:
+    """Return text as a terminal shows it: control characters, which may come from a name or a file, are spelled out."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def is_whole(value: object) -> bool:

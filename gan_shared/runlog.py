@@ -25,7 +25,7 @@ from gan_shared import checkpoint
 from gan_shared.atomic import check_parents, clear_leftovers, replacing
 from gan_shared.backend import Inputs
 from gan_shared.config import Config
-from gan_shared.errors import NotFinite, UserError, unexpected
+from gan_shared.errors import NotFinite, UserError, printable, unexpected
 from gan_shared.hooks import Event, Every, ScalarLog
 from gan_shared.manifest import write_config
 from gan_shared.pictures import save_png
@@ -169,7 +169,7 @@ class RunLog:
 
     def print_line(self, line: str) -> None:
         """Print a line of its own beside the progress."""
-        self._progress.print_line(line)
+        self._progress.print_line(printable(line))
 
     def remedy(self) -> str:
         """Name the last good checkpoint."""

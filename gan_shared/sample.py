@@ -33,6 +33,8 @@ GIF_IMAGES, GIF_FRAMES_PER_LATENT = 16, 16
 MAX_IMAGES = 10**7
 # How many classes the caption of a grid names.
 NAMED_CLASSES = 12
+# Characters of a name in such a caption.
+LONGEST_NAME = 32
 SUFFIXES = (".png", ".npz", ".gif")
 
 
@@ -291,7 +293,8 @@ def sample_grid(config: Config, made: np.ndarray, inputs: Inputs, class_names: S
         return captioned(result, note)
     if inputs.labels is None or not class_names:
         return result
-    shown = list(dict.fromkeys(class_names[int(label)] for label in inputs.labels))
+    named: list[str] = [class_names[label] for label in dict.fromkeys(map(int, inputs.labels))]
+    shown = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 2]}.." for name in named]
     more = ", .." if len(shown) > NAMED_CLASSES else ""
     return captioned(result, f"in turn: {', '.join(shown[:NAMED_CLASSES])}{more}")
 

@@ -82,13 +82,16 @@ def test_stylegans_list_of_classes(tmp_path: Path, labels: list[int] | None):
     zipped(tmp_path / "a.zip", {"dataset.json": json.dumps({"labels": listed}).encode(), **files})
     dataset = load(str(tmp_path / "a.zip"), 16, 1)
     shades = (dataset.images[:, 0, 0, 0] // 10).tolist()
+    assert "dataset.json" not in dataset.about and ".json" not in dataset.about
     if labels is None:
-        assert dataset.class_names == ("00000", "00001")
+        assert dataset.class_names == ()  # the folders are StyleGAN's own, no classes
     else:
         assert dataset.labels is not None
         assert [labels[shade] for shade in shades] == dataset.labels.tolist()
         assert dataset.class_names == ("0", "1", "2", "3")
-        assert "dataset.json" not in dataset.about
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        archive.extractall(tmp_path / "folder")
+    assert load(str(tmp_path / "folder"), 16, 1).fingerprint == dataset.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -97,6 +100,7 @@ def test_stylegans_list_of_classes(tmp_path: Path, labels: list[int] | None):
         (b"{", "another kind of list"),
         (b"[1]", "another kind of list"),
         (b'{"labels": [["a.png", 1]]}', "no class for b.png"),
+        (b'{"labels": [["a.png", 1], ["b.png", 1], ["b.png", 0]]}', "a name that is listed twice"),
         (b'{"labels": [["a.png", 1], ["b.png", [0, 1]]]}', "the class [0, 1]"),
         (b'{"labels": [["a.png", 1], ["b.png", -1]]}', "labels from -1 to 1"),
     ],
@@ -160,4 +164,14 @@ def test_links_in_a_tar_are_not_followed(tmp_path: Path):
         info = tarfile.TarInfo("a.png")
         info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(info)
-    refused(tmp_path / "a.tar", "no pictures")
+    refused(tmp_path / "a.tar", "no pictures, but 1 file of other kinds (.link)")
+
+
+@pytest.mark.parametrize("name", ["../a.png", "/a.png", "a//b.png", "./a.png", "cat\\a.png"])
+def test_names_that_lead_elsewhere_are_refused(tmp_path: Path, name: str):
+    """Their folders would be taken for classes."""
+    zipped(tmp_path / "a.zip", {"b.png": png(1)})
+    content = (tmp_path / "a.zip").read_bytes()
+    zipped(tmp_path / "a.zip", {name: png(1)})
+    assert (tmp_path / "a.zip").read_bytes() != content
+    refused(tmp_path / "a.zip", "a.zip: found the name ", "names of files below the archive's own folder")

@@ -97,6 +97,36 @@ def test_a_change_that_keeps_size_and_time_is_found_too(pictures: Path):
     assert "odd/1.png: found sha256 " in refusal(pictures, file)
 
 
+def test_another_class_is_named_too(pictures: Path, archive: Path, tmp_path: Path):
+    """A list of classes that is put into an archive, or a picture in another folder, changes what is learned."""
+    file = listed(archive)
+    with zipfile.ZipFile(archive, "a") as added:
+        labels = [[f"{name}/{i}.png", 0] for i in range(6) for name in [("even", "odd")[i % 2]]]
+        added.writestr("dataset.json", json.dumps({"labels": labels}))
+    expected = f"{archive.parent}: found even/0.png in class 0, and 5 more, expected class even as in {file}"
+    assert refusal(archive, file) == f"{expected}: it has been changed"
+
+
+def test_a_list_never_takes_the_place_of_what_it_lists(archive: Path, keys: tuple[Path, Path], capsys):
+    before = archive.read_bytes(), keys[0].read_bytes()
+    assert command.main([str(archive), str(archive)]) == 2
+    assert command.main([str(archive), str(keys[0]), "--sign-with", str(keys[0])]) == 2
+    assert "out: found " in capsys.readouterr().err
+    assert (archive.read_bytes(), keys[0].read_bytes()) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without named pipes")
+def test_pipes_are_not_waited_for(pictures: Path, tmp_path: Path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    assert refusal(pictures, tmp_path / "pipe").startswith(
+        f"{tmp_path / 'pipe'}: found an unreadable file (No plain file"
+    )
+    assert command.main([str(pictures), str(tmp_path / "a.json"), "--sign-with", str(tmp_path / "pipe")]) == 2
+    os.mkfifo(pictures / "odd" / "9.png")
+    assert command.main([str(pictures), str(tmp_path / "a.json")]) == 2
+    assert "a pipe or a device" in capsys.readouterr().err
+
+
 def test_of_other_sets_the_files_are_listed(tmp_path: Path):
     images = np.random.default_rng(0).integers(0, 256, (4, 16, 16), np.uint8)
     np.save(tmp_path / "a.npy", images)

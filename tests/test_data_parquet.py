@@ -91,6 +91,23 @@ def test_splits_may_be_folders_and_names_may_end_in_capitals(tmp_path: Path):
     assert load(str(tmp_path / "X.PARQUET"), 16, 1).images[:, 0, 0, 0].tolist() == [20]
 
 
+@pytest.mark.parametrize("names", [None, 5, "cat", [1, 2]])
+def test_names_of_classes_that_are_none_are_left_to_the_numbers(tmp_path: Path, names: Any):
+    write(tmp_path / "a.parquet", [10, 20], [1, 0], names=names if names is not None else [])
+    table = parquet.read_table(tmp_path / "a.parquet")
+    features = {"label": {"_type": "ClassLabel", "names": names}, "gone": {"_type": "ClassLabel"}, "image": "x"}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    parquet.write_table(table.replace_schema_metadata(metadata), tmp_path / "a.parquet")
+    assert load(str(tmp_path), 16, 1).class_names == ("0", "1")
+
+
+def test_a_file_without_rows_and_two_classes_of_one_name_are_refused(tmp_path: Path):
+    write(tmp_path / "a" / "a.parquet", [])
+    refused(tmp_path / "a", "a: found no rows, expected pictures")
+    write(tmp_path / "b" / "b.parquet", [10, 20], [0, 1], ["cat", "cat"])
+    refused(tmp_path / "b", "one name for two classes")
+
+
 def test_files_of_other_columns_are_refused(tmp_path: Path):
     write(tmp_path / "train-0.parquet", [10], [0], ["cat"])
     write(tmp_path / "train-1.parquet", [20])

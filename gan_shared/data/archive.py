@@ -1,14 +1,14 @@
 """Pictures in a .zip or .tar file, read in place: nothing is unpacked to the disk."""
 
-import json
 import tarfile
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from gan_shared.data.collection import (
+    LIST,
     MAX_FILE_BYTES,
     about,
     chosen,
@@ -17,12 +17,11 @@ from gan_shared.data.collection import (
     listed_classes,
     visible,
 )
+from gan_shared.data.picture import is_picture
 from gan_shared.data.source import Check, Contents, File, Source, reading, unpacked
 from gan_shared.errors import unexpected
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-# StyleGAN's list of classes, as its dataset_tool.py writes it: {"labels": [[name, class number], ...] or null}.
-LIST = "dataset.json"
 EXPECTED = "a complete archive"
 
 
@@ -55,11 +54,14 @@ def source(path: Path, found: Sequence[str]) -> Source:
         UserError: there is no picture, one name stands for two files, or it is not clear what the classes are.
     """
     contents = _zip_contents if _is_zip(path) else _tar_contents
+    odd = [name for name in found if "\\" in name or ({"", ".", ".."} & set(name.split("/")) and is_picture(name))]
+    if odd:
+        raise unexpected(str(path), f"the name {odd[0]}", "names of files below the archive's own folder, with slashes")
     twice = [name for name, count in Counter(found).items() if count > 1]
     if twice:
         raise unexpected(str(path), f"two files called {twice[0]}", "names that stand for one file each")
-    listed = _listed(path, contents) if LIST in found else None
-    visible_names = [name for name in found if visible(name) and not (name == LIST and listed is not None)]
+    listed = next((read() for _, read in contents(path, [LIST])), None) if LIST in found else None
+    visible_names = [name for name in found if visible(name)]
     files, others = chosen(str(path), sorted(visible_names) if _is_zip(path) else visible_names)
     classes = classes_of(str(path), files) if listed is None else listed_classes(f"{path}: {LIST}", files, listed)
 
@@ -68,22 +70,9 @@ def source(path: Path, found: Sequence[str]) -> Source:
         return Contents(len(files), chunks, classes.labels, classes.names)
 
     text, pictures = about(files, others, classes), partial(contents, path, files)
-    return Source("archive", path.parent, (path.name,), 3, read, text, classes.missing, files, pictures)
-
-
-def _listed(path: Path, contents: Callable[[Path, Sequence[str]], Iterable[File]]) -> dict[str, object] | None:
-    """Return the classes in an archive's list by the pictures' names, or None where it has none.
-
-    Raises:
-        UserError: it is no such list.
-    """
-    field, expected = f"{path}: {LIST}", '{"labels": [[name, class number], ...]}'
-    (content,) = [read() for _, read in contents(path, [LIST])]
-    try:
-        labels = json.loads(content)["labels"]
-        return None if labels is None else {name: number for name, number in labels if isinstance(name, str)}
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise unexpected(field, f"another kind of list ({type(error).__name__})", expected) from error
+    return Source(
+        "archive", path.parent, (path.name,), 3, read, text, classes.missing, files, pictures, classes.of_each()
+    )
 
 
 def _is_zip(path: Path) -> bool:
@@ -113,9 +102,11 @@ def _zip_contents(path: Path, files: Sequence[str]) -> Iterator[File]:
 
 
 def _tar_names(path: Path) -> list[str]:
-    """Return the names of the files in a .tar file; links are none."""
+    """Return the names of the files in a .tar file; that of a link ends in ``.link``."""
     with unpacked(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
-        return [_plain(member.name) for member in archive if member.isfile()]
+        # What is no file, a link say, is counted with what is left out.
+        kinds = [(member, "" if member.isfile() else ".link") for member in archive if not member.isdir()]
+        return [_plain(member.name) + kind for member, kind in kinds]
 
 
 def _tar_contents(path: Path, files: Sequence[str]) -> Iterator[File]:

@@ -1,10 +1,11 @@
 """Pictures that lie together in a folder or an archive: which take part, their classes, and how they are decoded."""
 
+import json
 import os
 import re
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from hashlib import sha256
@@ -25,6 +26,8 @@ MAX_THREADS = 8
 BYTES_IN_FLIGHT = 400 * 10**6
 # The largest file: a picture of the most pixels there may be, of four colours with 16 bits each.
 MAX_FILE_BYTES = 8 * 80_000_000 + 10**6
+# StyleGAN's list of classes.
+LIST = "dataset.json"
 # How many names a message gives before it counts the others.
 NAMED = 3
 
@@ -41,6 +44,10 @@ class Classes(NamedTuple):
     labels: np.ndarray | None = None
     names: tuple[str, ...] = ()
     missing: str = ""
+
+    def of_each(self) -> tuple[str, ...]:
+        """Return the name of each picture's class; nothing without classes."""
+        return () if self.labels is None else tuple(self.names[label] for label in self.labels)
 
 
 def visible(name: str) -> bool:
@@ -59,7 +66,7 @@ def chosen(root: str, names: Iterable[str]) -> tuple[tuple[str, ...], Counter[st
     for name in names:
         if is_picture(name):
             pictures.append(name)
-        else:
+        elif name != LIST:
             others[PurePosixPath(name).suffix.lower() or PurePosixPath(name).name] += 1
     if not pictures:
         found = "no pictures" + (f", but {_counted(others)}" if others else "")
@@ -120,17 +127,27 @@ def _check_parts(root: str, folders: Sequence[str], paths: Sequence[Sequence[str
         raise unexpected(root, found, "the folders of the classes of one part of a set", choices)
 
 
-def listed_classes(field: str, files: Sequence[str], listed: Mapping[str, object]) -> Classes:
-    """Return the classes that a list gives pictures, as StyleGAN's ``dataset.json`` does.
+def listed_classes(field: str, files: Sequence[str], content: bytes) -> Classes:
+    """Return the classes that StyleGAN's list of a set gives its pictures, whatever their folders.
 
     Args:
         field: the list, for messages.
         files: the pictures.
-        listed: class number of each, by name.
+        content: JSON as dataset_tool.py writes it: {"labels": [[name, class number], ...] or null}.
 
     Raises:
-        UserError: a picture is not in the list, or its class is no class number.
+        UserError: it is no such list, a picture is not in it, or its class is no class number.
     """
+    try:
+        labels = json.loads(content)["labels"]
+        if labels is None:
+            return Classes()
+        listed: dict[str, object] = dict(labels)
+        if len(listed) < len(labels) or not all(isinstance(name, str) for name in listed):
+            raise ValueError("a name that is listed twice, or is none")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        expected = '{"labels": [[name, class number], ...]}'
+        raise unexpected(field, f"another kind of list ({type(error).__name__}: {error})", expected) from error
     missing = [file for file in files if file not in listed]
     if missing:
         raise unexpected(field, f"no class for {named(missing)}", "a class number for each picture, or for none")

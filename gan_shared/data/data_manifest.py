@@ -1,12 +1,14 @@
 """What a set is to hold: the sha256 of every picture, perhaps signed, compared before the set is trained on.
 
-    {"format": "twin-gan data manifest", "version": 1, "sha256": {"cat/1.png": "..."}}
+    {"format": "twin-gan data manifest", "version": 1, "sha256": {"cat/1.png": "..."}, "classes": {"cat/1.png": "cat"}}
 
-Of a folder or an archive of pictures these are the pictures; of other sets the files. A signature is detached: the file
-of the same name with ``.sig`` holds it in base64, made with Ed25519 (RFC 8032) over the bytes of the manifest.
+Of a collection of pictures these are the pictures, with their classes where they have any; of other sets the files. A
+signature is detached: the file of the same name with ``.sig`` holds it in base64, made with Ed25519 (RFC 8032) over the
+bytes of the manifest.
 """
 
 import base64
+import errno
 import hashlib
 import json
 from collections.abc import Mapping
@@ -21,8 +23,8 @@ from gan_shared.errors import unexpected
 
 FORMAT, VERSION = "twin-gan data manifest", 1
 SIGNATURE_SUFFIX = ".sig"
-# Ten million names.
-MAX_BYTES = 2 * 10**9
+# Ten million names; and more than any key or signature has.
+MAX_BYTES, MAX_KEY_BYTES = 2 * 10**9, 10**5
 
 
 def write(source: Source, file: Path, sign_with: Path | None = None) -> int:
@@ -41,7 +43,10 @@ def write(source: Source, file: Path, sign_with: Path | None = None) -> int:
     """
     key = None if sign_with is None else _private_key(sign_with)
     hashes = dict(sorted(_hashes(source).items()))
-    content = (json.dumps({"format": FORMAT, "version": VERSION, "sha256": hashes}, indent=1) + "\n").encode()
+    listed = {"format": FORMAT, "version": VERSION, "sha256": hashes, "classes": _classes(source)}
+    content = (json.dumps(listed, indent=1) + "\n").encode()
+    if key is not None and signature_of(file).is_dir():
+        raise unexpected(str(signature_of(file)), "a folder", "a place for the signature")
     with replacing(file) as temporary:
         temporary.write_bytes(content)
     if key is not None:
@@ -63,7 +68,7 @@ def expecting(source: Source, file: Path, key: Path | None = None) -> Source:
     Raises:
         UserError: the manifest is none or not signed with that key, or pictures are missing or too many.
     """
-    content, hashes = _read(file, key)
+    content, hashes, classes = _read(file, key)
     names = source.names or source.files
     for what, which in (
         ("pictures that it does not list", set(names) - hashes.keys()),
@@ -71,6 +76,12 @@ def expecting(source: Source, file: Path, key: Path | None = None) -> Source:
     ):
         if which:
             raise unexpected(str(file), f"{what}: {named(sorted(which))}", f"the {len(hashes)} that it lists")
+
+    now = _classes(source)
+    other = sorted(name for name in now.keys() | classes.keys() if now.get(name) != classes.get(name))
+    if other:
+        found = f"{other[0]} in class {now.get(other[0])}" + (f", and {len(other) - 1} more" if len(other) > 1 else "")
+        raise unexpected(str(source.root), found, f"class {classes.get(other[0])} as in {file}: it has been changed")
 
     def check(name: str, digest: str) -> None:
         if digest != hashes[name]:
@@ -92,6 +103,11 @@ def signature_of(file: Path) -> Path:
     return file.with_name(file.name + SIGNATURE_SUFFIX)
 
 
+def _classes(source: Source) -> dict[str, str]:
+    """Return the class of each picture of a collection by its name; nothing where it has none."""
+    return dict(sorted(zip(source.names, source.classes, strict=True))) if source.classes else {}
+
+
 def _hashes(source: Source) -> dict[str, str]:
     """Return the sha256 of every picture of a set by name, or of its files."""
     if source.pictures is not None:
@@ -103,20 +119,34 @@ def _hashes(source: Source) -> dict[str, str]:
     return found
 
 
-def _read(file: Path, key: Path | None) -> tuple[bytes, Mapping[str, str]]:
-    """Return a manifest's bytes and hashes, after checking its signature where a key is given."""
+def _read(file: Path, key: Path | None) -> tuple[bytes, Mapping[str, str], Mapping[str, str]]:
+    """Return a manifest's bytes, hashes and classes, after checking its signature where a key is given."""
     expected = f'a "{FORMAT}" of version {VERSION}'
-    with reading(file, expected), open(file, "rb") as stream:
-        content = stream.read(MAX_BYTES)
+    content = _content(file, expected, MAX_BYTES)
     if key is not None:
         _check_signature(file, content, key)
     with reading(file, expected):
         value = json.loads(content)
     hashes = value.get("sha256") if isinstance(value, dict) else None
     known = isinstance(value, dict) and value.get("format") == FORMAT and value.get("version") == VERSION
-    if not (known and isinstance(hashes, dict) and all(isinstance(each, str) for each in hashes.values())):
+    classes = value.get("classes", {}) if isinstance(value, dict) else None
+    if not (known and _is_text(hashes) and _is_text(classes)):
         raise unexpected(str(file), "other JSON", expected)
-    return content, hashes
+    return content, hashes or {}, classes or {}
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a value of JSON is an object of strings."""
+    return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
+
+
+def _content(path: Path, expected: str, most: int) -> bytes:
+    """Return a file of at most so many bytes; a pipe would be waited for, and a device has no end."""
+    with reading(path, expected):
+        if not path.is_file():
+            raise FileNotFoundError(errno.ENOENT, "No such file" if not path.exists() else "No plain file")
+        with open(path, "rb") as stream:
+            return stream.read(most)
 
 
 def _check_signature(file: Path, content: bytes, key: Path) -> None:
@@ -127,7 +157,7 @@ def _check_signature(file: Path, content: bytes, key: Path) -> None:
     public: Any = _loaded(key, partial(_public_key, load))
     signature = signature_of(file)
     with reading(signature, "the signature of the manifest"):
-        given = base64.b64decode(signature.read_bytes(), validate=False)
+        given = base64.b64decode(_content(signature, "the signature of the manifest", MAX_KEY_BYTES), validate=False)
     try:
         public.verify(given, content)
     except InvalidSignature as error:
@@ -158,8 +188,7 @@ def _loaded(path: Path, read: Any, private: bool = False) -> Any:
     expected = (
         f"a {'private' if private else 'public'} key of Ed25519, in PEM or OpenSSH's format, without a passphrase"
     )
-    with reading(path, expected):
-        content = path.read_bytes()
+    content = _content(path, expected, MAX_KEY_BYTES)
     try:
         key = read(content)
     except Exception as error:  # what the package raises for damaged keys differs by its version

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from gan_shared.data import parquet
-from gan_shared.data.collection import MAX_FILE_BYTES, about, chosen, classes_of, decoded, visible
+from gan_shared.data.collection import LIST, MAX_FILE_BYTES, about, chosen, classes_of, decoded, listed_classes, visible
 from gan_shared.data.picture import is_picture
 from gan_shared.data.source import Check, Contents, File, Source, reading, reason
 from gan_shared.errors import unexpected
@@ -23,7 +23,10 @@ def source(root: Path) -> Source:
     if parquet.is_parquet(found) and not any(map(is_picture, found)):
         return parquet.source(root, found)
     files, others = chosen(str(root), found)
-    classes = classes_of(str(root), files)
+    if LIST in found:
+        classes = listed_classes(str(root / LIST), files, _content(root / LIST))
+    else:
+        classes = classes_of(str(root), files)
 
     def pictures() -> Iterable[File]:
         return [(file, partial(_content, root / file)) for file in files]
@@ -33,7 +36,7 @@ def source(root: Path) -> Source:
         return Contents(len(files), chunks, classes.labels, classes.names)
 
     text = about(files, others, classes)
-    return Source("folder", root, files, 3, read, text, classes.missing, files, pictures)
+    return Source("folder", root, files, 3, read, text, classes.missing, files, pictures, classes.of_each())
 
 
 def _files(root: Path) -> Iterator[str]:
@@ -58,8 +61,11 @@ def _refuse(error: OSError) -> NoReturn:
 
 def _content(path: Path) -> bytes:
     """Return a file, which is no larger than a picture may be."""
-    with reading(path, "a file that can be read"), open(path, "rb") as stream:
-        content = stream.read(MAX_FILE_BYTES + 1)
+    with reading(path, "a file that can be read"):
+        if not path.is_file() and path.exists():  # a pipe would be waited for
+            raise ValueError("a pipe or a device")
+        with open(path, "rb") as stream:
+            content = stream.read(MAX_FILE_BYTES + 1)
     if len(content) > MAX_FILE_BYTES:
         raise unexpected(str(path), f"more than {MAX_FILE_BYTES:,} bytes", "a file of at most that many")
     return content

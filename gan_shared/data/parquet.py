@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_shared.data.collection import Classes, about_pictures, decoded
+from gan_shared.data.collection import MAX_FILE_BYTES, Classes, about_pictures, decoded
 from gan_shared.data.source import Check, Contents, File, Source, check_labels, reading
 from gan_shared.errors import unexpected
 
@@ -58,6 +58,8 @@ def source(root: Path, found: Iterable[str]) -> Source:
                 raise unexpected(str(root / name), found_there, f"those of {chosen[0]}: {', '.join(schema.names)}")
             if label is not None:
                 numbers.append(file.read([label]).column(0).to_numpy())
+    if not count:
+        raise unexpected(str(root), "no rows", "pictures")
     names = tuple(f"{index:09d}" for index in range(count))
     classes = (
         Classes() if label is None else _classes(f"{root / chosen[0]}: {label}", np.concatenate(numbers), schema, label)
@@ -70,7 +72,7 @@ def source(root: Path, found: Iterable[str]) -> Source:
                 for batch in file.iter_batches(ROWS, columns=[image]):
                     for row in batch.column(0):
                         content = row["bytes"].as_py()
-                        if content is None:
+                        if content is None or len(content) > MAX_FILE_BYTES:
                             raise unexpected(str(root / name), f"no picture in row {index}", EXPECTED)
                         yield names[index], partial(bytes, content)
                         index += 1
@@ -83,7 +85,7 @@ def source(root: Path, found: Iterable[str]) -> Source:
     left_out = sorted({splits[name] for name in files if name not in chosen})
     text = about_pictures(count, classes) + (f"; {', '.join(left_out)} left out" if left_out else "")
     missing = "" if classes.names else "no column of class labels"
-    return Source("parquet", root, chosen, 3, read, text, missing, names, pictures)
+    return Source("parquet", root, chosen, 3, read, text, missing, names, pictures, classes.of_each())
 
 
 def _pyarrow(root: Path) -> Any:
@@ -106,33 +108,39 @@ def _columns(field: str, schema: Any) -> tuple[str, str | None]:
     Raises:
         UserError: there is no column of pictures, or several.
     """
-    structs = [
-        each.name for each in schema if str(each.type).startswith("struct") and "bytes: binary" in str(each.type)
-    ]
+    structs = [each.name for each in schema if _is_picture(each.type)]
     if len(structs) != 1:
         found = f"{len(structs)} columns of pictures among {', '.join(schema.names)}"
         raise unexpected(field, found, "one, a struct of bytes and path")
     features = _features(schema)
-    labels = [name for name, each in features.items() if isinstance(each, dict) and each.get("_type") == "ClassLabel"]
+    labels = [name for name, each in features.items() if each.get("_type") == "ClassLabel"]
     labels = labels or [name for name in ("label", "labels") if name in schema.names]
     if len(labels) > 1:
         raise unexpected(field, f"the columns of classes {', '.join(labels)}", "one")
     return structs[0], labels[0] if labels else None
 
 
+def _is_picture(kind: Any) -> bool:
+    """Return whether a column's type is a struct with a field of bytes."""
+    fields = {kind.field(i).name: str(kind.field(i).type) for i in range(getattr(kind, "num_fields", 0))}
+    return str(kind).startswith("struct") and fields.get("bytes") in ("binary", "large_binary")
+
+
 def _features(schema: Any) -> dict[str, Any]:
     """Return what Hugging Face's metadata says of the columns; nothing where there is none."""
     try:
-        return dict(json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"])
-    except (KeyError, ValueError, TypeError):
+        features = dict(json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"])
+    except (KeyError, ValueError, TypeError, RecursionError):
         return {}
+    return {name: each for name, each in features.items() if isinstance(each, dict) and name in schema.names}
 
 
 def _classes(field: str, numbers: np.ndarray, schema: Any, label: str) -> Classes:
     """Return the classes in a column, with the names that the metadata gives them."""
     labels, names = check_labels(field, numbers, len(numbers))
-    feature = _features(schema).get(label, {})
-    given = feature.get("names", [])
-    if len(given) >= len(names) and all(isinstance(name, str) for name in given):
+    given = _features(schema).get(label, {}).get("names")
+    if isinstance(given, list) and len(given) >= len(names) and all(isinstance(name, str) for name in given):
+        if len(set(given)) < len(given):
+            raise unexpected(field, "one name for two classes", "names that stand for one class each")
         names = tuple(given)
     return Classes(labels, names)

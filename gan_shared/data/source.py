@@ -32,6 +32,7 @@ BROKEN = (
     zlib.error,
     zipfile.BadZipFile,
     tarfile.TarError,
+    MemoryError,  # of a header that is nested deeply, or promises too much
 )
 # Class names are kept in memory and in JSON, so a label is a class number, not any number.
 MAX_CLASSES = 65536
@@ -89,6 +90,7 @@ class Source(NamedTuple):
         no_labels: why there are no labels, where that may not be what was meant.
         names: of a collection of pictures those of the pictures.
         pictures: of such a collection names and contents.
+        classes: of such a collection the name of each picture's class; empty without classes.
     """
 
     kind: str
@@ -100,6 +102,7 @@ class Source(NamedTuple):
     no_labels: str = ""
     names: tuple[str, ...] = ()
     pictures: Callable[[], Iterable[File]] | None = None
+    classes: tuple[str, ...] = ()
 
 
 def content_key(digest: bytes) -> int:

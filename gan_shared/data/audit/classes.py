@@ -42,19 +42,20 @@ def mislabelled(features: np.ndarray, labels: np.ndarray, names: Sequence[str]) 
         labels: int64 (N,).
         names: of the classes.
     """
-    counts = np.bincount(labels)
-    if (counts >= MIN_IMAGES).sum() < 2:
+    # Smaller classes have too few images to be known by.
+    of_known = np.flatnonzero(np.bincount(labels)[labels] >= MIN_IMAGES)
+    known, compact = np.unique(labels[of_known], return_inverse=True)
+    if len(known) < 2:
         return []
-    values = held_out_predictions(features, labels)
-    every = np.arange(len(labels))
-    given = values[every, labels].copy()
-    values[every, labels] = -np.inf
-    values[:, counts < MIN_IMAGES] = -np.inf  # too few to be known by
+    values = held_out_predictions(features if len(of_known) == len(labels) else features[of_known], compact)
+    every = np.arange(len(of_known))
+    given = values[every, compact].copy()
+    values[every, compact] = -np.inf
     best = values.argmax(1)
     margin = values[every, best] - given
     return [
-        Finding("mislabelled", int(i), float(margin[i]), note=f"looks like {names[int(best[i])]}")
-        for i in np.flatnonzero((margin > MARGIN) & (counts[labels] >= MIN_IMAGES))
+        Finding("mislabelled", int(of_known[i]), float(margin[i]), note=f"looks like {names[int(known[best[i]])]}")
+        for i in np.flatnonzero(margin > MARGIN)
     ]
 
 
