@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -157,6 +159,25 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_unpacked(tmp_path: Pat
     monkeypatch.setattr("gan_shared.data.archive.MAX_FILE_BYTES", 1000)
     path = zipped(tmp_path / "a.zip", {"a.png": bytes(10**6), "b.png": png(1)})
     refused(path, "a.zip: a.png: found 1,000,000 bytes, expected a file of at most 1,000")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="its unit of the largest memory")
+def test_what_is_read_ahead_of_a_tar_has_a_limit(tmp_path: Path):
+    """Of twelve files of 120 MB, which are packed into next to nothing, at most five are held at a time."""
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz", compresslevel=1) as archive, open("/dev/zero", "rb") as zeros:
+        for number in range(12):
+            info = tarfile.TarInfo(f"{number}.png")
+            info.size = 120 * 10**6
+            archive.addfile(info, zeros)
+    program = (
+        "import sys\nfrom gan_shared.data import load\nfrom gan_shared.errors import UserError\n"
+        "try:\n    load(sys.argv[1], 16, None)\nexcept UserError as error:\n"
+        "    assert '12 of 12 pictures' in str(error)\n"
+        "(line,) = [each for each in open('/proc/self/status') if each.startswith('VmHWM')]\nprint(line.split()[1])"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "a.tar.gz")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1_000_000  # kilobytes; all of them are 1,440,000
 
 
 def test_links_in_a_tar_are_not_followed(tmp_path: Path):

@@ -162,6 +162,16 @@ def test_npz_labels_that_do_not_fit_are_refused(tmp_path: Path, fresh: Path, lab
     assert not fresh.exists()
 
 
+def test_npz_with_two_arrays_of_one_name_is_refused(tmp_path: Path):
+    np.savez(tmp_path / "b.npz", images=noise(3, 16, 16))
+    with zipfile.ZipFile(tmp_path / "b.npz") as archive:
+        content = archive.read("images.npy")
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("images.npy", content)
+        archive.writestr("images.npy", content)
+    refused(tmp_path / "a.npz", "the arrays images, images", "names that stand for one array each")
+
+
 def test_npz_in_fortran_order_is_refused(tmp_path: Path):
     np.savez(tmp_path / "b.npz", images=np.asfortranarray(noise(3, 16, 16)))
     refused(tmp_path / "b.npz", "Fortran order", "ascontiguousarray")

@@ -18,7 +18,7 @@ from gan_shared.data.collection import (
     visible,
 )
 from gan_shared.data.picture import is_picture
-from gan_shared.data.source import Check, Contents, File, Source, reading, unpacked
+from gan_shared.data.source import Check, Contents, File, Held, Source, reading, unpacked
 from gan_shared.errors import unexpected
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -121,7 +121,7 @@ def _tar_contents(path: Path, files: Sequence[str]) -> Iterator[File]:
                 content = part.read() if part is not None else b""
                 if len(content) != member.size:
                     raise EOFError(f"the end of the file in {name}")
-                yield name, partial(bytes, content)
+                yield name, Held(content)
 
 
 def _plain(name: str) -> str:

@@ -98,6 +98,8 @@ def npz_source(path: Path) -> Source:
     """
     with reading(path, "a .npz file"), zipfile.ZipFile(path) as archive:
         names = [info.filename[:-4] for info in archive.infolist() if info.filename.endswith(".npy")]
+        if len(set(names)) < len(names):
+            raise unexpected(str(path), f"the arrays {', '.join(names)}", "names that stand for one array each")
         name, labels_name = _chosen(path, names)
         full = _member_shape(archive, name, f"{path}: {name}")
 

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from gan_shared.data.picture import BYTES_PER_PIXEL, SUFFIXES, is_picture, large_blocks, read_resized, size_of
-from gan_shared.data.source import Check, Chunk, File, check_labels, content_key
+from gan_shared.data.source import Check, Chunk, File, Held, check_labels, content_key
 from gan_shared.errors import UserError, unexpected
 
 # Decoding releases Python's lock; past a few threads the disk is the limit.
@@ -262,19 +262,25 @@ def _in_threads(
         return Chunk(image[np.newaxis], np.array([content_key(digest.digest())], np.uint64))
 
     threads = min(MAX_THREADS, os.cpu_count() or 1)
-    waiting: deque[Future[Chunk]] = deque()
+    waiting: deque[tuple[Future[Chunk], int]] = deque()
+    held = 0
     # The filters are set around the threads because they belong to the process, not to a thread.
     with warnings.catch_warnings(), large_blocks():
         warnings.simplefilter("ignore")  # Pillow's about metadata that nobody needs
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         pool = ThreadPoolExecutor(threads)
         try:
-            for file in files:
-                waiting.append(pool.submit(work, *file))
-                if len(waiting) > 4 * threads:
-                    yield waiting.popleft()
-            while waiting:
-                yield waiting.popleft()
+            for name, read in files:
+                size = len(read.content) if isinstance(read, Held) else 0
+                waiting.append((pool.submit(work, name, read), size))
+                held += size
+                del read
+                while waiting and (len(waiting) > 4 * threads or held > BYTES_IN_FLIGHT):
+                    first, size = waiting.popleft()
+                    held -= size
+                    yield first
+            for each, _ in waiting:
+                yield each
         finally:
             # An early end (Ctrl-C, a full disk) does not wait for pictures that are not needed any more.
             pool.shutdown(wait=False, cancel_futures=True)

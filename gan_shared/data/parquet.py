@@ -8,14 +8,13 @@ the training split are read.
 import json
 import re
 from collections.abc import Iterable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gan_shared.data.collection import MAX_FILE_BYTES, Classes, about_pictures, decoded
-from gan_shared.data.source import Check, Contents, File, Source, check_labels, reading
+from gan_shared.data.source import Check, Contents, File, Held, Source, check_labels, reading
 from gan_shared.errors import unexpected
 
 SUFFIX = ".parquet"
@@ -74,7 +73,7 @@ def source(root: Path, found: Iterable[str]) -> Source:
                         content = row["bytes"].as_py()
                         if content is None or len(content) > MAX_FILE_BYTES:
                             raise unexpected(str(root / name), f"no picture in row {index}", EXPECTED)
-                        yield names[index], partial(bytes, content)
+                        yield names[index], Held(content)
                         index += 1
 
     def read(resolution: int, channels: int, check: Check | None = None) -> Contents:

@@ -72,6 +72,22 @@ class Contents(NamedTuple):
 
 # A file's name, and its content when it is asked for.
 File = tuple[str, Callable[[], bytes]]
+
+
+class Held:
+    """The content of a file that has been read already, as a function that returns it.
+
+    Args:
+        content: the file.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def __call__(self) -> bytes:
+        return self.content
+
+
 # Called with name and sha256 of a picture before it is decoded; raises a UserError for one that is not wanted.
 Check = Callable[[str, str], None]
 
