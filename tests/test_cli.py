@@ -80,6 +80,8 @@ HYPERPARAMETERS = ("beta1", "beta2", "alpha", "momentum")
 # Valid values that are no default; the next one of a number, half of a float and the opposite of a flag otherwise.
 OTHERS: dict[str, object] = {
     "data": "a/b.npy",
+    "data_manifest": "a/b.json",
+    "data_key": "a/b.pub",
     "resolution": 128,
     "channels": 3,
     "num_classes": 12,
@@ -371,7 +373,7 @@ def test_a_damaged_checkpoint_stops_a_resumed_run_with_the_older_one_offered(cap
         file.write_bytes(data[:-1] if name.endswith("step-0000004/trainer.safetensors") else data)
     before = everything(run)
     message = refused(capsys, ["--resume", "--run-dir", str(run), "--steps", "6"], MAINS[backend])
-    assert "trainer.safetensors: found sha256" in message
+    assert "trainer.safetensors: found no readable safetensors file (another length than its header says)" in message
     assert f"the last good checkpoint is {run / 'checkpoints' / 'step-0000002'}" in message
     assert everything(run) == before
 

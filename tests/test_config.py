@@ -178,9 +178,10 @@ def test_a_renamed_preset_names_the_new_one(old):
 
 
 def test_what_may_change_defines_no_mathematics():
-    where = {"data", "device", "data_on", "steps_per_call", "compile", "cuda_graph", "recompute", "vgg_weights"}
+    where = {"device", "data_on", "steps_per_call", "compile", "cuda_graph", "recompute"}
+    files = {"data", "data_manifest", "data_key", "vgg_weights"}
     reports = {"log_every", "sample_every", "save_every", "keep_checkpoints", "evaluate_every", "evaluate_images"}
-    assert {"steps"} | reports | where == MAY_CHANGE
+    assert {"steps", "rollbacks"} | reports | where | files == MAY_CHANGE
 
 
 def test_an_error_lists_no_choices_of_another_option():
