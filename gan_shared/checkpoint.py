@@ -213,19 +213,19 @@ def step_of(folder: Path) -> int:
     return int(folder.name.removeprefix("step-"))
 
 
-def newest_good(run_dir: Path, without: Path | None = None) -> Path | None:
+def load_newest_good(run_dir: Path, without: Path | None = None) -> Checkpoint | None:
     """Return the newest checkpoint of a run, ``without`` left out, that reads whole, or None."""
     for path in reversed(folders(run_dir)):
         with suppress(UserError):
             if path != without:
-                return load(path).path
+                return load(path)
     return None
 
 
 def last_good(run_dir: Path, without: Path | None = None) -> str:
     """Say which is the newest checkpoint of a run, ``without`` left out, that reads whole."""
-    good = newest_good(run_dir, without)
-    return f"the last good checkpoint is {good}" if good else "there is no good checkpoint of this run yet"
+    good = load_newest_good(run_dir, without)
+    return f"the last good checkpoint is {good.path}" if good else "there is no good checkpoint of this run yet"
 
 
 def newest_checkpoint(path: Path) -> Path:
@@ -320,7 +320,7 @@ def suggesting_another(chosen: Path) -> Iterator[None]:
         yield
     except UserError as error:
         run_dir = chosen.parent.parent
-        remedy = f": remove {chosen.name} to go on from it" if newest_good(run_dir, without=chosen) else ""
+        remedy = f": remove {chosen.name} to go on from it" if load_newest_good(run_dir, without=chosen) else ""
         raise UserError(f"{error}; {last_good(run_dir, without=chosen)}{remedy}") from error
 
 

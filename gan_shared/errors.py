@@ -1,7 +1,9 @@
 """Mistakes of the user, who can correct them: one line, no traceback, exit status 2."""
 
+import importlib
 import os
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +42,24 @@ def one_line(error: BaseException) -> str:
 def printable(text: str) -> str:
     """Return text as a terminal shows it: control characters, which may come from a name or a file, are spelled out."""
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+def optional_module(name: str, field: str, found: str, extra: str) -> Any:
+    """Import a module of a package that only some need.
+
+    Args:
+        name: of the module.
+        field: what needs it, for the error message.
+        found: what was found there, likewise.
+        extra: the extra of pyproject.toml that brings it.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise unexpected(field, found, f"it installed: pip install -e '.[{extra}]'") from error
 
 
 def is_whole(value: object) -> bool:

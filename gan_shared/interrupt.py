@@ -82,8 +82,6 @@ class Interrupt:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == HANG_UP:
             return  # a terminal that closes sends it twice: the system does, and the shell
-        if self.requested and number == HANG_UP:
-            return  # a terminal that closes sends it twice: the system does, and the shell
         if self.requested:
             stop_at_once(number, frame)
         self.requested = number

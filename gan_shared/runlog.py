@@ -147,8 +147,7 @@ class RunLog:
         """
         if self.rollbacks >= self.config.execution.rollbacks:
             raise error
-        path = checkpoint.newest_good(self.run_dir)
-        saved = None if path is None else checkpoint.load(path)
+        saved = checkpoint.load_newest_good(self.run_dir)
         step = saved.step if saved else 0
         with self.writing(ROLLBACKS), (self.run_dir / ROLLBACKS).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "because": str(error)}) + "\n")
@@ -161,9 +160,9 @@ class RunLog:
     def _begin_at(self, start: int) -> None:
         """Drop what was logged after a step, and log from there on."""
         for name in (SCALARS_FILE, METRICS, ROLLBACKS):
-            keep_lines(self.run_dir / name, start, self._progress.print_line)
+            keep_lines(self.run_dir / name, start, self.print_line)
         file = self.run_dir / ROLLBACKS
-        self.rollbacks = len(_lines(file, self._progress.print_line)) if file.exists() else 0
+        self.rollbacks = len(_lines(file, self.print_line)) if file.exists() else 0
         self._scalars = (self.run_dir / SCALARS_FILE).open("a", encoding="utf-8")
         self._logged_step, self._logged_at = start, perf_counter()
 
@@ -278,5 +277,5 @@ def _lines(path: Path, say: Callable[[str], None]) -> list[tuple[bytes, dict[str
             found.append((text, line))
         except (ValueError, KeyError, TypeError, RecursionError):
             state = "damaged" if text.endswith(b"\n") else "cut short"
-            say(f"{path}: line {number} is {state} and was left out")
+            say(printable(f"{path}: line {number} is {state} and was left out"))
     return found

@@ -178,10 +178,12 @@ def check_request(num_images: int, seed: int) -> None:
 def class_numbers(classes: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
     """Return the numbers of classes that are given by name or by number; a name wins over a number.
 
+    Where two have one name, as a class that the data has no name for may have, the first is meant.
+
     Raises:
         UserError: one is neither.
     """
-    numbers = {name: number for number, name in enumerate(names)}
+    numbers = {name: number for number, name in reversed(list(enumerate(names)))}
     for each in classes:
         if each not in numbers and not re.fullmatch(r"[0-9]{1,9}", each):
             raise unexpected("classes", repr(each), "the name or the number of a class", names)

@@ -7,7 +7,6 @@ anything else is a fault: another exception, no end, or, of formats that carry c
 import contextlib
 import io
 import json
-import os
 import resource
 import shutil
 import signal
@@ -26,6 +25,7 @@ import numpy as np
 import tyro
 from PIL import Image
 
+from benchmarks.machine import cache_in
 from gan_shared import checkpoint, lapgan, runlog
 from gan_shared.config import Config
 from gan_shared.data import Trusted, data_manifest, load
@@ -138,14 +138,14 @@ def read_checkpoint(folder: Path) -> Any:
 def make_cache(folder: Path) -> list[Path]:
     """Write a set and decode it; the files of the cache's entry are damaged."""
     np.savez(folder / "a.npz", images=noise(20, 16, 16), labels=np.arange(20) % 3)
-    with cache_at(folder / "cache"):
+    with cache_in(str(folder / "cache")):
         load(str(folder / "a.npz"), 16, 1)
     return [path for path in sorted((folder / "cache").rglob("*")) if path.is_file()]
 
 
 def read_cache(folder: Path) -> Any:
     """Return the set; its entry is taken or made anew."""
-    with cache_at(folder / "cache"):
+    with cache_in(str(folder / "cache")):
         dataset = load(str(folder / "a.npz"), 16, 1)
         assert dataset.labels is not None and dataset.keys is not None
         arrays = (dataset.images, dataset.labels, dataset.keys)
@@ -195,20 +195,6 @@ def make_config(folder: Path) -> list[Path]:
     """Write the configuration of a run."""
     runlog.write_config(folder, CONFIG)
     return [folder / "config.json"]
-
-
-@contextlib.contextmanager
-def cache_at(folder: Path) -> Iterator[None]:
-    """Let the cache be in a folder."""
-    before = os.environ.get("TWIN_GAN_CACHE")
-    os.environ["TWIN_GAN_CACHE"] = str(folder)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["TWIN_GAN_CACHE"]
-        else:
-            os.environ["TWIN_GAN_CACHE"] = before
 
 
 LABELLED = {"images": noise(6, 16, 16), "labels": np.arange(6) % 3}
@@ -290,7 +276,7 @@ def fuzz(name: str, seed: int, folder: Path) -> str:
         ``taken``, ``refused``, or what went wrong.
     """
     reader, random = READERS[name], np.random.default_rng([seed, *name.encode()])
-    with cache_at(folder / "cache of all"):
+    with cache_in(str(folder / "cache of all")):
         place = folder / "good"
         place.mkdir()
         files = reader.make(place)

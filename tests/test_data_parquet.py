@@ -123,5 +123,6 @@ def test_a_damaged_picture_in_a_file_is_refused(tmp_path: Path):
 
 def test_without_pyarrow_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write(tmp_path / "a.parquet", [10])
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for name in ("pyarrow", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, name, None)
     refused(tmp_path, "Parquet files, which the package pyarrow reads", "pip install -e '.[parquet]'")

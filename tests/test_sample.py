@@ -11,7 +11,7 @@ from gan_shared import checkpoint, pictures
 from gan_shared.backend import Inputs
 from gan_shared.config import Config
 from gan_shared.draws import sample_latents
-from gan_shared.sample import BATCH, GIF_FRAMES_PER_LATENT, GIF_IMAGES, slerp, walk
+from gan_shared.sample import BATCH, GIF_FRAMES_PER_LATENT, GIF_IMAGES, class_numbers, slerp, walk
 from tests.fixtures import ANY, EACH, TRAIN_MAINS, backend_class
 from tests.fixtures import SAMPLE_MAINS as MAINS
 
@@ -252,6 +252,7 @@ def test_classes_that_the_data_has_no_name_for_go_by_their_numbers(named, tmp_pa
     begin = ["dcgan", "--data", str(named.parent / "pictures"), "--class-conditional", "--num-classes", "5", *options]
     assert TRAIN_MAINS[ANY]([*begin, "--run-dir", str(tmp_path / "run")]) == 0
     assert checkpoint.load_newest(tmp_path / "run").class_names == ("1", "2", "10", "3", "4")
+    assert class_numbers(("3", "4", "1"), ("3", "4", "2", "3")) == (0, 1, 1)  # the folder that is called 3
     sample(main, tmp_path / "run", tmp_path / "a.png")
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from gan_shared.atomic import replacing
 from gan_shared.data.collection import named
 from gan_shared.data.source import Contents, Source, reading
-from gan_shared.errors import unexpected
+from gan_shared.errors import optional_module, unexpected
 
 FORMAT, VERSION = "twin-gan data manifest", 1
 SIGNATURE_SUFFIX = ".sig"
@@ -151,22 +151,21 @@ def _content(path: Path, expected: str, most: int) -> bytes:
 
 def _check_signature(file: Path, content: bytes, key: Path) -> None:
     """Refuse a manifest that the owner of a key has not signed."""
-    load = _serialization(key)
-    from cryptography.exceptions import InvalidSignature
-
+    load = _cryptography("hazmat.primitives.serialization", key)
+    invalid = _cryptography("exceptions", key).InvalidSignature
     public: Any = _loaded(key, partial(_public_key, load))
     signature = signature_of(file)
     with reading(signature, "the signature of the manifest"):
         given = base64.b64decode(_content(signature, "the signature of the manifest", MAX_KEY_BYTES), validate=False)
     try:
         public.verify(given, content)
-    except InvalidSignature as error:
+    except invalid as error:
         raise unexpected(str(signature), "another signature", f"one of {file.name} by {key}") from error
 
 
 def _private_key(path: Path) -> Any:
     """Return the user's private key."""
-    load = _serialization(path)
+    load = _cryptography("hazmat.primitives.serialization", path)
 
     def read(content: bytes) -> Any:
         openssh = b"OPENSSH" in content[:100]
@@ -182,8 +181,7 @@ def _public_key(load: Any, content: bytes) -> Any:
 
 def _loaded(path: Path, read: Any, private: bool = False) -> Any:
     """Return a key of Ed25519 from a file."""
-    from cryptography.hazmat.primitives.asymmetric import ed25519
-
+    ed25519 = _cryptography("hazmat.primitives.asymmetric.ed25519", path)
     kind = ed25519.Ed25519PrivateKey if private else ed25519.Ed25519PublicKey
     expected = (
         f"a {'private' if private else 'public'} key of Ed25519, in PEM or OpenSSH's format, without a passphrase"
@@ -198,15 +196,11 @@ def _loaded(path: Path, read: Any, private: bool = False) -> Any:
     return key
 
 
-def _serialization(key: Path) -> Any:
-    """Return the readers of keys of the package cryptography, which only signatures need.
+def _cryptography(module: str, key: Path) -> Any:
+    """Return a module of the package cryptography, which only signatures need.
 
     Raises:
         UserError: it is not installed.
     """
-    try:
-        from cryptography.hazmat.primitives import serialization
-    except ImportError as error:
-        found = "no package cryptography, which signatures need"
-        raise unexpected(str(key), found, "it installed: pip install -e '.[sign]'") from error
-    return serialization
+    found = "no package cryptography, which signatures need"
+    return optional_module(f"cryptography.{module}", str(key), found, "sign")

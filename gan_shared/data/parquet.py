@@ -15,7 +15,7 @@ import numpy as np
 
 from gan_shared.data.collection import MAX_FILE_BYTES, Classes, about_pictures, decoded
 from gan_shared.data.source import Check, Contents, File, Held, Source, check_labels, reading
-from gan_shared.errors import unexpected
+from gan_shared.errors import optional_module, unexpected
 
 SUFFIX = ".parquet"
 SPLIT = re.compile(r"(?:^|[-_./])(train|test|validation|valid|val|dev)(?=[-_./]|$)")
@@ -39,18 +39,18 @@ def source(root: Path, found: Iterable[str]) -> Source:
     Raises:
         UserError: pyarrow is not installed, a file is damaged, or it is not clear which column holds the pictures.
     """
-    pyarrow = _pyarrow(root)
+    parquet = optional_module("pyarrow.parquet", str(root), "Parquet files, which the package pyarrow reads", "parquet")
     files = sorted(name for name in found if is_parquet([name]))
     splits = {name: match[1] if (match := SPLIT.search(name)) else "" for name in files}
     chosen = tuple(name for name in files if splits[name] == "train") or tuple(files)
     if len({splits[name] for name in chosen}) > 1:
         raise unexpected(str(root), f"the splits {', '.join(sorted(set(splits.values())))}", "one that is called train")
     with reading(root / chosen[0], EXPECTED):
-        schema = pyarrow.parquet.read_schema(root / chosen[0])
+        schema = parquet.read_schema(root / chosen[0])
     image, label = _columns(str(root / chosen[0]), schema)
     numbers, count = [], 0
     for name in chosen:
-        with reading(root / name, EXPECTED), pyarrow.parquet.ParquetFile(root / name) as file:
+        with reading(root / name, EXPECTED), parquet.ParquetFile(root / name) as file:
             count += file.metadata.num_rows
             if file.schema_arrow.names != schema.names:
                 found_there = f"the columns {', '.join(file.schema_arrow.names)}"
@@ -67,7 +67,7 @@ def source(root: Path, found: Iterable[str]) -> Source:
     def pictures() -> Iterator[File]:
         index = 0
         for name in chosen:
-            with reading(root / name, EXPECTED), pyarrow.parquet.ParquetFile(root / name) as file:
+            with reading(root / name, EXPECTED), parquet.ParquetFile(root / name) as file:
                 for batch in file.iter_batches(ROWS, columns=[image]):
                     for row in batch.column(0):
                         content = row["bytes"].as_py()
@@ -85,20 +85,6 @@ def source(root: Path, found: Iterable[str]) -> Source:
     text = about_pictures(count, classes) + (f"; {', '.join(left_out)} left out" if left_out else "")
     missing = "" if classes.names else "no column of class labels"
     return Source("parquet", root, chosen, 3, read, text, missing, names, pictures, classes.of_each())
-
-
-def _pyarrow(root: Path) -> Any:
-    """Return pyarrow.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        found = "Parquet files, which the package pyarrow reads"
-        raise unexpected(str(root), found, "it installed: pip install -e '.[parquet]'") from error
-    return pyarrow
 
 
 def _columns(field: str, schema: Any) -> tuple[str, str | None]:
