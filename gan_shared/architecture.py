@@ -11,9 +11,15 @@ DCGAN_CHANNELS = 64
 DCGAN_MAX_CHANNELS = 512
 # Where few halvings lead to a logit, it is a sum of what small parts of the image look like: digits of good strokes in
 # wrong places are taken for real. A layer over the whole of the smallest map mends that, and residual blocks at the
-# generator's smallest map are where an image is laid out. With a mapping network more of the digits are legible
-# (docs/quality-search.md). Plan -> features of the mapping network's layers, blocks, length of the layer.
-DCGAN_DEPTH: dict[str, tuple[tuple[int, ...], int, int]] = {"dcgan": ((), 0, 0), "dcgan-deep": ((512, 256), 1, 512)}
+# generator's smallest map are where an image is laid out. With categorical latents and a mapping network more of the
+# digits are legible (docs/quality-search.md). Plan -> categorical latents at most, features of the mapping network's
+# layers, blocks, length of the layer.
+DCGAN_DEPTH: dict[str, tuple[int, tuple[int, ...], int, int]] = {
+    "dcgan": (0, (), 0, 0),
+    "dcgan-deep": (4, (1024, 512), 1, 512),
+}
+# Categories of a categorical latent, and the inverse of the temperature of its softmax.
+CATEGORIES, SHARPNESS = 8, 4.0
 
 # Miyato et al. 2018, appendix B: channels of the generator's maps from 4x4 up, each twice as high and wide as the
 # one before.
@@ -102,20 +108,33 @@ class DcganDepth(NamedTuple):
     """What a DCGAN pair has beside the layers of its plan.
 
     Attributes:
+        categorical: how many categorical latents are made from normal ones.
         mapping: features of the layers between the latents and the generator's smallest map.
         blocks: residual blocks at the generator's smallest map.
         hidden: length of the layer between the discriminator's smallest map and its logit; 0 for none.
     """
 
+    categorical: int
     mapping: tuple[int, ...]
     blocks: int
     hidden: int
 
 
-def dcgan_depth(plan: str, width: float) -> DcganDepth:
-    """Return what ``plan``, ``dcgan`` or ``dcgan-deep``, has beside its convolutions; ``width`` scales the layers."""
-    mapping, blocks, hidden = DCGAN_DEPTH[plan]
-    return DcganDepth(tuple(scaled(size, width) for size in mapping), blocks, scaled(hidden, width) if hidden else 0)
+def dcgan_depth(plan: str, latent_size: int, width: float) -> DcganDepth:
+    """Return what a DCGAN pair has beside its convolutions.
+
+    Args:
+        plan: ``dcgan`` or ``dcgan-deep``.
+        latent_size: length of a latent, which limits how many categorical latents are made from it.
+        width: factor on the layers.
+    """
+    categorical, mapping, blocks, hidden = DCGAN_DEPTH[plan]
+    return DcganDepth(
+        min(categorical, latent_size // CATEGORIES),
+        tuple(scaled(size, width) for size in mapping),
+        blocks,
+        scaled(hidden, width) if hidden else 0,
+    )
 
 
 def dcgan_plan(resolution: int, width: float) -> DcganPlan:

@@ -34,7 +34,8 @@ class Family(NamedTuple):
 
 FAMILIES = {
     "dcgan": Family((8, 16, 28, 32, 64, 128, 224, 256), default_norm="batch"),
-    # DCGAN with a mapping network and a residual block in the generator, and a hidden layer in the discriminator.
+    # DCGAN with categorical latents, a mapping network and a residual block in the generator, and a hidden layer in the
+    # discriminator.
     "dcgan-deep": Family((8, 16, 28, 32, 64, 128, 224, 256), default_norm="batch", smallest_batch=2),
     "resnet": Family((16, 32, 64, 128)),
     "inception": Family((16, 32, 64, 128), default_norm="spectral"),

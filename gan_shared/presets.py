@@ -63,6 +63,7 @@ CPU = R3GAN.with_options(
     discriminator="dcgan-deep",
     discriminator_norm="none",
     width=0.5,
+    generator_activation="leaky_relu",
     output_activation="tanh",
     gamma=1.0,
     generator_learning_rate=(2e-3, 1e-4),

@@ -894,6 +894,14 @@ MODELS = (
         "fashion-cpu",
     ),
     Fault(
+        "categories of a categorical latent taken across",
+        "gan_torch/models/dcgan.py",
+        "(SHARPNESS * groups).softmax(2)",
+        "(SHARPNESS * groups).softmax(1)",
+        ("generator/",),
+        "fashion-cpu",
+    ),
+    Fault(
         "no activation behind the hidden layer",
         "gan_torch/models/dcgan.py",
         "self.activation(self.hidden(x))",

@@ -43,7 +43,8 @@ WIDTHS = {
 TOLERANCE = 1e-11
 # A tensor whose true gradient is zero holds rounding alone, no larger than this part of the network's gradients.
 NOTHING = 1e-12
-BATCH, LATENT, CLASSES = 4, 6, 3
+# The latent has room for two categorical latents and four other numbers.
+BATCH, LATENT, CLASSES = 4, 20, 3
 # Without most of XLA's optimisations, which are most of the time of compiling.
 QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 

@@ -13,11 +13,13 @@ from flax import linen
 
 import gan_jax.layers as jax_layers
 import gan_torch.layers as torch_layers
+from gan_jax.models.dcgan import categorical as jax_categorical
 from gan_shared import initial
 from gan_shared.architecture import inception_plan, patch_plan, r3gan_plan
 from gan_shared.errors import UserError
 from gan_shared.families import FAMILIES
 from gan_torch.models import patch, r3gan
+from gan_torch.models.dcgan import categorical as torch_categorical
 from parity_tests.network_pairs import (
     BATCH,
     CLASSES,
@@ -74,6 +76,16 @@ def test_generators_are_equal_with_their_gradients(name):
 @pytest.mark.parametrize("name", DISCRIMINATORS)
 def test_discriminators_are_equal_to_the_second_derivative(name):
     compare("Discriminator", *DISCRIMINATORS[name], strength=1.0)
+
+
+@pytest.mark.fast
+def test_categorical_latents_are_sharp_softmaxes_of_the_first_latents():
+    latents = np.random.default_rng(0).normal(size=(3, 20))
+    powers = np.exp(4 * latents[:, :16].reshape(3, 2, 8))
+    made = np.sqrt(8) * powers / powers.sum(2, keepdims=True)
+    expected = np.concatenate([made.reshape(3, 16), latents[:, 16:]], 1)
+    for found in (torch_categorical(torch.from_numpy(latents), 2), jax_categorical(latents, 2)):
+        np.testing.assert_allclose(found, expected, rtol=1e-14)  # a few roundings of float64
 
 
 @pytest.mark.parametrize("family", FILES)

@@ -4,9 +4,9 @@ Constants of the PyTorch project's DCGAN example: kernels of 4, stride 2, no con
 N(0, 0.02^2), batch normalisation scales from N(1, 0.02^2), LeakyReLU of slope 0.2 in the discriminator. At 28
 pixels the smallest feature map is 7x7 instead of 4x4.
 
-The plan ``dcgan-deep`` is this project's, chosen by measurement (docs/quality-search.md): a mapping network (Karras et
-al. 2019, arXiv:1812.04948) and a residual block at the smallest map in the generator, a hidden layer between smallest
-map and logit in the discriminator.
+The plan ``dcgan-deep`` is this project's, chosen by measurement (docs/quality-search.md): categorical latents (Chen et
+al. 2016, arXiv:1606.03657), a mapping network (Karras et al. 2019, arXiv:1812.04948) and a residual block at the
+smallest map in the generator, a hidden layer between smallest map and logit in the discriminator.
 
 With classes, an embedding of the label is a part of the generator's input, and the discriminator adds a projection to
 its logit (Miyato and Koyama 2018).
@@ -30,7 +30,7 @@ from gan_jax.layers import (
     NormConstructor,
     conv_and_norm,
 )
-from gan_shared.architecture import LABEL_FEATURES, dcgan_depth, dcgan_plan
+from gan_shared.architecture import CATEGORIES, LABEL_FEATURES, SHARPNESS, dcgan_depth, dcgan_plan
 from gan_shared.families import FAMILIES
 from gan_shared.initial import ZEROS, Initial, fan_in_normal
 
@@ -116,6 +116,25 @@ class Block(nn.Module):
         return x + BatchNorm(self.channels, SCALE, name="norm2")(y, train)
 
 
+def categorical(latents: Array, count: int) -> Array:
+    """Turn the first latents into categorical ones, each of CATEGORIES numbers, and keep the others.
+
+    CATEGORIES normal numbers z become softmax(SHARPNESS z) sqrt(CATEGORIES), whose mean square is at most 1: mostly one
+    large number and small ones, and continuous in z, as Gumbel-softmax (Jang et al. 2017, arXiv:1611.01144) is in its
+    noise.
+
+    Args:
+        latents: (batch, latent), from N(0, 1).
+        count: number of categorical latents, at least 1.
+
+    Returns:
+        (batch, latent).
+    """
+    groups = latents[:, : count * CATEGORIES].reshape(-1, count, CATEGORIES)
+    made = nn.softmax(SHARPNESS * groups, 2) * math.sqrt(CATEGORIES)
+    return jnp.concatenate([made.reshape(-1, count * CATEGORIES), latents[:, count * CATEGORIES :]], 1)
+
+
 class Mapping(nn.Module):
     """Mapping network (Karras et al. 2019) whose output is concatenated to its input.
 
@@ -196,11 +215,13 @@ class Generator(nn.Module):
     def __call__(self, latents: Array, train: bool, labels: Array | None = None) -> Array:
         """Map latents (batch, latent) and labels (batch,) to images (batch, height, width, channel)."""
         start, sizes = dcgan_plan(self.resolution, self.width)
+        depth = dcgan_depth(self.plan, self.latent_size, self.width)
+        if depth.categorical:
+            latents = categorical(latents, depth.categorical)
         if self.num_classes:
             assert labels is not None, "a class-conditional network needs labels"
             embedding = Embedding(self.num_classes, LABEL_FEATURES, LABEL, name="embedding")
             latents = jnp.concatenate([latents, embedding(labels).astype(latents.dtype)], 1)
-        depth = dcgan_depth(self.plan, self.width)
         x = latents[:, None, None, :]
         if depth.mapping:
             x = Mapping(latents.shape[1], depth.mapping, self.activation, name="mapping")(x, train)
@@ -254,7 +275,7 @@ class Discriminator(nn.Module):
         for i, (high, low) in enumerate(pairwise(reversed(sizes))):
             x = DownStage(high, low, conv, norm, self.activation, name=f"stages.{i}")(x, train)
         # As large as the smallest map, so that its output is one pixel.
-        size, features, hidden = start, x, dcgan_depth(self.plan, self.width).hidden
+        size, features, hidden = start, x, dcgan_depth(self.plan, 0, self.width).hidden
         if hidden:
             layer = conv(sizes[0], hidden, start, WEIGHT, bias_initial=ZEROS, name="hidden")
             size, features = 1, ACTIVATIONS[self.activation](layer(x, train))

@@ -4,9 +4,9 @@ Constants of the PyTorch project's DCGAN example: kernels of 4, stride 2, no con
 N(0, 0.02^2), batch normalisation scales from N(1, 0.02^2), LeakyReLU of slope 0.2 in the discriminator. At 28
 pixels the smallest feature map is 7x7 instead of 4x4.
 
-The plan ``dcgan-deep`` is this project's, chosen by measurement (docs/quality-search.md): a mapping network (Karras et
-al. 2019, arXiv:1812.04948) and a residual block at the smallest map in the generator, a hidden layer between smallest
-map and logit in the discriminator.
+The plan ``dcgan-deep`` is this project's, chosen by measurement (docs/quality-search.md): categorical latents (Chen et
+al. 2016, arXiv:1606.03657), a mapping network (Karras et al. 2019, arXiv:1812.04948) and a residual block at the
+smallest map in the generator, a hidden layer between smallest map and logit in the discriminator.
 
 With classes, an embedding of the label is a part of the generator's input, and the discriminator adds a projection to
 its logit (Miyato and Koyama 2018).
@@ -18,7 +18,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from gan_shared.architecture import LABEL_FEATURES, dcgan_depth, dcgan_plan
+from gan_shared.architecture import CATEGORIES, LABEL_FEATURES, SHARPNESS, dcgan_depth, dcgan_plan
 from gan_shared.families import FAMILIES
 from gan_shared.initial import ZEROS, Initial, fan_in_normal
 from gan_torch.layers import (
@@ -116,6 +116,25 @@ class Block(nn.Module):
         return x + self.norm2(self.conv2(y))
 
 
+def categorical(latents: Tensor, count: int) -> Tensor:
+    """Turn the first latents into categorical ones, each of CATEGORIES numbers, and keep the others.
+
+    CATEGORIES normal numbers z become softmax(SHARPNESS z) sqrt(CATEGORIES), whose mean square is at most 1: mostly one
+    large number and small ones, and continuous in z, as Gumbel-softmax (Jang et al. 2017, arXiv:1611.01144) is in its
+    noise.
+
+    Args:
+        latents: (batch, latent), from N(0, 1).
+        count: number of categorical latents, at least 1.
+
+    Returns:
+        (batch, latent).
+    """
+    groups = latents[:, : count * CATEGORIES].unflatten(1, (count, CATEGORIES))
+    made = (SHARPNESS * groups).softmax(2) * math.sqrt(CATEGORIES)
+    return torch.cat([made.flatten(1), latents[:, count * CATEGORIES :]], 1)
+
+
 class Mapping(nn.Module):
     """Mapping network (Karras et al. 2019) whose output is concatenated to its input.
 
@@ -203,7 +222,8 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         start, sizes = dcgan_plan(resolution, width)
-        depth = dcgan_depth(plan, width)
+        depth = dcgan_depth(plan, latent_size, width)
+        self.categorical = depth.categorical
         self.embedding = Embedding(num_classes, LABEL_FEATURES, LABEL) if num_classes else None
         features = latent_size + (LABEL_FEATURES if num_classes else 0)
         self.mapping = Mapping(features, depth.mapping, activation) if depth.mapping else None
@@ -217,6 +237,8 @@ class Generator(nn.Module):
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """Map latents (batch, latent) and labels (batch,) to images (batch, height, width, channel)."""
+        if self.categorical:
+            latents = categorical(latents, self.categorical)
         if self.embedding is not None:
             latents = torch.cat([latents, self.embedding(labels).to(latents.dtype)], 1)
         x = latents[:, :, None, None]
@@ -253,7 +275,7 @@ class Discriminator(nn.Module):
     ) -> None:
         super().__init__()
         start, sizes = dcgan_plan(resolution, width)
-        hidden = dcgan_depth(plan, width).hidden
+        hidden = dcgan_depth(plan, 0, width).hidden
         conv, norm_layer = conv_and_norm(norm)
         spectral = norm == "spectral"
         self.activation = ACTIVATIONS[activation]
