@@ -2,6 +2,7 @@
 
 OUT/audit.json    every finding, by what the image's content is known by and its name; balance, sizes, limits
 OUT/audit.png     the images with the strongest findings of each kind
+OUT/exclude.txt   all images with findings, a line each, for --exclude of train: remove the lines of those to keep
 
 Findings are reasons to look, not verdicts: the exit status is 0 with them and without, and no image is removed.
 """
@@ -65,7 +66,7 @@ class Options:
     """What computes the network: torch or jax; the first that is installed when not given."""
 
     out: Path = Path("audit")
-    """Folder of audit.json and audit.png."""
+    """Folder of audit.json, audit.png and exclude.txt."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,9 +107,11 @@ def run(options: Options) -> None:
     with replacing(options.out / "audit.json") as temporary:
         write_json(temporary, audit_report.as_json(audited))
     save_png(options.out / "audit.png", audit_report.page(audited))
+    with replacing(options.out / "exclude.txt") as temporary:
+        temporary.write_bytes(audit_report.exclusion(audited).encode("utf-8", "surrogateescape"))
     for line in audit_report.summary(audited).splitlines():
         print(printable(line))
-    print(printable(f"wrote {options.out / 'audit.json'} and {options.out / 'audit.png'}"))
+    print(printable(f"wrote audit.json, audit.png and exclude.txt in {options.out}"))
 
 
 def _check_options(options: Options) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from gan_shared.data.audit import KINDS, Audit, Finding
 from gan_shared.data.audit.findings import SMALL_IS_STRONG
 from gan_shared.data.dataset import Dataset
+from gan_shared.data.exclusion import line_of
 from gan_shared.pictures import GAP_VALUE, captioned, grid
 
 FORMAT_VERSION = 1
@@ -118,6 +119,18 @@ def _sizes(sizes: np.ndarray | None) -> dict[str, list[int]] | None:
         name: [int(side.min()), int(np.median(side)), int(side.max())]
         for name, side in (("shorter_side", sizes.min(1)), ("longer_side", sizes.max(1)))
     }
+
+
+def exclusion(audited: Audited) -> str:
+    """Return the list that leaves out all images with findings, by kind; an image is named once."""
+    keys, listed, lines = audited.dataset.keys, set[int](), list[str]()
+    for kind in KINDS:
+        found = sorted({each.image for each in audited.audit.findings if each.kind == kind} - listed)
+        lines += [f"# {kind}: {KINDS[kind]}"] if found else []
+        names = audited.names or [""] * len(audited.dataset.images)
+        lines += [line_of(image, names[image], None if keys is None else int(keys[image])) for image in found]
+        listed.update(found)
+    return "".join(f"{line}\n" for line in lines)
 
 
 def page(audited: Audited) -> np.ndarray:

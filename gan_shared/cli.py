@@ -122,6 +122,9 @@ class EvaluateOptions:
     data: str | None = None
     """Where the run's own images are, if they have moved since the training."""
 
+    exclude: str | None = None
+    """Likewise the list of images that were left out."""
+
     resolution: int | None = None
     """Pyramid level of a LAPGAN to stop at, in pixels; the highest when not given."""
 
@@ -243,6 +246,7 @@ def _evaluate(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | Non
         EvaluationSettings(**shared),
         against=options.against and _expanded(options.against),
         data=options.data,
+        exclude=options.exclude,
         device=options.device,
         resolution=options.resolution,
     )
@@ -269,6 +273,7 @@ def _say_how_good(make_backend: MakeBackend, outcome: training.Outcome, config: 
                 settings,
                 against=against,
                 data=execution.data,
+                exclude=execution.exclude,
                 device=execution.device,
             )
         )

@@ -8,6 +8,7 @@ declared in ``option_groups.py``; rules that tie several of them together are in
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, fields, replace
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeAlias, cast, get_type_hints
 
 from gan_shared.errors import unexpected
@@ -94,6 +95,12 @@ class Config:
         """Height and width of the images as they are loaded: those of the highest pyramid level for all of them."""
         levels = self.image_condition.pyramid_levels
         return levels[-1] if levels else self.data.resolution
+
+    @property
+    def exclusion(self) -> Path | None:
+        """The list of images that are left out; None where there is none."""
+        file = self.execution.exclude
+        return None if file is None else Path(file).expanduser()
 
     @property
     def lowest_pixel(self) -> float:

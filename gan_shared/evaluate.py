@@ -59,6 +59,7 @@ def evaluate(
     *,
     against: Path | None = None,
     data: str | None = None,
+    exclude: str | None = None,
     device: str = "auto",
     resolution: int | None = None,
 ) -> str:
@@ -70,6 +71,7 @@ def evaluate(
         settings: what is compared and how.
         against: another one, by the same protocol, beside it in the table.
         data: where the run's images are now, if they are not where they were in training.
+        exclude: likewise the list of those that were left out.
         device: where to compute.
         resolution: the pyramid level of a LAPGAN to stop at.
 
@@ -79,7 +81,8 @@ def evaluate(
     Raises:
         UserError: the run, the images or the networks cannot be used, or two runs cannot be compared.
     """
-    changed: dict[str, Any] = {"device": device} | ({} if data is None else {"data": data})
+    moved = {"data": data, "exclude": exclude}
+    changed: dict[str, Any] = {"device": device} | {name: value for name, value in moved.items() if value is not None}
     runs = [_found(each, settings, changed, resolution) for each in (source, against) if each is not None]
     check_comparable(runs)
     found, entries = [], []

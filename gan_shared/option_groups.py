@@ -259,6 +259,11 @@ class ExecutionConfig:
         "python -m gan_shared.data_manifest writes it.",
     )
     data_key: str | None = option(None, "Public key (Ed25519) that the list must be signed with.")
+    exclude: str | None = option(
+        None,
+        "List of images that are left out: the exclude.txt that python -m gan_shared.audit writes, or names of "
+        "pictures, one a line.",
+    )
     steps: int = option(2000, "Length of the whole run in generator updates.", low=1, high=ENDLESS)
     device: str = option(
         "auto",

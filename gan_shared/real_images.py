@@ -98,19 +98,20 @@ def find_real_images(config: Config, real: str, fingerprint: str | None) -> tupl
         UserError: there are none that can be the reference.
     """
     source, resolution, channels = config.execution.data, config.data_resolution, config.data.channels
+    holdout, exclude = config.data.holdout, config.exclusion
     if fingerprint is None and real in (HELD_OUT, TRAINING):
         raise unexpected("real", f"{real}, of a run that does not know its training images", "--real DATA")
     if real == HELD_OUT:  # first what may be missing
-        reals = data.load_held_out(source, resolution, channels, config.data.holdout)
+        reals = data.load_held_out(source, resolution, channels, holdout, exclude)
     elif real != TRAINING:
         reals = data.load(real, resolution, channels)
-    elif data.has_held_out(source, config.data.holdout):
-        reals = data.load_held_out(source, resolution, channels, config.data.holdout)
+    elif data.has_held_out(source, holdout):
+        reals = data.load_held_out(source, resolution, channels, holdout, exclude)
     else:
         reals = None
     if fingerprint is None:
         return None, reals
-    training = data.load(source, resolution, channels, config.data.holdout)
+    training = data.load(source, resolution, channels, holdout, exclude=exclude)
     if training.fingerprint != fingerprint:
         found = f"other images in {source} than those that the run was trained on"
         raise unexpected("data", found, "the same, or --data for where they are now")

@@ -116,7 +116,7 @@ def load_data(config: Config) -> Dataset:
     """Return the training images of a run.
 
     Raises:
-        UserError: there are none, or they are not those that the data manifest lists.
+        UserError: there are none, or they are not those that the data manifest or the list of excluded ones says.
     """
     execution = config.execution
     trusted = None
@@ -125,7 +125,8 @@ def load_data(config: Config) -> Dataset:
         trusted = data.Trusted(Path(execution.data_manifest).expanduser(), key)
     elif execution.data_key is not None:
         raise unexpected("data_key", execution.data_key, "a data_manifest that is signed with it")
-    return data.load(execution.data, config.data_resolution, config.data.channels, config.data.holdout, trusted)
+    part = (config.data.holdout, trusted, config.exclusion)
+    return data.load(execution.data, config.data_resolution, config.data.channels, *part)
 
 
 def play(

@@ -82,6 +82,7 @@ OTHERS: dict[str, object] = {
     "data": "a/b.npy",
     "data_manifest": "a/b.json",
     "data_key": "a/b.pub",
+    "exclude": "a/b.txt",
     "resolution": 128,
     "channels": 3,
     "num_classes": 12,

@@ -179,7 +179,7 @@ def test_a_renamed_preset_names_the_new_one(old):
 
 def test_what_may_change_defines_no_mathematics():
     where = {"device", "data_on", "steps_per_call", "compile", "cuda_graph", "recompute"}
-    files = {"data", "data_manifest", "data_key", "vgg_weights"}
+    files = {"data", "data_manifest", "data_key", "exclude", "vgg_weights"}
     reports = {"log_every", "sample_every", "save_every", "keep_checkpoints", "evaluate_every", "evaluate_images"}
     assert {"steps", "rollbacks"} | reports | where | files == MAY_CHANGE
 

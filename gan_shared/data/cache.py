@@ -14,7 +14,8 @@ TWIN_GAN_CACHE, or else the user's cache folder (``~/.cache/twin-gan`` on Linux)
 An entry that does not agree with its hashes is made anew; the images of a large one are not hashed
 (``HASHED_AT_ONCE``).
 
-The two parts that a holdout divides a set into are entries of their own, copied from that of the whole set.
+The two parts that a holdout divides a set into, and a set without some images, are entries of their own, copied from
+that of the whole set.
 """
 
 import json
@@ -70,7 +71,7 @@ def cached(source: Source, name: str, resolution: int, channels: int, part: Part
         name: what the user called it.
         resolution: height and width of the images in pixels.
         channels: 1 or 3.
-        part: the part of a set that a holdout divides; the whole set when not given.
+        part: a part of the set; the whole set when not given.
 
     Raises:
         UserError: the source is bad, or has no image in a part, or the cache cannot be written; nothing half-written

@@ -17,15 +17,17 @@ from gan_shared.errors import unexpected
 
 
 class Part(NamedTuple):
-    """One of the two parts that a holdout divides a set into.
+    """A set without some images, or one of the two parts that a holdout divides it into.
 
     Attributes:
-        holdout: the share that is kept out of training, above 0 and below 1.
+        holdout: the share that is kept out of training, below 1; 0 for no division.
         held_out: whether it is the part that is kept out, or the one that is trained on.
+        excluded: numbers of the images that are in neither.
     """
 
     holdout: float
     held_out: bool
+    excluded: tuple[int, ...] = ()
 
 
 def is_held_out(keys: np.ndarray, holdout: float) -> np.ndarray:
@@ -52,12 +54,14 @@ def part_of(dataset: Dataset, part: Part) -> Contents:
         UserError: one of the two parts has no image.
     """
     keys = np.array(dataset.keys)
-    held_out = is_held_out(keys, part.holdout)
-    if held_out.all() or not held_out.any():
-        kept = f"{'all' if held_out.all() else 'none'} of the {len(keys)} images of {dataset.name}"
-        expected = f"a {'smaller' if held_out.all() else 'larger'} share"
-        raise unexpected("holdout", f"{part.holdout:g}, which keeps {kept} out of training", expected)
-    rows = np.flatnonzero(held_out == part.held_out)
+    rows = np.delete(np.arange(len(keys)), np.array(part.excluded, np.int64))
+    if part.holdout:
+        held_out = is_held_out(keys[rows], part.holdout)
+        if held_out.all() or not held_out.any():
+            kept = f"{'all' if held_out.all() else 'none'} of the {len(rows)} images of {dataset.name}"
+            expected = f"a {'smaller' if held_out.all() else 'larger'} share"
+            raise unexpected("holdout", f"{part.holdout:g}, which keeps {kept} out of training", expected)
+        rows = rows[held_out == part.held_out]
     labels = None if dataset.labels is None else dataset.labels[rows]
     return Contents(len(rows), _chunks(dataset.images, keys, rows), labels, dataset.class_names)
 

@@ -5,10 +5,13 @@ import stat
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+import numpy as np
+
 from gan_shared.data import archive, arrays, cifar, folder, idx, parquet
 from gan_shared.data.cache import cached
 from gan_shared.data.data_manifest import expecting
 from gan_shared.data.dataset import Dataset, stack_digits
+from gan_shared.data.exclusion import rows_of
 from gan_shared.data.holdout import Part
 from gan_shared.data.named import NAMED, STACKED, TEST
 from gan_shared.data.source import Source, reading, reason
@@ -30,7 +33,12 @@ class Trusted(NamedTuple):
 
 
 def load(
-    data: str, resolution: int, channels: int | None, holdout: float = 0.0, trusted: Trusted | None = None
+    data: str,
+    resolution: int,
+    channels: int | None,
+    holdout: float = 0.0,
+    trusted: Trusted | None = None,
+    exclude: Path | None = None,
 ) -> Dataset:
     """Return the training images of a set, decoded and mapped from the cache; the first time decodes it.
 
@@ -42,22 +50,25 @@ def load(
             A stacked set has 3 and shares the cache entry of the grey digits.
         holdout: share of the images at a path that is left out, from 0 up to, not including, 1; see ``holdout.py``.
         trusted: the list of pictures that the set must hold; see ``data_manifest.py``.
+        exclude: a list of images that are left out; see ``exclusion.py``.
 
     Raises:
         UserError: there is no such set, or not in those colours, or it is damaged, or the disk cannot hold it; or a
-            holdout of a named set, or one that leaves no image on one side; or it is not what the list says.
+            holdout of a named set, or one that leaves no image on one side; or it is not what the lists say.
     """
     _check_holdout(data, holdout)
     if data in STACKED:
         _check_colours(data, channels)
-        return stack_digits(load(STACKED[data], resolution, 1, trusted=trusted), data)
+        return stack_digits(load(STACKED[data], resolution, 1, trusted=trusted, exclude=exclude), data)
     source = find_source(data)
     if trusted is not None:
         source = expecting(source, trusted.manifest, trusted.key)
-    return _loaded(source, data, resolution, channels, Part(holdout, False) if holdout else None)
+    return _loaded(source, data, resolution, channels, Part(holdout, False), exclude)
 
 
-def load_held_out(data: str, resolution: int, channels: int | None, holdout: float = 0.0) -> Dataset:
+def load_held_out(
+    data: str, resolution: int, channels: int | None, holdout: float = 0.0, exclude: Path | None = None
+) -> Dataset:
     """Return images like those that ``load`` returns, none of which is among them, to evaluate with.
 
     Of a named set they are its published test split (of mnist-5k, which is a part of MNIST's training images, and of
@@ -69,6 +80,7 @@ def load_held_out(data: str, resolution: int, channels: int | None, holdout: flo
         resolution: likewise.
         channels: likewise.
         holdout: that of the training images.
+        exclude: likewise; a published test split is left as it is.
 
     Raises:
         UserError: see ``load``; or a path without a holdout.
@@ -78,11 +90,11 @@ def load_held_out(data: str, resolution: int, channels: int | None, holdout: flo
         _check_colours(data, channels)
         return stack_digits(load_held_out(STACKED[data], resolution, 1), data)
     if data in TEST:
-        return _loaded(TEST[data](), data, resolution, channels, None)
+        return _loaded(TEST[data](), data, resolution, channels)
     if not holdout:
         found = f"no held-out images of {data}, as the holdout is 0"
         raise unexpected("data", found, "images that were not trained on", ("train with --holdout", "--real DATA"))
-    return _loaded(find_source(data), data, resolution, channels, Part(holdout, True))
+    return _loaded(find_source(data), data, resolution, channels, Part(holdout, True), exclude)
 
 
 def has_held_out(data: str, holdout: float = 0.0) -> bool:
@@ -90,9 +102,28 @@ def has_held_out(data: str, holdout: float = 0.0) -> bool:
     return holdout > 0 or data in TEST or data in STACKED
 
 
-def _loaded(source: Source, data: str, resolution: int, channels: int | None, part: Part | None) -> Dataset:
+WHOLE = Part(0.0, False)
+
+
+def _loaded(
+    source: Source,
+    data: str,
+    resolution: int,
+    channels: int | None,
+    part: Part = WHOLE,
+    exclude: Path | None = None,
+) -> Dataset:
     """Return a source or a part of it from the cache, in its own colours where none are asked for."""
-    return cached(source, data, resolution, source.channels if channels is None else channels, part)
+    colours = source.channels if channels is None else channels
+    if exclude is not None:
+        whole = cached(source, data, resolution, colours)
+        names = source.names if len(source.names) == len(whole.images) else ()
+        part = part._replace(excluded=rows_of(exclude, names, np.array(whole.keys)))
+    found = cached(source, data, resolution, colours, None if part == WHOLE else part)
+    if not part.excluded:
+        return found
+    about = f"{len(part.excluded):,} left out by {exclude}"
+    return found._replace(about=f"{found.about}; {about}" if found.about else about)
 
 
 def _check_holdout(data: str, holdout: float) -> None:
