@@ -180,6 +180,41 @@ def test_what_is_read_ahead_of_a_tar_has_a_limit(tmp_path: Path):
     assert int(done.stdout) < 1_000_000  # kilobytes; all of them are 1,440,000
 
 
+def tar_of(path: Path, count: int) -> list[int]:
+    """Write a .tar file of some pictures and return where their headers begin."""
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as archive:
+        for number in range(count):
+            content = png(10 * number)
+            member = tarfile.TarInfo(f"{number}.png")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    with tarfile.open(path) as archive:
+        return [member.offset for member in archive]
+
+
+def test_a_tar_never_ends_at_a_damaged_header_or_before_its_end(tmp_path: Path):
+    path = tmp_path / "a.tar"
+    headers = tar_of(path, 4)
+    whole = path.read_bytes()
+    assert len(load(str(path), 16, None).images) == 4
+    path.write_bytes(whole[: headers[2]] + b"x" + whole[headers[2] + 1 :])
+    refused(path, "bad checksum where a file or the end of the archive is expected")
+    path.write_bytes(whole[: headers[2]])
+    refused(path, "empty header where a file or the end of the archive is expected")
+    path.write_bytes(whole[: headers[2] + 100])
+    refused(path, "truncated header where a file or the end of the archive is expected")
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_of_any_length_is_not_read(tmp_path: Path, kind: bytes):
+    path = tmp_path / "a.tar"
+    tar_of(path, 1)
+    member = tarfile.TarInfo("long")
+    member.type, member.size = kind, 10**9
+    path.write_bytes(member.tobuf() + path.read_bytes())  # a thousand megabytes that are not there
+    refused(path, "a header of 1,000,000,000 bytes")
+
+
 def test_links_in_a_tar_are_not_followed(tmp_path: Path):
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         info = tarfile.TarInfo("a.png")

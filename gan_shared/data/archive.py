@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 from gan_shared.data.collection import (
     LIST,
@@ -23,6 +24,15 @@ from gan_shared.errors import unexpected
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 EXPECTED = "a complete archive"
+# Headers of a .tar file that hold a name or attributes of the next one, and their longest: many times the longest path.
+EXTENDED = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+MAX_HEADER_BYTES = 2**16
 
 
 def is_archive(name: str) -> bool:
@@ -101,19 +111,55 @@ def _zip_contents(path: Path, files: Sequence[str]) -> Iterator[File]:
         yield file, partial(read, file)
 
 
+class _Member(tarfile.TarInfo):
+    """A member of a .tar file whose header is whole, and no longer than a header can be.
+
+    ``tarfile`` takes a damaged header, or the end of the file, for the end of the archive, and so a part for the whole;
+    and it reads an extended header of any length into memory.
+    """
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
+        """Return the member of a block of 512 bytes.
+
+        Raises:
+            tarfile.ReadError: it is damaged, missing or too long.
+        """
+        try:
+            member = super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if len(buf) == tarfile.BLOCKSIZE and not any(buf):  # the end of the archive
+                raise
+            raise tarfile.ReadError(f"{error} where a file or the end of the archive is expected") from error
+        if member.type in EXTENDED and member.size > MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {member.size:,} bytes")
+        return member
+
+
+def _members(stream: IO[bytes]) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """Yield the members of a .tar file with the archive, which keeps none of them."""
+    with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as archive:
+        for member in archive:
+            yield archive, member
+            archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def _tar_names(path: Path) -> list[str]:
     """Return the names of the files in a .tar file; that of a link ends in ``.link``."""
-    with unpacked(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+    with unpacked(path) as stream:
         # What is no file, a link say, is counted with what is left out.
-        kinds = [(member, "" if member.isfile() else ".link") for member in archive if not member.isdir()]
-        return [_plain(member.name) + kind for member, kind in kinds]
+        return [
+            _plain(member.name) + ("" if member.isfile() else ".link")
+            for _, member in _members(stream)
+            if not member.isdir()
+        ]
 
 
 def _tar_contents(path: Path, files: Sequence[str]) -> Iterator[File]:
     """Yield files of a .tar file, read one after the other, as it may be packed."""
     wanted = set(files)
-    with reading(path, EXPECTED), unpacked(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
-        for member in archive:
+    with reading(path, EXPECTED), unpacked(path) as stream:
+        for archive, member in _members(stream):
             name = _plain(member.name)
             if member.isfile() and name in wanted:
                 _check_size(f"{path}: {name}", member.size)
