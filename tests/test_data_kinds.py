@@ -209,17 +209,29 @@ def test_a_stray_picture_is_named(tmp_path: Path, stray: str, message: str):
     assert f"no classes, because of {message}" in dataset.about
 
 
-def test_parts_of_a_set_are_not_taken_for_classes(tmp_path: Path):
-    for part in ("training", "testing"):
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        (("training", "testing"), "found testing, training, expected the folders of the classes, or one part of a set"),
+        (("north", "south"), "found north, south, which all have the folders 0, 1, 2 and 7 more"),
+    ],
+)
+def test_parts_of_a_set_are_not_taken_for_classes(tmp_path: Path, parts: tuple[str, str], words: str):
+    for part in parts:
         for digit in range(10):
             plain(tmp_path / part / str(digit) / "x.png")
-    root = tmp_path
-    refused(
-        root,
-        "found testing, training, which all have the folders 0, 1, 2 and 7 more",
-        f"choices: --data {root}/testing, --data {root}/training",
-    )
-    assert load(str(root / "training"), 16, None).class_names == tuple("0123456789")
+    root, (first, second) = tmp_path, sorted(parts)
+    refused(root, words, f"choices: --data {root}/{first}, --data {root}/{second}")
+    assert load(str(root / parts[0]), 16, None).class_names == tuple("0123456789")
+
+
+def test_a_part_without_classes_is_no_class_beside_one_with_classes(tmp_path: Path):
+    for name in ("Train/cat/a.png", "Train/dog/b.png", "test/c.png"):
+        plain(tmp_path / name)
+    refused(tmp_path, "found Train, test, expected the folders of the classes, or one part of a set; choices: --data ")
+    # A class may be called as a part is.
+    plain(tmp_path / "cat" / "d.png")
+    assert load(str(tmp_path), 16, None).class_names == ("Train", "cat", "test")
 
 
 def test_one_folder_that_all_classes_have_is_none(tmp_path: Path):

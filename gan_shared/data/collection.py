@@ -28,6 +28,8 @@ BYTES_IN_FLIGHT = 400 * 10**6
 MAX_FILE_BYTES = 8 * 80_000_000 + 10**6
 # StyleGAN's list of classes.
 LIST = "dataset.json"
+# What the parts of a set are called.
+PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"}
 # How many names a message gives before it counts the others.
 NAMED = 3
 
@@ -115,7 +117,10 @@ def _in_order(names: Iterable[str]) -> list[str]:
 
 
 def _check_parts(root: str, folders: Sequence[str], paths: Sequence[Sequence[str]]) -> None:
-    """Refuse folders that hold nothing but folders of the same names: those below are the classes."""
+    """Refuse folders that are parts of a set: by their names, or as they hold nothing but folders of the same names."""
+    choices = [f"--data {root}/{folder}" for folder in folders]
+    if {folder.lower() for folder in folders} <= PARTS:
+        raise unexpected(root, named(folders), "the folders of the classes, or one part of a set", choices)
     below: dict[str, set[str | None]] = {folder: set() for folder in folders}
     for path in paths:
         below[path[0]].add(path[1] if len(path) > 2 else None)
@@ -123,7 +128,6 @@ def _check_parts(root: str, folders: Sequence[str], paths: Sequence[Sequence[str
     # One name that all of them share is no class: ``n01/images``, ``n02/images``.
     if len(shared) > 1 and not any(None in each for each in below.values()):
         found = f"{named(folders)}, which all have the folders {named(_in_order(map(str, shared)))}"
-        choices = [f"--data {root}/{folder}" for folder in folders]
         raise unexpected(root, found, "the folders of the classes of one part of a set", choices)
 
 
