@@ -3,7 +3,7 @@
 from math import log2
 from typing import NamedTuple
 
-from gan_shared.families import check_resolution
+from gan_shared.families import STARTS, check_resolution
 
 # Radford et al. 2016 double the channels with every halving of the image, from 64 at the widest image to 512;
 # deeper networks (128 pixels and more) stay at 512.
@@ -141,14 +141,14 @@ def dcgan_plan(resolution: int, width: float) -> DcganPlan:
     """Lay out a DCGAN for images of ``resolution`` pixels.
 
     Args:
-        resolution: a power of two from 8 to 256, or 28, or 224.
+        resolution: 4, 5, 6 or 7 times a power of two, from 8 to 512.
         width: factor on every channel count; at least one channel remains.
 
     Raises:
         UserError: the resolution is none of these.
     """
     check_resolution("dcgan", resolution)
-    start = 7 if resolution % 7 == 0 else 4
+    start = next(start for start in STARTS if resolution % start == 0 and (resolution // start).bit_count() == 1)
     doublings = int(log2(resolution // start))
     full = [min(DCGAN_CHANNELS * 2**i, DCGAN_MAX_CHANNELS) for i in reversed(range(doublings))]
     return DcganPlan(start, tuple(scaled(channels, width) for channels in full))
@@ -313,7 +313,7 @@ def patch_plan(resolution: int, width: float) -> PatchPlan:
     """Lay out a PatchGAN discriminator for images of ``resolution`` pixels.
 
     Args:
-        resolution: a power of two from 16 to 256, or 28, or 224; below 32 there are two halvings instead of three.
+        resolution: 4, 5, 6 or 7 times a power of two, from 16 to 512; below 32 there are two halvings instead of three.
         width: factor on every channel count; at least one channel remains.
 
     Raises:

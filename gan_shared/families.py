@@ -32,18 +32,24 @@ class Family(NamedTuple):
     smallest_batch: int = 1
 
 
+# Smallest maps of the convolutional families, in pixels, and their images: doublings of one of them.
+STARTS = (4, 5, 6, 7)
+DOUBLED = tuple(
+    sorted(start << doublings for start in STARTS for doublings in range(1, 8) if start << doublings <= 512)
+)
+
 FAMILIES = {
-    "dcgan": Family((8, 16, 28, 32, 64, 128, 224, 256), default_norm="batch"),
+    "dcgan": Family(DOUBLED, default_norm="batch"),
     # DCGAN with categorical latents, a mapping network and a residual block in the generator, and a hidden layer in the
     # discriminator.
-    "dcgan-deep": Family((8, 16, 28, 32, 64, 128, 224, 256), default_norm="batch", smallest_batch=2),
+    "dcgan-deep": Family(DOUBLED, default_norm="batch", smallest_batch=2),
     "resnet": Family((16, 32, 64, 128)),
     "inception": Family((16, 32, 64, 128), default_norm="spectral"),
     # Its penalties and the scale of its residual blocks are made for networks without batch normalisation.
     "r3gan": Family((32, 64, 128, 256), norms=("none", "spectral")),
     "r3gan-tiny": Family((16, 32, 64, 128), norms=("none", "spectral")),
     "vgg-decoder": Family((32, 64, 128, 224, 256), roles=("generator",), norms=(), image_conditional=True),
-    "patch": Family((16, 28, 32, 64, 128, 224, 256), roles=("discriminator",), default_norm="batch"),
+    "patch": Family(tuple(size for size in DOUBLED if size >= 16), roles=("discriminator",), default_norm="batch"),
 }
 
 

@@ -40,6 +40,7 @@ from parity_tests.network_pairs import (
 # Case -> network, resolution, options. At 32 pixels the tiny R3GAN has maps of two widths.
 GENERATORS = {
     "dcgan": ("dcgan", 16, {}),
+    "dcgan-of-20-pixels": ("dcgan", 20, {}),
     "dcgan-labels": ("dcgan", 16, {"num_classes": CLASSES, "activation": "silu", "output": "sigmoid"}),
     "dcgan-deep-labels": ("dcgan-deep", 28, {"num_classes": CLASSES, "activation": "leaky_relu"}),
     "resnet-labels": ("resnet", 16, {"num_classes": CLASSES}),
@@ -49,7 +50,7 @@ GENERATORS = {
 DISCRIMINATORS = {
     "dcgan": ("dcgan", 16, {}),
     "dcgan-spectral-labels": ("dcgan", 16, {"num_classes": CLASSES, "norm": "spectral"}),
-    "dcgan-none": ("dcgan", 16, {"norm": "none", "activation": "gelu"}),
+    "dcgan-none": ("dcgan", 24, {"norm": "none", "activation": "gelu"}),
     "dcgan-deep-none-labels": ("dcgan-deep", 28, {"num_classes": CLASSES, "norm": "none"}),
     "dcgan-deep-spectral": ("dcgan-deep", 16, {"norm": "spectral", "activation": "silu"}),
     "resnet": ("resnet", 16, {}),
@@ -61,7 +62,7 @@ DISCRIMINATORS = {
     "r3gan-tiny-spectral-labels": ("r3gan-tiny", 32, {"num_classes": CLASSES, "norm": "spectral"}),
     "patch-batch": ("patch", 16, {"activation": "silu"}),
     "patch-spectral-labels": ("patch", 32, {"num_classes": CLASSES, "norm": "spectral"}),
-    "patch-none-labels": ("patch", 28, {"num_classes": CLASSES, "norm": "none"}),
+    "patch-none-labels": ("patch", 20, {"num_classes": CLASSES, "norm": "none"}),
 }
 
 

@@ -111,20 +111,23 @@ def test_penalties_and_augmentations_may_all_be_named():
 @pytest.mark.parametrize(
     ("resolution", "nearest"),
     [
-        (48, "nearest: 32 or 64"),
+        (50, "nearest: 48 or 56"),
         (30, "nearest: 28 or 32"),
-        (20, "nearest: 16 or 28"),
-        (12, "nearest: 8 or 16"),
-        (512, "nearest: 256)"),
+        (21, "nearest: 20 or 24"),
+        (9, "nearest: 8 or 10"),
+        (1024, "nearest: 512)"),
     ],
 )
 def test_a_resolution_that_cannot_be_made_names_the_nearest_ones(resolution, nearest):
     message = refusal(config(resolution=resolution))
     assert message.startswith(f"resolution: found {resolution}") and nearest in message
-    assert message.endswith("choices: 8, 16, 28, 32, 64, 128, 224, 256")
+    sizes = (
+        "8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512"
+    )
+    assert message.endswith(f"choices: {sizes}")
 
 
-@pytest.mark.parametrize("resolution", [16, 28, 32, 64, 128, 256])
+@pytest.mark.parametrize("resolution", [16, 28, 32, 48, 64, 96, 128, 256, 512])
 @pytest.mark.parametrize("channels", [1, 3, None])
 def test_common_resolutions_and_colours_are_valid(resolution, channels):
     validate(config(resolution=resolution, channels=channels))
@@ -139,8 +142,9 @@ def test_both_networks_are_held_to_the_sizes_that_they_make(network, side):
     beside |= {"vgg_layer": "relu4_3"} if network == "vgg-decoder" else {}
     for resolution in FAMILIES[network].resolutions:
         validate(config(resolution=resolution, **beside))
-    message = refusal(config(resolution=40, **beside))
-    assert message.startswith(f"resolution: found 40, expected a size that {network} makes (nearest: 32 or 64)")
+    message = refusal(config(resolution=60, **beside))
+    near = "56 or 64" if 56 in FAMILIES[network].resolutions else "32 or 64"
+    assert message.startswith(f"resolution: found 60, expected a size that {network} makes (nearest: {near})")
     assert message.endswith(f"choices: {', '.join(map(str, FAMILIES[network].resolutions))}")
 
 
