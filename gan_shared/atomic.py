@@ -27,13 +27,17 @@ def replacing(target: Path) -> Iterator[Path]:
 
     Args:
         target: the file or folder to be; its parent is created when missing.
+
+    Raises:
+        OSError: it cannot be written; see ``naming``.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{uuid4().hex[:8]}.partial")
     try:
-        yield temporary
-        for path in [*sorted(temporary.rglob("*")), temporary]:
-            _flush(path)
+        with naming(target, temporary):
+            yield temporary
+            for path in [*sorted(temporary.rglob("*")), temporary]:
+                _flush(path)
         if target.is_dir() and temporary.is_dir():
             _replace_folder(temporary, target)
         else:
@@ -44,6 +48,24 @@ def replacing(target: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def naming(target: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Name the file that a block writes in an OSError that does not: writes on a full disk or past a limit do not.
+
+    Args:
+        target: the file.
+        temporary: another name of it, that says nothing to a user.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(target)
+        elif temporary is not None and isinstance(error.filename, str):
+            error.filename = error.filename.replace(str(temporary), str(target))
         raise
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gan_shared import lapgan, manifest
-from gan_shared.atomic import replacing
+from gan_shared.atomic import naming, replacing
 from gan_shared.backend import Backend, MakeBackend
 from gan_shared.checkpoint import BEST, CHECKPOINTS, Checkpoint
 from gan_shared.config import Config
-from gan_shared.errors import UserError, unexpected
+from gan_shared.errors import UserError, one_line, unexpected
 from gan_shared.evaluation import Evaluation, EvaluationSettings, Evaluator
 from gan_shared.evaluation_table import table
 from gan_shared.gan_api import MEMORY
@@ -104,7 +104,7 @@ def evaluate(
             store(home, entry)
             log_to_tensorboard(home, entry)
     except OSError as error:
-        shown += f"\nnot kept: {error.filename}: {error.strerror}"
+        shown += f"\nnot kept: {one_line(error)}"
     return shown
 
 
@@ -193,7 +193,7 @@ def store(home: Path, entry: Mapping[str, Any]) -> None:
         manifest.write_json(temporary, entry)
     line = {name: entry[name] for name in ("step", "images_seen", "network", "protocol_hash", "seed")}
     line |= {"backend": entry["written_by"]["backend"], "num_images": entry["protocol"]["generated_images"]}
-    with (home / METRICS).open("a", encoding="utf-8") as file:
+    with naming(home / METRICS), (home / METRICS).open("a", encoding="utf-8") as file:
         file.write(json.dumps({**line, **entry["values"], "floors": entry["floors"]}) + "\n")
 
 

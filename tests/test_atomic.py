@@ -1,5 +1,6 @@
 """Files and folders that appear whole or not at all."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -64,6 +65,20 @@ def test_a_block_that_raises_leaves_the_old_content_and_nothing_else(tmp_path, e
         raise error
     assert content(tmp_path) == before
     assert list(tmp_path.iterdir()) == ([target] if old else [])
+
+
+@pytest.mark.parametrize(("name", "inside"), [(None, ""), ("{temporary}", ""), ("{temporary}/a", "/a")])
+def test_what_cannot_be_written_is_named_as_the_user_knows_it(tmp_path, name, inside):
+    """The write of a full disk names no file, and the temporary name is nobody's."""
+    target = tmp_path / "target"
+    with pytest.raises(OSError, match="No space left") as raised, replacing(target) as temporary:
+        names = () if name is None else (name.format(temporary=temporary),)
+        raise OSError(errno.ENOSPC, "No space left on device", *names)
+    assert raised.value.filename == f"{target}{inside}"
+    other = str(tmp_path / "other")
+    with pytest.raises(OSError, match="No such file") as raised, replacing(target):
+        os.stat(other)
+    assert raised.value.filename == other
 
 
 def test_a_block_that_raises_before_writing_leaves_nothing(tmp_path):
