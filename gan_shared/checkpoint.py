@@ -301,12 +301,21 @@ def _check_networks(path: Path, config: Config) -> None:
 def load_newest(path: Path) -> Checkpoint:
     """Read a checkpoint folder or the newest checkpoint of a run folder.
 
+    A run that trains meanwhile may remove the checkpoint that is read; then it has written another, which is taken.
+
     Raises:
         UserError: it is damaged; the message offers the newest good one, if there is one.
     """
     chosen = newest_checkpoint(path)
-    with suggesting_another(chosen):
-        return load(chosen)
+    while True:
+        try:
+            return load(chosen)
+        except UserError:
+            newest = newest_checkpoint(path)
+            if newest == chosen:
+                with suggesting_another(chosen):
+                    raise
+            chosen = newest
 
 
 @contextmanager
@@ -320,7 +329,8 @@ def suggesting_another(chosen: Path) -> Iterator[None]:
         yield
     except UserError as error:
         run_dir = chosen.parent.parent
-        remedy = f": remove {chosen.name} to go on from it" if load_newest_good(run_dir, without=chosen) else ""
+        another = chosen.exists() and load_newest_good(run_dir, without=chosen)
+        remedy = f": remove {chosen.name} to go on from it" if another else ""
         raise UserError(f"{error}; {last_good(run_dir, without=chosen)}{remedy}") from error
 
 

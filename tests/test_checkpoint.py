@@ -375,6 +375,22 @@ def test_the_newest_good_one_is_offered_for_a_damaged_one(saved):
     assert checkpoint.load_newest(run).step == 1
 
 
+def test_a_checkpoint_that_a_run_removes_while_it_is_read_gives_way_to_the_next(saved, states, monkeypatch):
+    read_hashes = checkpoint.check_hashes
+
+    def overtaken(path: Path, hashes: dict[str, str]) -> None:
+        if path == saved and path.exists():
+            checkpoint.save(saved.parents[1], SMALL, states[ANY] | {"trainer/step": np.array(3)}, WRITER, DATA)
+            shutil.rmtree(saved)
+        read_hashes(path, hashes)
+
+    monkeypatch.setattr(checkpoint, "check_hashes", overtaken)
+    assert checkpoint.load_newest(saved.parents[1]).step == 3
+    # One that is asked for by its name is no other.
+    message = refusal(saved, checkpoint.load_newest)
+    assert message.startswith(f"{saved}/manifest.json: ") and message.endswith("step-0000003")
+
+
 def test_where_none_is_good_none_is_offered(saved):
     for folder in saved.parent.iterdir():
         (folder / "manifest.json").write_text("{")
