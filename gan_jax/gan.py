@@ -110,7 +110,12 @@ class GAN:
         return trained
 
     def sample(
-        self, num_images: int = 64, seed: int = 0, labels: np.ndarray | None = None, ema: bool = True
+        self,
+        num_images: int = 64,
+        seed: int = 0,
+        labels: np.ndarray | None = None,
+        ema: bool = True,
+        truncation: float | None = None,
     ) -> np.ndarray:
         """Make images.
 
@@ -119,6 +124,8 @@ class GAN:
             seed: image i follows from the seed, i and its label alone.
             labels: integers (image,); the classes in turn when not given.
             ema: whether the averaged generator makes them.
+            truncation: the largest number in a latent, above 0: lower is more typical and less varied (Brock et al.
+                2019).
 
         Returns:
             uint8 (image, height, width, channel), in NumPy.
@@ -126,7 +133,7 @@ class GAN:
         Raises:
             UserError: a number or a label cannot be used.
         """
-        inputs = gan_api.inputs(self.config, num_images, seed, labels)
+        inputs = gan_api.inputs(self.config, num_images, seed, labels, truncation)
         return np.concatenate(list(generate_images([TrainedGenerator(self.backend, self.state)], [inputs], ema)))
 
     def __call__(self, latents: Array, labels: Array | None = None) -> Array:

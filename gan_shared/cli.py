@@ -24,6 +24,7 @@ from gan_shared.errors import UserError, one_line, unexpected
 from gan_shared.evaluation import FEATURE_BATCH, HELD_OUT, EvaluationSettings
 from gan_shared.evaluation_hook import settings_while_training
 from gan_shared.interrupt import deferred, handling, status_of, stop_at_once
+from gan_shared.latents import LatentSource, parse_seeds
 from gan_shared.profile import WARM_UP, Profiled
 from gan_shared.validation import check_continuation, validate
 
@@ -59,14 +60,22 @@ class SampleOptions:
     run: Positional[Path]
     """Run folder (its newest checkpoint), checkpoint folder, or the folder of a LAPGAN's runs."""
 
-    num_images: int = 64
-    """Images, or frames of an animation."""
+    num_images: int | None = None
+    """Images, or frames of an animation; 64 when not given, one or 16 of each seed in --seeds."""
 
     seed: int = 0
     """Number that the latents follow from."""
 
+    seeds: tuple[str, ...] = ()
+    """One image of each of these seeds instead, which an animation walks between: numbers and ranges, as 1 2 5-9."""
+
+    truncation: float | None = None
+    """Largest number in a latent, above 0: with a lower one images are more typical and less varied (the truncation
+    trick of Brock et al. 2019)."""
+
     out: Path = Path("samples.png")
-    """FILE.png for a grid, FILE.npz for arrays, FILE.gif for a walk between latents, a folder for single PNGs."""
+    """FILE.png for a grid, FILE.npz for arrays, FILE.gif or FILE.mp4 for a walk between latents, a folder for single
+    PNGs."""
 
     classes: tuple[str, ...] = ()
     """Names or numbers of the classes that a class-conditional generator makes, in turn; all of them when not given."""
@@ -224,7 +233,7 @@ def _sample(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None)
         _expanded(options.run),
         out,
         num_images=options.num_images,
-        seed=options.seed,
+        latents=LatentSource(options.seed, parse_seeds(options.seeds), options.truncation),
         classes=options.classes,
         ema=options.ema,
         device=options.device,

@@ -32,10 +32,11 @@ from gan_shared.feature_networks import (
     load_weights,
     prepare,
 )
+from gan_shared.latents import MAX_IMAGES, LatentSource, check_request
 from gan_shared.progress_bar import progress_bar
 from gan_shared.real_features import RealFeatures
 from gan_shared.real_images import HELD_OUT, TRAINING, RealSets, available, choose, find_real_images
-from gan_shared.sample import MAX_IMAGES, TrainedGenerator, check_request, generate_images
+from gan_shared.sample import TrainedGenerator, generate_images
 
 # Generated images where no number is given: of StackedMNIST what its published numbers are counted from (Srivastava et
 # al. 2017), of others what most are.
@@ -78,7 +79,7 @@ class EvaluationSettings:
         Raises:
             UserError: naming what was found and expected.
         """
-        check_request(LEAST_IMAGES if self.num_images is None else self.num_images, self.seed)
+        check_request(LEAST_IMAGES if self.num_images is None else self.num_images, LatentSource(self.seed))
         if self.num_images is not None and self.num_images < LEAST_IMAGES:
             raise unexpected("num_images", self.num_images, f"a number from {LEAST_IMAGES} to {MAX_IMAGES}")
         if not is_whole(self.batch_size) or not 1 <= self.batch_size <= MAX_IMAGES:

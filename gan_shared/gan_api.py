@@ -19,10 +19,11 @@ from gan_shared.data.source import check_labels
 from gan_shared.errors import UserError, is_whole, unexpected
 from gan_shared.hooks import Event, Every, ScalarLog
 from gan_shared.image_conditions import is_image_conditional
+from gan_shared.latents import LatentSource, check_request
 from gan_shared.option_groups import CUSTOM, ENDLESS
 from gan_shared.options import Value
 from gan_shared.progress import Progress
-from gan_shared.sample import check_class_ids, check_request, inputs_of
+from gan_shared.sample import check_class_ids, inputs_of
 from gan_shared.validation import typed
 
 # Other names of networks, as users write them.
@@ -233,10 +234,13 @@ def _array(name: str, value: object) -> np.ndarray:
         raise unexpected(name, "lists of different lengths", "an array of one shape") from error
 
 
-def inputs(config: Config, num_images: int, seed: int, labels: np.ndarray | None) -> Inputs:
+def inputs(
+    config: Config, num_images: int, seed: int, labels: np.ndarray | None, truncation: float | None = None
+) -> Inputs:
     """Return what ``num_images`` samples are made from; the classes in turn where no labels are given."""
-    check_request(num_images, seed)
-    (made,) = inputs_of([config], seed, num_images, check_class_ids(config, ()))
+    latents = LatentSource(seed, truncation=truncation)
+    check_request(num_images, latents)
+    (made,) = inputs_of([config], latents, num_images, check_class_ids(config, ()))
     if labels is None:
         return made
     numbers, _ = check_labels("labels", _array("labels", labels), num_images)

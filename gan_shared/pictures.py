@@ -1,6 +1,9 @@
 """Arrays of images to picture files: grids, single pictures, animations."""
 
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Iterable
+from contextlib import suppress
+from itertools import chain
 from math import ceil, sqrt
 from pathlib import Path
 
@@ -8,9 +11,14 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from gan_shared.atomic import replacing
+from gan_shared.errors import UserError, optional_module
 
 # Mid-grey, so that the gap between the pictures of a grid differs from black and white backgrounds.
 GAP_VALUE = 128
+# Time that an animation shows each picture.
+FRAME_MILLISECONDS = 60
+# Height in pixels of a film of small pictures, at most.
+FILM_HEIGHT = 512
 
 
 def grid(images: np.ndarray, columns: int | None = None, gap: int = 2) -> np.ndarray:
@@ -75,14 +83,39 @@ def save_png(path: Path, image: np.ndarray) -> None:
         to_pillow(image).save(temporary, format="PNG")
 
 
-def save_gif(path: Path, frames: Sequence[np.ndarray], milliseconds: int = 60) -> None:
-    """Write uint8 images (H, W, C) as an endless animation.
-
-    Args:
-        path: the file.
-        frames: the pictures in order.
-        milliseconds: time that each is shown.
-    """
+def save_gif(path: Path, frames: Iterable[np.ndarray]) -> None:
+    """Write uint8 images (H, W, C) as an endless animation, each shown for FRAME_MILLISECONDS."""
     first, *rest = [to_pillow(frame) for frame in frames]
     with replacing(path) as temporary:
-        first.save(temporary, format="GIF", save_all=True, append_images=rest, duration=milliseconds, loop=0)
+        first.save(temporary, format="GIF", save_all=True, append_images=rest, duration=FRAME_MILLISECONDS, loop=0)
+
+
+def save_mp4(path: Path, frames: Iterable[np.ndarray]) -> None:
+    """Write uint8 images (H, W, C) as a film (H.264), each shown for FRAME_MILLISECONDS.
+
+    Small ones are enlarged by whole factors, as players show a film at its own size or blur it; even sizes are what
+    the codec takes.
+
+    Raises:
+        UserError: imageio-ffmpeg is not installed, or its ffmpeg cannot write the film.
+    """
+    ffmpeg = optional_module("imageio_ffmpeg", "out", f"{path.name} without imageio-ffmpeg", "video").get_ffmpeg_exe()
+    frames = iter(frames)
+    first = next(frames)
+    factor = max(1, FILM_HEIGHT // first.shape[0])
+    height, width = (size * factor + size * factor % 2 for size in first.shape[:2])
+    pixels = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"1000/{FRAME_MILLISECONDS}"]
+    film = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-f", "mp4"]
+    with replacing(path) as temporary:
+        command = [ffmpeg, "-loglevel", "error", "-y", *pixels, "-i", "-", *film, str(temporary)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdin is not None
+            with suppress(BrokenPipeError):  # it has ended, and says why
+                for frame in chain([first], frames):
+                    large = frame.repeat(factor, 0).repeat(factor, 1).repeat(3 // frame.shape[2], 2)
+                    edge = ((0, height - large.shape[0]), (0, width - large.shape[1]), (0, 0))
+                    process.stdin.write(np.pad(large, edge, mode="edge").tobytes())
+            _, said = process.communicate()
+        if process.returncode:
+            reason = " ".join(said.decode(errors="replace").split()) or f"status {process.returncode}"
+            raise UserError(f"{path}: could not be written: ffmpeg: {reason}")

@@ -1,6 +1,7 @@
 """Checkpoint and seeds to images: grids, single pictures, arrays, interpolations."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from math import ceil, sqrt
 from pathlib import Path
@@ -14,10 +15,11 @@ from gan_shared.backend import Backend, Inputs, MakeBackend, State
 from gan_shared.config import Config
 from gan_shared.data import Dataset
 from gan_shared.draws import sample_labels, sample_latents
-from gan_shared.errors import UserError, is_whole, unexpected
+from gan_shared.errors import UserError, unexpected
 from gan_shared.image_conditions import image_condition, is_image_conditional
 from gan_shared.interrupt import deferred
-from gan_shared.pictures import beside, captioned, grid, save_gif, save_png
+from gan_shared.latents import FRAMES_PER_LATENT, WALK_IMAGES, LatentSource, check_request
+from gan_shared.pictures import beside, captioned, grid, save_gif, save_mp4, save_png
 from gan_shared.validation import validate
 
 # Images in a sample grid: eight rows of eight.
@@ -27,15 +29,13 @@ LARGE_IMAGE = 64
 # Images made at a time, fewer where they would have more pixels than this together; the last batch is filled up: one
 # shape, so one compilation.
 BATCH, BATCH_PIXELS = 64, 64 * 64**2
-# An animation shows this many images side by side, and takes this many frames from one latent to the next.
-GIF_IMAGES, GIF_FRAMES_PER_LATENT = 16, 16
-# Ten times ImageNet: more is taken for a typing error.
-MAX_IMAGES = 10**7
 # How many classes the caption of a grid names.
 NAMED_CLASSES = 12
 # Characters of a name in such a caption.
 LONGEST_NAME = 32
-SUFFIXES = (".png", ".npz", ".gif")
+ANIMATIONS = {".gif": save_gif, ".mp4": save_mp4}
+SEED_0 = LatentSource()
+SUFFIXES = (".png", ".npz", *ANIMATIONS)
 
 
 class TrainedGenerator(NamedTuple):
@@ -55,8 +55,8 @@ def sample(
     source: Path,
     out: Path,
     *,
-    num_images: int = 64,
-    seed: int = 0,
+    num_images: int | None = None,
+    latents: LatentSource = SEED_0,
     classes: tuple[str, ...] = (),
     ema: bool = True,
     device: str = "auto",
@@ -71,11 +71,11 @@ def sample(
         source: a run folder (its newest checkpoint), a checkpoint folder, or the folder of a LAPGAN, whose pyramid
             levels are composed.
         out: ``.png`` for a grid, ``.npz`` for the arrays ``images``, ``latents`` (of a LAPGAN's lowest level) and, of
-            a class-conditional generator, ``labels``, ``.gif`` for a walk between latents of ``num_images`` frames, or
-            a new folder for single PNGs. Of an image-conditional generator: each input image beside what was made of
-            it, as ``input_images`` in an ``.npz``, and no ``.gif``.
-        num_images: how many.
-        seed: image i follows from the seed, i, the classes and its input image alone.
+            a class-conditional generator, ``labels``, ``.gif`` or ``.mp4`` for a walk between latents of
+            ``num_images`` frames, or a new folder for single PNGs. Of an image-conditional generator: each input image
+            beside what was made of it, as ``input_images`` in an ``.npz``, and no walk.
+        num_images: how many; 64 when not given. With listed seeds one of each, or 16 frames for each.
+        latents: image i follows from its latent, the classes and its input image alone.
         classes: names or numbers of those that a class-conditional generator makes, in turn; a name wins over a number.
             When there are none, those of the input images, or all.
         ema: whether the averaged generator makes them.
@@ -87,29 +87,54 @@ def sample(
     Raises:
         UserError: the source, the number or the output cannot be used.
     """
-    check_request(num_images, seed)
+    animated = out.suffix.lower() in ANIMATIONS
+    num_images = _number(num_images, latents, animated)
+    check_request(num_images, latents)
     check_output(out)
+    twice = [seed for seed, times in Counter(latents.seeds).items() if times > 1]
+    if twice and out.suffix.lower() not in SUFFIXES:
+        raise unexpected("seeds", f"{twice[0]} twice", "each once, as single pictures are called by their seeds")
     found = load_checkpoints(source, resolution)
     changed = {"device": device} | ({} if vgg_weights is None else {"vgg_weights": vgg_weights})
     configs = [loaded.config.with_options(**changed) for loaded in found]
     names = found[0].class_names
     input_images = load_input_images(configs[0], images, out, num_images, classes)
+    if input_images is not None and latents.seeds:
+        raise unexpected("seeds", " ".join(map(str, latents.seeds)), "none, as the generator is image-conditional")
     chosen = check_class_ids(configs[0], class_numbers(classes, names), names)
     generators = [restored(make_backend, each, config) for each, config in zip(found, configs, strict=True)]
-    if out.suffix.lower() == ".gif":
-        first, *above = inputs_of(configs, seed, GIF_IMAGES, chosen)
-        frames = [
-            grid(np.concatenate(list(generate_images(generators, [first._replace(latents=latents), *above], ema))))
-            for latents in walk(seed, num_images, configs[0].networks.latent_size)
-        ]
-        return save_gif(out, frames)
+    if animated:
+        first, *above = inputs_of(configs, latents, 1 if latents.seeds else WALK_IMAGES, chosen)
+        frames = (
+            grid(np.concatenate(list(generate_images(generators, [first._replace(latents=now), *above], ema))))
+            for now in latents.walk(num_images, configs[0].networks.latent_size)
+        )
+        return ANIMATIONS[out.suffix.lower()](out, frames)
     count = num_images if input_images is None else len(input_images.images)
-    first, *above = inputs_of(configs, seed, count, chosen)
+    first, *above = inputs_of(configs, latents, count, chosen)
     if input_images is not None:
         first = first._replace(images=input_images.images)
         if configs[0].data.class_conditional and not classes and input_images.labels is not None:
             first = first._replace(labels=input_images.labels)
-    write(out, generate_images(generators, [first, *above], ema), first, configs[-1], names)
+    write(out, generate_images(generators, [first, *above], ema), first, configs[-1], names, latents.seeds)
+
+
+def _number(num_images: int | None, latents: LatentSource, animated: bool) -> int:
+    """Return how many images or frames are asked for.
+
+    Raises:
+        UserError: not as many images as there are seeds, or a walk from one seed to itself.
+    """
+    seeds = len(latents.seeds)
+    if not seeds:
+        return 64 if num_images is None else num_images
+    if animated and seeds == 1:
+        raise unexpected("seeds", latents.seeds[0], "two or more to walk between")
+    if animated:
+        return FRAMES_PER_LATENT * seeds if num_images is None else num_images
+    if num_images not in (None, seeds):
+        raise unexpected("num_images", num_images, f"{seeds} as there are seeds, or none")
+    return seeds
 
 
 def load_checkpoints(source: Path, resolution: int | None) -> list[checkpoint.Checkpoint]:
@@ -140,8 +165,8 @@ def load_input_images(
     if images is None:
         expected = "a folder of images, or what else --data takes, as the generator is image-conditional"
         raise unexpected("images", None, expected)
-    if out.suffix.lower() == ".gif":
-        raise unexpected("out", ".gif", "another kind of file, as the generator is image-conditional")
+    if out.suffix.lower() in ANIMATIONS:
+        raise unexpected("out", out.suffix, "another kind of file, as the generator is image-conditional")
     try:
         found = data.load(images, config.data_resolution, config.data.channels)
     except UserError as error:  # it names the option data
@@ -161,18 +186,6 @@ def restored(make_backend: MakeBackend, loaded: checkpoint.Checkpoint, config: C
         backend = make_backend(config)
         with checkpoint.suggesting_another(loaded.path):
             return TrainedGenerator(backend, backend.restore(loaded.tensors))
-
-
-def check_request(num_images: int, seed: int) -> None:
-    """Refuse numbers that no samples follow from.
-
-    Raises:
-        UserError: naming what was found and expected.
-    """
-    if not is_whole(num_images) or not 1 <= num_images <= MAX_IMAGES:
-        raise unexpected("num_images", num_images, f"a number from 1 to {MAX_IMAGES}")
-    if not is_whole(seed) or not 0 <= seed < 2**63:
-        raise unexpected("seed", seed, f"a number from 0 to {2**63 - 1}")
 
 
 def class_numbers(classes: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
@@ -208,15 +221,14 @@ def check_class_ids(config: Config, class_ids: tuple[int, ...], names: Sequence[
     return class_ids or tuple(known)
 
 
-def inputs_of(configs: Sequence[Config], seed: int, count: int, class_ids: tuple[int, ...]) -> list[Inputs]:
+def inputs_of(configs: Sequence[Config], latents: LatentSource, count: int, class_ids: tuple[int, ...]) -> list[Inputs]:
     """Return what ``count`` images are made from by a single generator, or by each of a LAPGAN's.
 
     Each has latents of its own, and all have the classes in turn, where there are any.
     """
     labels = sample_labels(count, class_ids) if class_ids else None
     return [
-        Inputs(sample_latents(seed, count, config.networks.latent_size, level), labels)
-        for level, config in enumerate(configs)
+        Inputs(latents.draw(count, config.networks.latent_size, level), labels) for level, config in enumerate(configs)
     ]
 
 
@@ -301,7 +313,14 @@ def sample_grid(config: Config, made: np.ndarray, inputs: Inputs, class_names: S
     return captioned(result, f"in turn: {', '.join(shown[:NAMED_CLASSES])}{more}")
 
 
-def write(out: Path, batches: Iterator[np.ndarray], inputs: Inputs, config: Config, class_names: Sequence[str]) -> None:
+def write(
+    out: Path,
+    batches: Iterator[np.ndarray],
+    inputs: Inputs,
+    config: Config,
+    class_names: Sequence[str],
+    seeds: Sequence[int] = (),
+) -> None:
     """Write images as the kind of output that ``out`` names; single images are never held at once.
 
     Args:
@@ -310,12 +329,14 @@ def write(out: Path, batches: Iterator[np.ndarray], inputs: Inputs, config: Conf
         inputs: what they are made from.
         config: of the run that made them.
         class_names: of all classes; none where they are not known.
+        seeds: of each image, which its file is called by; the images are numbered when there are none.
     """
     if out.suffix.lower() == ".png":
         save_png(out, sample_grid(config, np.concatenate(list(batches)), inputs, class_names))
     elif out.suffix.lower() == ".npz":
         with replacing(out) as temporary, temporary.open("wb") as file:
             named = {"latents": inputs.latents, "labels": inputs.labels, "input_images": inputs.images}
+            named |= {"seeds": np.array(seeds)} if seeds else {}
             arrays = {name: value for name, value in named.items() if value is not None}
             np.savez_compressed(file, images=np.concatenate(list(batches)), **arrays)
     else:
@@ -323,11 +344,13 @@ def write(out: Path, batches: Iterator[np.ndarray], inputs: Inputs, config: Conf
         if inputs.images is not None:
             pairs = zip(inputs.images, singles, strict=True)
             singles = (grid(beside(image[None], made[None]), columns=2) for image, made in pairs)
-        write_singles(out, singles, max(4, len(str(len(inputs.latents) - 1))))
+        numbers = seeds or range(len(inputs.latents))
+        digits = max(4, len(str(max(numbers))))
+        write_singles(out, singles, [f"{'seed' if seeds else ''}{number:0{digits}d}" for number in numbers])
 
 
-def write_singles(folder: Path, images: Iterator[np.ndarray], digits: int) -> None:
-    """Write single PNGs, numbered with so many digits, all or none.
+def write_singles(folder: Path, images: Iterator[np.ndarray], names: Sequence[str]) -> None:
+    """Write single PNGs under their names, all or none.
 
     A new folder appears when it is complete. An empty one that is there stays, as it may be the one that the
     user's shell is in: what a failure leaves in it is removed.
@@ -335,40 +358,13 @@ def write_singles(folder: Path, images: Iterator[np.ndarray], digits: int) -> No
     if not folder.exists():
         with replacing(folder) as temporary:
             temporary.mkdir()
-            return write_singles(temporary, images, digits)
+            return write_singles(temporary, images, names)
     written: list[Path] = []
     try:
-        for i, image in enumerate(images):
-            written.append(folder / f"{i:0{digits}d}.png")
+        for name, image in zip(names, images, strict=True):
+            written.append(folder / f"{name}.png")
             save_png(written[-1], image)
     except BaseException:
         for path in written:
             path.unlink(missing_ok=True)
         raise
-
-
-def walk(seed: int, frames: int, latent_size: int) -> Iterator[np.ndarray]:
-    """Yield latents (GIF_IMAGES, Z) along a closed path through random latents, one array per frame.
-
-    Neighbouring latents are joined on the sphere (White 2016, arXiv:1609.04468): a straight line between two
-    normals passes closer to the origin than any latent of the training.
-    """
-    stops = max(2, round(frames / GIF_FRAMES_PER_LATENT))
-    latents = sample_latents(seed, stops * GIF_IMAGES, latent_size).reshape(stops, GIF_IMAGES, latent_size)
-    for frame in range(frames):
-        position = frame * stops / frames
-        stop = int(position)
-        yield slerp(latents[stop], latents[(stop + 1) % stops], position - stop)
-
-
-def slerp(start: np.ndarray, end: np.ndarray, fraction: float) -> np.ndarray:
-    """Interpolate on the sphere between vectors (N, Z); straight where they are parallel."""
-    norms = np.linalg.norm(start, axis=1) * np.linalg.norm(end, axis=1)
-    cosine = np.clip((start * end).sum(1) / norms, -1, 1)
-    angle = np.arccos(cosine)[:, None]
-    sine = np.sin(angle)
-    straight = sine < 1e-6
-    safe = np.where(straight, 1, sine)
-    a = np.where(straight, 1 - fraction, np.sin((1 - fraction) * angle) / safe)
-    b = np.where(straight, fraction, np.sin(fraction * angle) / safe)
-    return (a * start + b * end).astype(np.float32)

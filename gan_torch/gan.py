@@ -113,7 +113,12 @@ class GAN(nn.Module):
         return self
 
     def sample(
-        self, num_images: int = 64, seed: int = 0, labels: np.ndarray | None = None, ema: bool = True
+        self,
+        num_images: int = 64,
+        seed: int = 0,
+        labels: np.ndarray | None = None,
+        ema: bool = True,
+        truncation: float | None = None,
     ) -> np.ndarray:
         """Make images.
 
@@ -122,6 +127,8 @@ class GAN(nn.Module):
             seed: image i follows from the seed, i and its label alone.
             labels: integers (image,); the classes in turn when not given.
             ema: whether the averaged generator makes them.
+            truncation: the largest number in a latent, above 0: lower is more typical and less varied (Brock et al.
+                2019).
 
         Returns:
             uint8 (image, height, width, channel), in NumPy.
@@ -129,7 +136,7 @@ class GAN(nn.Module):
         Raises:
             UserError: a number or a label cannot be used.
         """
-        inputs = gan_api.inputs(self.config, num_images, seed, labels)
+        inputs = gan_api.inputs(self.config, num_images, seed, labels, truncation)
         return np.concatenate(list(generate_images([TrainedGenerator(self.backend, self.state)], [inputs], ema)))
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:

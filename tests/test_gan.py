@@ -195,7 +195,7 @@ def test_mistakes_are_errors_of_one_line(name):
         (lambda: make(3), ["generator: found 3", "a name, or an instance of"]),
         (lambda: make("cnn", "cnn", "logistic"), ["loss: found 'logistic'", "choices: bce"]),
         (lambda: make(optimizer="lion"), ["generator_optimizer: found 'lion'", "choices: adam"]),
-        (lambda: make(resolution=48), ["resolution: found 48", "nearest: 32 or 64"]),
+        (lambda: make(resolution=50), ["resolution: found 50", "nearest: 48 or 56"]),
         (lambda: gan.fit(IMAGES / 255), ["images: found type float64", "uint8"]),
         (lambda: gan.fit(IMAGES[0]), ["images: found shape (16, 16)"]),
         (lambda: gan.fit(IMAGES[:0]), ["images: found 0 images"]),

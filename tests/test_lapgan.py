@@ -194,9 +194,9 @@ def test_levels_of_a_stacked_set(tmp_path):
 
 
 def test_every_level_is_checked_before_the_first_is_trained(tmp_path, capsys):
-    levels = ["--pyramid-levels", "64", "128", "256", "512", "--resolution", "64"]
+    levels = ["--pyramid-levels", "128", "256", "512", "1024", "--resolution", "128"]
     status = main(["lapgan", "--run-dir", str(tmp_path / "run"), *levels])
-    assert "pyramid_levels: found 512, expected a size that dcgan makes" in refused(capsys, status)
+    assert "pyramid_levels: found 1024, expected a size that dcgan makes" in refused(capsys, status)
 
 
 def test_a_renamed_level_is_looked_for_and_can_be_entered_again(copy, tmp_path, capsys):

@@ -1,5 +1,7 @@
 """Samples: every kind of output, from either backend's checkpoints, and pictures of many images."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,8 @@ from gan_shared import checkpoint, pictures
 from gan_shared.backend import Inputs
 from gan_shared.config import Config
 from gan_shared.draws import sample_latents
-from gan_shared.sample import BATCH, GIF_FRAMES_PER_LATENT, GIF_IMAGES, class_numbers, slerp, walk
+from gan_shared.latents import FRAMES_PER_LATENT
+from gan_shared.sample import BATCH, class_numbers
 from tests.fixtures import ANY, EACH, TRAIN_MAINS, backend_class
 from tests.fixtures import SAMPLE_MAINS as MAINS
 
@@ -161,6 +164,74 @@ def test_a_gif_plays_forever_through_as_many_frames_as_asked_for(run, tmp_path):
     assert min(steps) > 0
 
 
+@pytest.mark.parametrize("name", EACH)
+def test_listed_seeds_give_one_image_each_and_its_file_is_called_by_it(run, tmp_path, name):
+    first = {
+        seed: arrays(MAINS[name], run, tmp_path / f"{seed}.npz", "--seed", seed, "--num-images", "1") for seed in "573"
+    }
+    listed = arrays(MAINS[name], run, tmp_path / "listed.npz", "--seeds", "5", "7", "3-3")
+    np.testing.assert_array_equal(listed, np.concatenate([first[seed] for seed in "573"]))
+    with np.load(tmp_path / "listed.npz") as archive:
+        assert archive["seeds"].tolist() == [5, 7, 3]
+    sample(MAINS[name], run, tmp_path / "single", "--seeds", "5", "12345", "3-4")
+    names = ["seed00003.png", "seed00004.png", "seed00005.png", "seed12345.png"]
+    assert sorted(file.name for file in (tmp_path / "single").iterdir()) == names
+    np.testing.assert_array_equal(read(tmp_path / "single" / "seed00005.png"), listed[0])
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_a_lower_truncation_brings_images_nearer_to_each_other(run, tmp_path, name):
+    spread = []
+    for limit in ("0.1", "1", "1e9"):
+        images = arrays(MAINS[name], run, tmp_path / f"{limit}.npz", "--num-images", "40", "--truncation", limit)
+        spread.append(images.astype(float).std(0).mean())
+    assert spread[0] < spread[1] / 3 and spread[1] < spread[2]
+    whole = arrays(MAINS[name], run, tmp_path / "whole.npz", "--num-images", "40")
+    assert gap(images, whole) <= 1  # latents that differ in the last bit of float32
+
+
+def test_a_walk_between_seeds_is_a_film_of_one_image(run, tmp_path):
+    sample(main, run, tmp_path / "walk.gif", "--seeds", "1", "2")
+    with GifImageFile(tmp_path / "walk.gif") as picture:
+        assert picture.n_frames == 2 * FRAMES_PER_LATENT and picture.size == (20, 20)
+        start = np.asarray(picture.convert("RGB"))[2:18, 2:18]
+    (first,) = arrays(main, run, tmp_path / "1.npz", "--seeds", "1")
+    assert np.abs(start.astype(int) - first).mean() < 8  # of a palette of 256 colours
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_film_holds_the_frames_enlarged(tmp_path, channels):
+    ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="the extra video is not installed")
+    blocks = np.random.default_rng(0).integers(0, 256, (7, 9, 11, channels), np.uint8)
+    pictures.save_mp4(tmp_path / "film.mp4", iter(blocks))
+    decode = [ffmpeg.get_ffmpeg_exe(), "-i", str(tmp_path / "film.mp4"), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    decoded = subprocess.run(decode, capture_output=True, check=True)
+    factor = pictures.FILM_HEIGHT // 9
+    width, height = 11 * factor + 11 * factor % 2, 9 * factor + 9 * factor % 2
+    about = decoded.stderr.decode()
+    assert "Video: h264" in about and f"{width}x{height}" in about and "16.67 fps" in about
+    frames = np.frombuffer(decoded.stdout, np.uint8).reshape(7, height, width, 3)
+    middles = frames[:, factor // 2 :: factor, factor // 2 :: factor][:, :9, :11]
+    grey = middles.astype(float).mean(3) if channels == 1 else middles.astype(float)
+    expected = blocks[..., 0] if channels == 1 else blocks
+    assert np.abs(grey - expected).mean() < 12  # of 255: the codec loses a little, and most of colours
+
+
+def test_a_film_without_its_package_and_seeds_that_do_not_fit_are_refused(capsys, run, tmp_path, monkeypatch):
+    argv = [str(run), "--device", "cpu", "--out", str(tmp_path / "a.gif")]
+    assert refused(capsys, [*argv, "--seeds", "4"]) == "seeds: found 4, expected two or more to walk between"
+    argv[-1] = str(tmp_path / "folder")
+    expected = "seeds: found 4 twice, expected each once, as single pictures are called by their seeds"
+    assert refused(capsys, [*argv, "--seeds", "4", "3-5"]) == expected
+    expected = "num_images: found 5, expected 3 as there are seeds, or none"
+    assert refused(capsys, [*argv, "--seeds", "3-5", "--num-images", "5"]) == expected
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    argv[-1] = str(tmp_path / "a.mp4")
+    expected = "out: found a.mp4 without imageio-ffmpeg, expected it installed: pip install -e '.[video]'"
+    assert refused(capsys, argv) == expected
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture(scope="module")
 def conditional(tmp_path_factory) -> Path:
     """A run whose generator, and whose average, make other images of each of three classes."""
@@ -266,39 +337,6 @@ def test_a_grid_of_a_conditional_run_names_its_classes(named, tmp_path):
     assert sheet.shape[0] > 8 * 18 + 2  # the caption is above the eight rows
 
 
-@pytest.mark.parametrize("frames", [8, 32, 50])
-def test_a_walk_is_closed_and_takes_even_steps(frames):
-    path = np.stack(list(walk(5, frames, 16)))
-    assert path.shape == (frames, GIF_IMAGES, 16) and path.dtype == np.float32
-    stops = max(2, round(frames / GIF_FRAMES_PER_LATENT))
-    latents = sample_latents(5, stops * GIF_IMAGES, 16).reshape(stops, GIF_IMAGES, 16)
-    np.testing.assert_allclose(path[0], latents[0], rtol=1e-6)
-    if frames % stops == 0:
-        for i, stop in enumerate(latents):
-            np.testing.assert_allclose(path[i * frames // stops], stop, rtol=1e-6)
-    # No step, the one back to the start included, is longer than its share of the way between two normals.
-    lengths = np.linalg.norm(np.roll(path, -1, axis=0) - path, axis=2)
-    longest = np.linalg.norm(latents[:, None] - latents[None], axis=3).max()
-    assert lengths.max() < 2 * longest * stops / frames and lengths.min() > 0
-
-
-def test_slerp_stays_on_the_sphere_and_moves_by_equal_angles():
-    ends = np.random.default_rng(0).standard_normal((2, 50, 8))
-    start, end = ends / np.linalg.norm(ends, axis=2, keepdims=True) * 3
-    whole = np.arccos((start * end).sum(1) / 9)
-    for fraction in (0.0, 0.25, 0.5, 0.9, 1.0):
-        point = slerp(start, end, fraction).astype(np.float64)
-        np.testing.assert_allclose(np.linalg.norm(point, axis=1), 3, rtol=1e-6)
-        turned = np.arccos(np.clip((start * point).sum(1) / 9, -1, 1))
-        np.testing.assert_allclose(turned, fraction * whole, atol=2e-3)
-
-
-def test_slerp_between_parallel_vectors_is_straight_and_finite():
-    start = np.array([[1.0, 2.0], [1.0, 0.0]])
-    np.testing.assert_allclose(slerp(start, start, 0.3), start, rtol=1e-6)
-    np.testing.assert_allclose(slerp(start, 3 * start, 0.5), 2 * start, rtol=1e-6)
-
-
 @pytest.mark.parametrize("kind", ["folder", "suffixed.v1"])
 def test_a_folder_that_is_not_empty_is_refused_and_left_alone(capsys, run, tmp_path, kind):
     folder = tmp_path / kind
@@ -312,7 +350,7 @@ def test_a_folder_that_is_not_empty_is_refused_and_left_alone(capsys, run, tmp_p
 @pytest.mark.parametrize(
     ("out", "words"),
     [
-        ("x.jpeg", ["out: found .jpeg", "choices: .png, .npz, .gif, a folder"]),
+        ("x.jpeg", ["out: found .jpeg", "choices: .png, .npz, .gif, .mp4, a folder"]),
         ("x.tar.gz", ["out: found .gz"]),
         ("file", ["out: found", "which is not empty"]),
         ("folder.png", ["out: found the folder", "expected a file name"]),

@@ -1,0 +1,139 @@
+"""The latents that samples are made from: of a seed or a list of seeds, perhaps truncated, or along a walk."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from gan_shared.draws import sample_latents
+from gan_shared.errors import is_whole, unexpected
+
+# Ten times ImageNet: more is taken for a typing error.
+MAX_IMAGES = 10**7
+# Largest seed of a draw.
+MAX_SEED = 2**63 - 1
+# An animation shows this many images side by side, and takes this many frames from one latent to the next.
+WALK_IMAGES, FRAMES_PER_LATENT = 16, 16
+
+
+class LatentSource(NamedTuple):
+    """Where latents come from.
+
+    Attributes:
+        seed: image i follows from it and i.
+        seeds: one image of each instead, the one that a seed's first would be; empty for images of ``seed``.
+        truncation: the largest number in a latent; see ``truncated``. None for latents as they are drawn.
+    """
+
+    seed: int = 0
+    seeds: tuple[int, ...] = ()
+    truncation: float | None = None
+
+    def check(self) -> None:
+        """Refuse what no latents follow from.
+
+        Raises:
+            UserError: naming what was found and expected.
+        """
+        for name, value in (("seed", self.seed), *(("seeds", value) for value in self.seeds)):
+            if not is_whole(value) or not 0 <= value <= MAX_SEED:
+                raise unexpected(name, value, f"a number from 0 to {MAX_SEED}")
+        if self.seeds and self.seed:
+            raise unexpected("seed", self.seed, "none beside seeds")
+        if self.truncation is not None and not self.truncation > 0:
+            raise unexpected("truncation", self.truncation, "a number above 0")
+
+    def draw(self, count: int, latent_size: int, level: int = 0) -> np.ndarray:
+        """Return the latents of ``count`` images, float32 (count, Z).
+
+        Args:
+            count: how many; as many as there are seeds, where they are listed.
+            latent_size: length Z of each.
+            level: place of the generator's pyramid level; 0 for a single generator.
+        """
+        if self.seeds:
+            drawn = [sample_latents(seed, 1, latent_size, level) for seed in self.seeds[:count]]
+            return truncated(np.concatenate(drawn), self.truncation)
+        return truncated(sample_latents(self.seed, count, latent_size, level), self.truncation)
+
+    def walk(self, frames: int, latent_size: int) -> Iterator[np.ndarray]:
+        """Yield latents (N, Z) along a closed path, one array per frame.
+
+        Through those of the listed seeds, with N of 1; or through random ones, WALK_IMAGES of them side by side.
+        Neighbouring latents are joined on the sphere (White 2016, arXiv:1609.04468): a straight line between two
+        normals passes closer to the origin than any latent of the training.
+        """
+        if self.seeds:
+            stops, images = len(self.seeds), 1
+        else:
+            stops, images = max(2, round(frames / FRAMES_PER_LATENT)), WALK_IMAGES
+        latents = self.draw(stops * images, latent_size).reshape(stops, images, latent_size)
+        for frame in range(frames):
+            position = frame * stops / frames
+            stop = int(position)
+            yield slerp(latents[stop], latents[(stop + 1) % stops], position - stop)
+
+
+def check_request(num_images: int, latents: LatentSource) -> None:
+    """Refuse what no samples follow from.
+
+    Raises:
+        UserError: naming what was found and expected.
+    """
+    if not is_whole(num_images) or not 1 <= num_images <= MAX_IMAGES:
+        raise unexpected("num_images", num_images, f"a number from 1 to {MAX_IMAGES}")
+    latents.check()
+
+
+def truncated(latents: np.ndarray, limit: float | None) -> np.ndarray:
+    """Move normal numbers to where a normal distribution that is cut off at both sides has them.
+
+    The truncation trick (Brock et al. 2019, arXiv:1809.11096, section 3.1): images become more typical and less varied
+    with a lower limit. Theirs draws anew what lies beyond; here the quantiles are kept, so that an image changes
+    smoothly with the limit.
+
+    Args:
+        latents: (N, Z), from N(0, 1).
+        limit: the largest number, above 0; None for no limit.
+
+    Returns:
+        float32 (N, Z), from N(0, 1) given that no number is beyond the limit.
+    """
+    if limit is None:
+        return latents
+    outside = ndtr(-limit)
+    quantiles = outside + ndtr(latents.astype(np.float64)) * (1 - 2 * outside)
+    return np.clip(ndtri(quantiles), -limit, limit).astype(np.float32)
+
+
+def parse_seeds(texts: Sequence[str]) -> tuple[int, ...]:
+    """Return the seeds that are listed by number and by range: ``1 2 5-9`` or ``1,2,5-9``.
+
+    Raises:
+        UserError: one is neither, or there are more than images can be made of.
+    """
+    seeds: list[int] = []
+    for text in (part for each in texts for part in each.split(",")):
+        match = re.fullmatch(r"([0-9]{1,19})(?:-([0-9]{1,19}))?", text)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first:
+            raise unexpected("seeds", repr(text), "whole numbers and ranges of them, such as 1 2 5-9")
+        if len(seeds) + last - first >= MAX_IMAGES:
+            raise unexpected("seeds", f"more than {MAX_IMAGES:,}", "fewer")
+        seeds += range(first, last + 1)
+    return tuple(seeds)
+
+
+def slerp(start: np.ndarray, end: np.ndarray, fraction: float) -> np.ndarray:
+    """Interpolate on the sphere between vectors (N, Z); straight where they are parallel."""
+    norms = np.linalg.norm(start, axis=1) * np.linalg.norm(end, axis=1)
+    cosine = np.clip((start * end).sum(1) / norms, -1, 1)
+    angle = np.arccos(cosine)[:, None]
+    sine = np.sin(angle)
+    straight = sine < 1e-6
+    safe = np.where(straight, 1, sine)
+    a = np.where(straight, 1 - fraction, np.sin((1 - fraction) * angle) / safe)
+    b = np.where(straight, fraction, np.sin(fraction * angle) / safe)
+    return (a * start + b * end).astype(np.float32)
