@@ -23,16 +23,20 @@ from safetensors.numpy import load_file, save_file
 
 from gan_shared import legacy
 from gan_shared.atomic import replacing
+from gan_shared.backend import Backend
 from gan_shared.config import Config
 from gan_shared.data.source import BROKEN
 from gan_shared.errors import NotFinite, UserError, unexpected
+from gan_shared.families import FAMILIES
 from gan_shared.manifest import (
     FILES,
     FOLDER,
     FORMAT_VERSION,
+    MEMORY,
     NETWORK_CONFIG_VERSION,
     OWN_HASH,
     ROLES,
+    check_file,
     check_hashes,
     config_from_json,
     named_step,
@@ -43,10 +47,13 @@ from gan_shared.manifest import (
     sha256,
     write_json,
 )
+from gan_shared.option_groups import CUSTOM
 from gan_shared.schedules import images_seen
 
 # Folders of a run: of its newest checkpoints, and of the one that an evaluation found best.
 CHECKPOINTS, BEST = "checkpoints", "best"
+# What holds a generator in a folder of its own.
+GENERATOR_WEIGHTS = "model.safetensors"
 # Tensors that differ are listed up to this many: a wrong architecture differs in all of them.
 SHOWN_FAULTS = 20
 
@@ -169,9 +176,17 @@ def _write(folder: Path, config: Config, tensors: Mapping[str, np.ndarray], extr
 
 
 def with_networks(tensors: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return a state whose networks are those of another state; optimisers and trainer stay."""
+    """Return a state whose networks are those that another state has; optimisers and trainer stay."""
     foreign = {name: value for name, value in other.items() if name.split("/")[0] in ROLES}
-    return {name: value for name, value in tensors.items() if name.split("/")[0] not in ROLES} | foreign
+    there = {name.split("/")[0] for name in foreign}
+    return {name: value for name, value in tensors.items() if name.split("/")[0] not in there} | foreign
+
+
+def completed(backend: Backend, loaded: Checkpoint) -> Mapping[str, np.ndarray]:
+    """Return the tensors of a checkpoint; a generator alone gets the discriminator and trainer of a run that begins."""
+    if "trainer/step" in loaded.tensors:
+        return loaded.tensors
+    return with_networks(backend.export(backend.init()), loaded.tensors)
 
 
 def save_best(
@@ -228,6 +243,12 @@ def last_good(run_dir: Path, without: Path | None = None) -> str:
     return f"the last good checkpoint is {good.path}" if good else "there is no good checkpoint of this run yet"
 
 
+def described_by(path: Path) -> Path:
+    """Return the file whose hash a checkpoint is known by: its manifest, or the weights of a generator alone."""
+    file = path / "manifest.json"
+    return file if file.exists() else path / GENERATOR_WEIGHTS
+
+
 def newest_checkpoint(path: Path) -> Path:
     """Return the checkpoint folder that ``path`` means: itself, or the newest of a run folder or of one in it.
 
@@ -259,11 +280,7 @@ def load(path: Path) -> Checkpoint:
     tensors, version = {}, manifest["format_version"]
     for part, file in FILES.items():
         file = legacy.FILES.get(file, file) if version == 4 else file
-        try:
-            named = load_file(path / file)
-        except (SafetensorError, *BROKEN) as error:  # TypeError, ValueError: a type or shape that NumPy has not
-            raise UserError(f"{path / file}: found no readable safetensors file: {error}") from error
-        tensors |= {f"{part}/{name}": value for name, value in named.items()}
+        tensors |= {f"{part}/{name}": value for name, value in _tensors(path / file).items()}
     config = config_from_json(manifest.get("config"), version, path / "manifest.json")
     if config.data.channels is None:
         raise UserError(f"{path / 'manifest.json'}: channels: found null, expected 1 or 3")
@@ -272,14 +289,35 @@ def load(path: Path) -> Checkpoint:
         raise UserError(f"{path / 'manifest.json'}: num_classes: found null, expected {expected}")
     if version >= NETWORK_CONFIG_VERSION:
         _check_networks(path, config)
-    broken = [name for name, value in tensors.items() if not np.isfinite(value).all()]
-    if broken:
-        raise UserError(f"{path}: found {len(broken)} tensors that are not finite ({min(broken)} first), expected none")
+    _check_finite(path, tensors)
     step = tensors.get("trainer/step")
     if step is None or step.shape or step.dtype.kind != "i" or int(step) != manifest["step"]:
         found = "no step" if step is None else f"step {step}"
         raise UserError(f"{path / FILES['trainer']}: found {found}, expected {manifest['step']} as in manifest.json")
     return Checkpoint(path, config, manifest["step"], manifest["data"], tensors)
+
+
+def _tensors(file: Path) -> dict[str, np.ndarray]:
+    """Read a file of tensors.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        return load_file(file)
+    except (SafetensorError, *BROKEN) as error:  # TypeError, ValueError: a type or shape that NumPy has not
+        raise UserError(f"{file}: found no readable safetensors file: {error}") from error
+
+
+def _check_finite(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Refuse tensors that are not finite.
+
+    Raises:
+        UserError: counting them.
+    """
+    broken = [name for name, value in tensors.items() if not np.isfinite(value).all()]
+    if broken:
+        raise UserError(f"{path}: found {len(broken)} tensors that are not finite ({min(broken)} first), expected none")
 
 
 def _check_networks(path: Path, config: Config) -> None:
@@ -298,14 +336,61 @@ def _check_networks(path: Path, config: Config) -> None:
                 )
 
 
+def load_generator(folder: Path) -> Checkpoint:
+    """Read the folder of a generator alone: ``generator`` or ``generator_ema`` of a checkpoint, wherever it is now.
+
+    Returns:
+        A checkpoint at step 0 that has nothing but this generator, which is its own average too; see ``completed``.
+
+    Raises:
+        UserError: it is damaged, or a network that cannot make images by itself.
+    """
+    file = folder / "config.json"
+    values = read_json(file)
+    network, resolution = values.get("network"), values.get("resolution")
+    if values.get("role") != "generator":
+        raise unexpected(str(file), f"role {values.get('role')!r}", "a generator", ("generator", "generator_ema"))
+    if network == "lapgan":
+        expected = "a generator that makes images by itself: give the folder of the LAPGAN"
+        raise unexpected(str(file), "a generator of a pyramid level", expected)
+    own = FAMILIES.get(str(network))
+    others = (name for name, family in FAMILIES.items() if "discriminator" in family.roles)
+    fitting = (name for name in others if resolution in FAMILIES[name].resolutions)
+    discriminator = network if own is not None and "discriminator" in own.roles else next(fitting, CUSTOM)
+    known = {name: values[name] for name in values if name not in ("role", "network", "activation", "output")}
+    config = config_from_json(
+        Config().to_json()
+        | known
+        | {
+            "generator": network,
+            "discriminator": discriminator,
+            "generator_activation": values.get("activation"),
+            "output_activation": values.get("output"),
+            "class_conditional": values.get("num_classes") is not None,
+        },
+        FORMAT_VERSION,
+        file,
+    )
+    if network_config(config, "generator") != values:
+        raise unexpected(str(file), "no whole configuration", "what a checkpoint says of its generator")
+    weights = folder / GENERATOR_WEIGHTS
+    check_file(weights, "the generator's weights")
+    tensors = _tensors(weights)
+    named = {f"{part}/{name}": value for part in ("generator", "generator_ema") for name, value in tensors.items()}
+    _check_finite(folder, named)
+    return Checkpoint(folder, config, 0, {"name": MEMORY, "fingerprint": ""}, named)
+
+
 def load_newest(path: Path) -> Checkpoint:
-    """Read a checkpoint folder or the newest checkpoint of a run folder.
+    """Read a checkpoint folder, the newest checkpoint of a run folder, or a generator's folder alone.
 
     A run that trains meanwhile may remove the checkpoint that is read; then it has written another, which is taken.
 
     Raises:
         UserError: it is damaged; the message offers the newest good one, if there is one.
     """
+    if described_by(path).name == GENERATOR_WEIGHTS and (path / GENERATOR_WEIGHTS).exists():
+        return load_generator(path)
     chosen = newest_checkpoint(path)
     while True:
         try:

@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 from gan_shared import lapgan, manifest
 from gan_shared.atomic import naming, replacing
 from gan_shared.backend import Backend, MakeBackend
-from gan_shared.checkpoint import BEST, CHECKPOINTS, Checkpoint
+from gan_shared.checkpoint import BEST, CHECKPOINTS, Checkpoint, described_by
 from gan_shared.config import Config
 from gan_shared.errors import UserError, one_line, unexpected
 from gan_shared.evaluation import Evaluation, EvaluationSettings, Evaluator
 from gan_shared.evaluation_table import table
-from gan_shared.gan_api import MEMORY
 from gan_shared.image_conditions import is_image_conditional
 from gan_shared.runlog import METRICS
 from gan_shared.sample import load_checkpoints, restored
@@ -94,7 +93,7 @@ def evaluate(
         evaluations = run.evaluator.evaluate(generators)
         found.append(evaluations)
         last = run.loaded[-1]
-        hashes = [manifest.sha256(each.path / "manifest.json") for each in run.loaded]
+        hashes = [manifest.sha256(described_by(each.path)) for each in run.loaded]
         for each in evaluations:
             entry = record(each, last.config, last.step, run.evaluator, generators[-1].backend)
             entries.append((run.home, entry | {"checkpoint_sha256": hashes}))
@@ -119,7 +118,7 @@ def _found(
     loaded = load_checkpoints(source, resolution)
     check_from_latents(loaded[0].config)
     config, made_from = loaded[-1].config.with_options(**changed), loaded[-1].data
-    fingerprint = None if made_from["name"] == MEMORY else made_from["fingerprint"]
+    fingerprint = None if made_from["name"] == manifest.MEMORY else made_from["fingerprint"]
     return EvaluatedRun(source, loaded, Evaluator(config, settings, fingerprint))
 
 

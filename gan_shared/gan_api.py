@@ -20,6 +20,7 @@ from gan_shared.errors import UserError, is_whole, unexpected
 from gan_shared.hooks import Event, Every, ScalarLog
 from gan_shared.image_conditions import is_image_conditional
 from gan_shared.latents import LatentSource, check_request
+from gan_shared.manifest import MEMORY
 from gan_shared.option_groups import CUSTOM, ENDLESS
 from gan_shared.options import Value
 from gan_shared.progress import Progress
@@ -28,8 +29,6 @@ from gan_shared.validation import typed
 
 # Other names of networks, as users write them.
 ALIASES = {"cnn": "dcgan"}
-# What a GAN's own checkpoint records of its images: none yet, or arrays, which have no name.
-MEMORY = "images in memory"
 # Options that fit() and the constructor's own parameters decide; fit() trains on all images that it is given and writes
 # nothing: checkpoints and grids are the user's to ask for.
 DECIDED = (

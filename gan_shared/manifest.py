@@ -33,6 +33,8 @@ NETWORK_CONFIG_VERSION = 5
 MAX_JSON_BYTES = 64 * 10**6
 # Largest header of a safetensors file, as its own library has it.
 MAX_HEADER_BYTES = 100 * 10**6
+# What a GAN's own checkpoint records of its images: none yet, or arrays, which have no name.
+MEMORY = "images in memory"
 # Network of a checkpoint -> its role.
 ROLES = {"generator": "generator", "discriminator": "discriminator", "generator_ema": "generator"}
 TRAINED = ("generator", "discriminator")
@@ -99,7 +101,7 @@ def check_hashes(path: Path, hashes: Mapping[str, str]) -> None:
         UserError: a file is missing, unreadable, another, or no file of its own.
     """
     for file, expected in sorted(hashes.items()):
-        _check_file(path / file)
+        check_file(path / file, "the one that the manifest lists")
         try:
             found = sha256(path / file)
         except OSError as error:
@@ -122,15 +124,18 @@ def _check_kind(path: Path) -> os.stat_result:
     return status
 
 
-def _check_file(file: Path) -> None:
+def check_file(file: Path, expected: str) -> None:
     """Refuse what is no plain file, and a file of tensors that is not as long as its header says.
 
     A checkpoint may come from a stranger: a link could lead anywhere, and a file that is sparse or a device be endless.
 
+    Args:
+        file: the file.
+        expected: what it should be, for the error message.
+
     Raises:
         UserError: naming the file.
     """
-    expected = "the one that the manifest lists"
     try:
         status = _check_kind(file)
         if file.suffix == ".safetensors":

@@ -68,8 +68,8 @@ def sample(
 
     Args:
         make_backend: the Backend class of gan_torch or gan_jax; either reads the other's checkpoints.
-        source: a run folder (its newest checkpoint), a checkpoint folder, or the folder of a LAPGAN, whose pyramid
-            levels are composed.
+        source: a run folder (its newest checkpoint), a checkpoint folder, the folder of a generator alone, or that of
+            a LAPGAN, whose pyramid levels are composed.
         out: ``.png`` for a grid, ``.npz`` for the arrays ``images``, ``latents`` (of a LAPGAN's lowest level) and, of
             a class-conditional generator, ``labels``, ``.gif`` or ``.mp4`` for a walk between latents of
             ``num_images`` frames, or a new folder for single PNGs. Of an image-conditional generator: each input image
@@ -185,7 +185,7 @@ def restored(make_backend: MakeBackend, loaded: checkpoint.Checkpoint, config: C
     with deferred():
         backend = make_backend(config)
         with checkpoint.suggesting_another(loaded.path):
-            return TrainedGenerator(backend, backend.restore(loaded.tensors))
+            return TrainedGenerator(backend, backend.restore(checkpoint.completed(backend, loaded)))
 
 
 def class_numbers(classes: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from gan_shared import checkpoint, gan_api
 from gan_shared.config import Config
 from gan_shared.gan_api import Option
 from gan_shared.hooks import Every
+from gan_shared.manifest import MEMORY
 from gan_shared.sample import TrainedGenerator, generate_images
 from gan_shared.train import play
 from gan_shared.validation import validate
@@ -163,7 +164,7 @@ class GAN(nn.Module):
             UserError: it cannot be written.
         """
         written_by = {"backend": self.backend.name, **self.backend.versions()}
-        data = {"name": gan_api.MEMORY, "fingerprint": ""}
+        data = {"name": MEMORY, "fingerprint": ""}
         config = self.config.with_options(steps=max(1, self.steps_done))
         checkpoint.write(Path(path), config, self.backend.export(self.state), written_by, data)
 
@@ -178,7 +179,7 @@ class GAN(nn.Module):
         """Read the GAN in a checkpoint folder, or in the newest of a run folder, of either backend.
 
         Args:
-            path: the folder.
+            path: the folder; or that of a generator alone, whose discriminator is then a new one.
             generator: the user's own module, where the GAN was made with one.
             discriminator: likewise.
             device: cpu, gpu, or auto, whatever the GAN was trained on.
@@ -198,7 +199,7 @@ class GAN(nn.Module):
         gan_api.check_modules(nn.Module, generator, discriminator)
         gan.backend = _backend(gan.config, generator, discriminator)
         with gan_api.applying_own_modules(gan.config):
-            gan._hold(gan.backend.restore(loaded.tensors), loaded.step)
+            gan._hold(gan.backend.restore(checkpoint.completed(gan.backend, loaded)), loaded.step)
             gan_api.check_generator(gan.backend, gan.state)
         return gan
 

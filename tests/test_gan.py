@@ -234,6 +234,18 @@ def test_either_backend_loads_what_either_saved(trained, saved, reader, writer):
     assert gap(loaded.sample(9), trained[writer].sample(9)) <= int(reader != writer)
 
 
+@pytest.mark.parametrize("writer", EACH)
+@pytest.mark.parametrize("reader", EACH)
+def test_a_generators_folder_alone_gives_a_gan_with_a_new_discriminator(saved, reader, writer):
+    whole, alone = (gan_class(reader).load(path) for path in (saved[writer], saved[writer] / "generator_ema"))
+    np.testing.assert_array_equal(alone.sample(9), whole.sample(9))
+    # The discriminator and all that trains are those of a GAN that begins, from seed 0.
+    start = tensors(gan_class(reader)("cnn", "cnn", "bce", "adam", 16, 1, **(SIZE | {"seed": 0})))
+    new = {name: value for name, value in tensors(alone).items() if not name.startswith("generator")}
+    assert new == {name: start[name] for name in new} and alone.steps_done == 0
+    alone.fit(IMAGES, steps=1)
+
+
 @NAMES
 def test_a_loaded_gan_trains_on_as_if_it_had_never_been_saved(trained, saved, name):
     loaded = gan_class(name).load(saved[name]).fit(IMAGES, steps=2)

@@ -1,5 +1,7 @@
 """Samples: every kind of output, from either backend's checkpoints, and pictures of many images."""
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +95,57 @@ def test_either_backend_samples_from_a_checkpoint_folder_too(run, tmp_path, name
     first, second = (arrays(main, run / "checkpoints" / f"step-000000{i}", tmp_path / f"{i}.npz", *few) for i in (1, 2))
     np.testing.assert_array_equal(second, newest)
     assert gap(first, second) > 10
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_the_folder_of_a_generator_is_enough(run, conditional, tmp_path, name):
+    main, few = MAINS[name], ("--num-images", "3")
+    for network, options in (("generator_ema", ()), ("generator", ("--no-ema",))):
+        folder = shutil.copytree(run / "checkpoints" / "step-0000002" / network, tmp_path / network)
+        alone = arrays(main, folder, tmp_path / f"{network}.npz", *few)
+        np.testing.assert_array_equal(alone, arrays(main, run, tmp_path / "run.npz", *few, *options))
+    folder = shutil.copytree(conditional / "checkpoints" / "step-0000001" / "generator_ema", tmp_path / "labels")
+    for classes in ((), ("--classes", "2", "0")):
+        alone = arrays(main, folder, tmp_path / "labels.npz", *few, *classes)
+        np.testing.assert_array_equal(alone, arrays(main, conditional, tmp_path / "run.npz", *few, *classes))
+
+
+def test_a_folder_of_no_generator_is_refused(capsys, run, tmp_path):
+    newest = run / "checkpoints" / "step-0000002"
+    argv = ["--device", "cpu", "--out", str(tmp_path / "x.png")]
+
+    def copied(part: str = "generator_ema", **changes: object) -> Path:
+        folder = shutil.copytree(newest / part, tmp_path / "copy")
+        values = json.loads((folder / "config.json").read_text()) | changes
+        (folder / "config.json").write_text(json.dumps(values))
+        return folder
+
+    def message(folder: Path) -> str:
+        text = refused(capsys, [str(folder), *argv])
+        shutil.rmtree(folder)
+        return text.removeprefix(f"{folder}/")
+
+    expected = "config.json: found role 'discriminator', expected a generator; choices: generator, generator_ema"
+    assert message(copied("discriminator")) == expected
+    assert message(copied(network="lapgan")).startswith("config.json: found a generator of a pyramid level, expected a")
+    assert message(copied(network="vgg")).startswith("config.json: generator: found 'vgg'")
+    assert message(copied(width="wide")).startswith("config.json: width: found 'wide'")
+    assert message(copied(colour="red")).startswith("config.json: unknown options: colour")
+    folder = copied()
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({name: values[name] for name in values if name != "precision"}))
+    assert (
+        message(folder) == "config.json: found no whole configuration, expected what a checkpoint says of its generator"
+    )
+    folder = copied(width=0.125)  # another than that of the weights
+    assert "tensors" in message(folder)
+    folder = copied()
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-1])
+    assert message(folder).startswith("model.safetensors: found no readable safetensors file (another length than its")
+    folder = copied()
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to(newest / "generator" / "model.safetensors")
+    assert message(folder) == "model.safetensors: found a link, expected a file"
 
 
 @pytest.mark.parametrize("name", EACH)
