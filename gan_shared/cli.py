@@ -58,7 +58,7 @@ class SampleOptions:
     """Make images with a trained generator, whichever backend trained it."""
 
     run: Positional[Path]
-    """Run folder (its newest checkpoint), checkpoint folder, or the folder of a LAPGAN's runs."""
+    """Run folder (its newest checkpoint), checkpoint folder, folder of a generator, or that of a LAPGAN's runs."""
 
     num_images: int | None = None
     """Images, or frames of an animation; 64 when not given, one or 16 of each seed in --seeds."""
@@ -104,7 +104,7 @@ class EvaluateOptions:
     """
 
     run: Positional[Path]
-    """Run folder (its newest checkpoint), checkpoint folder, or the folder of a LAPGAN's runs."""
+    """Run folder (its newest checkpoint), checkpoint folder, folder of a generator, or that of a LAPGAN's runs."""
 
     num_images: int | None = None
     """Images of each set; 10,000 (26,000 of stacked-mnist) when not given, or as many as there are."""
