@@ -22,6 +22,7 @@ from gan_shared.interrupt import Interrupt, Stopped, deferred
 from gan_shared.runlog import RunLog, check_unused
 from gan_shared.sample import grid_inputs
 from gan_shared.schedules import schedule_values
+from gan_shared.transfer import transferred
 from gan_shared.validation import check_continuation, with_data_defaults
 
 
@@ -83,16 +84,17 @@ def train(
     config = with_data_defaults(config, dataset.channels, len(dataset.class_names), dataset.no_labels)
     check_batch_size(dataset, config)
     evaluator = find_evaluator(config, dataset.fingerprint)
+    notes = [f"{dataset.name}: {dataset.about}"] if dataset.about else []
     with deferred():
         backend = make_backend(config)
-        state, start = begin(backend, config, run_dir, resume, dataset.fingerprint)
+        state, start = begin(backend, config, run_dir, resume, dataset.fingerprint, notes.append)
     written_by = {"backend": backend.name, **backend.versions()}
     source = {"name": dataset.name, "fingerprint": dataset.fingerprint, "class_names": _class_names(config, dataset)}
     if config.image_condition.pyramid_levels:
         lapgan.register(run_dir, config, source)
     with RunLog(run_dir, config, start if resume else None, written_by, source) as runlog:
-        if dataset.about:
-            runlog.print_line(f"{dataset.name}: {dataset.about}")
+        for note in notes:
+            runlog.print_line(note)
         if evaluator is not None:
             further = [*further, Every(config.execution.evaluate_every, EvaluationHook(evaluator, runlog))]
         inputs = grid_inputs(config, dataset)
@@ -195,11 +197,13 @@ def find_evaluator(config: Config, fingerprint: str) -> Evaluator | None:
     return Evaluator(config, settings_while_training(config), fingerprint, most)
 
 
-def begin(backend: Backend, config: Config, run_dir: Path, resume: bool, fingerprint: str) -> tuple[State, int]:
-    """Return the state to start from and the number of steps it has done."""
+def begin(
+    backend: Backend, config: Config, run_dir: Path, resume: bool, fingerprint: str, say: Callable[[str], None]
+) -> tuple[State, int]:
+    """Return the state to start from and the number of steps it has done; see ``first_state``."""
     # A run that ended before its first checkpoint goes on from step 0, which is the same run.
     if not resume or not checkpoint.folders(run_dir):
-        return first_state(backend, config), 0
+        return first_state(backend, config, say), 0
     saved = checkpoint.load_newest(run_dir)
     check_continuation(saved.config, config, saved.path)
     if saved.data["fingerprint"] != fingerprint:
@@ -215,15 +219,27 @@ def begin(backend: Backend, config: Config, run_dir: Path, resume: bool, fingerp
         return backend.restore(saved.tensors), saved.step
 
 
-def first_state(backend: Backend, config: Config) -> State:
-    """Return the state at step 0, with the networks of another run where the configuration names one."""
+def first_state(backend: Backend, config: Config, say: Callable[[str], None] = lambda text: None) -> State:
+    """Return the state at step 0, with the networks of another run where the configuration names one.
+
+    Args:
+        backend: what computes.
+        config: of the run.
+        say: called with what of those networks was carried over, where not all of it was.
+
+    Raises:
+        UserError: there are no such networks, or they do not fit.
+    """
     state = backend.init()
     if config.training.init_from is None:
         return state
     try:
         other = checkpoint.load_newest(Path(config.training.init_from).expanduser())
         image_condition(config).check_same(other.config, config)
-        return backend.restore(checkpoint.with_networks(backend.export(state), other.tensors))
+        begun = transferred(backend.export(state), other, config)
+        if begun.about:
+            say(f"init_from: {begun.about}")
+        return backend.restore(begun.tensors)
     except UserError as error:
         raise UserError(f"init_from: {error}") from error
 

@@ -113,11 +113,61 @@ def per_step(key: str) -> int:
 @pytest.mark.parametrize("name", EACH)
 def test_networks_of_another_architecture_are_refused_by_tensor(capsys, sources, labelled, tmp_path, name):
     run, source = tmp_path / "run", str(sources[ANY])
-    assert begin(name, run, labelled, 1, "--init-from", source, "--discriminator-norm", "none") == 2
-    message = errors(capsys)
-    assert message.startswith("error: init_from: checkpoint: ") and "last good checkpoint" not in message
-    assert "discriminator/stages.0.norm.weight is not a tensor of this model" in message
-    assert "optimizer/" not in message and not run.exists()
+    for options, expected in (
+        (("--discriminator-norm", "none"), "discriminator norm: found batch there, expected none, as in this run"),
+        (("--generator", "resnet"), "generator: found dcgan there, expected resnet, as in this run"),
+        (("--latent-size", "9"), "generator latent_size: found 8 there, expected 9, as in this run"),
+        (
+            ("--width", "0.125"),
+            "nothing of the generator has the shape of this run's: width 0.0625 there, 0.125 here",
+        ),
+    ):
+        assert begin(name, run, labelled, 1, "--init-from", source, *options) == 2
+        assert errors(capsys) == f"error: init_from: {expected}" and not run.exists()
+
+
+def unlike(capsys, source: Path, run: Path, data: Path, name: str, *options: str) -> tuple[dict[str, np.ndarray], str]:
+    """Begin with networks of other sizes and return the state after a step of no length, and what is said of them."""
+    still = ["--generator-learning-rate", "0", "--discriminator-learning-rate", "0", "--ema-half-life-nimg", "1e18"]
+    assert begin(name, run, data, 1, "--init-from", str(source), "--seed", "4", *still, *options) == 0
+    said = next(line for line in capsys.readouterr().err.splitlines() if "init_from: " in line)
+    return checkpoint.load_newest(run).tensors, said.split("init_from: ")[1]
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_a_larger_run_begins_with_the_layers_next_to_the_image(capsys, sources, labelled, tmp_path, name):
+    theirs = checkpoint.load_newest(sources[name]).tensors
+    ours, said = unlike(capsys, sources[name], tmp_path / "run", labelled, name, "--resolution", "32")
+    for part in ("generator/{}", "generator_ema/{}"):
+        for new, old in (("stages.1.conv.weight", "stages.0.conv.weight"), ("image.weight", "image.weight")):
+            np.testing.assert_array_equal(ours[part.format(new)], theirs[part.format(old)])
+    for same in ("discriminator/stem.weight", "discriminator/stages.0.conv.weight"):
+        np.testing.assert_array_equal(ours[same], theirs[same])
+    assert ours["discriminator/head.weight"].shape != theirs["discriminator/head.weight"].shape
+    assert "resolution 16 there, 32 here); generator: 6 of 16 tensors carried over, anew: stages.0, stem; disc" in said
+    assert "; discriminator: 6 of 12 tensors carried over, anew: head, stages.1" in said
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_a_run_of_other_colours_or_classes_keeps_the_rest(capsys, sources, labelled, tmp_path, name):
+    theirs = checkpoint.load_newest(sources[name]).tensors
+    options = ("--channels", "3", "--class-conditional")
+    ours, said = unlike(capsys, sources[name], tmp_path / "run", labelled, name, *options)
+    for same in ("generator/stages.0.conv.weight", "discriminator/stages.0.conv.weight", "discriminator/head.weight"):
+        np.testing.assert_array_equal(ours[same], theirs[same])
+    assert ours["generator/image.weight"].shape[1] == 3 and ours["discriminator/stem.weight"].shape[1] == 3
+    assert "channels 1 there, 3 here, num_classes None there, 10 here)" in said
+    assert "anew: embedding, image, stem; discriminator: " in said
+
+
+@pytest.mark.torch
+@pytest.mark.jax
+def test_both_backends_carry_over_the_same_tensors(capsys, sources, labelled, tmp_path):
+    size = ("--resolution", "32", "--channels", "3")
+    torch, jax = (
+        unlike(capsys, sources["torch"], tmp_path / name, labelled, name, *size)[0] for name in ("torch", "jax")
+    )
+    assert weights(torch, *manifest.ROLES) == weights(jax, *manifest.ROLES)
 
 
 @pytest.mark.parametrize("name", EACH)
