@@ -131,10 +131,11 @@ class Row(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name of its folder and files. A preset that has changed gives other rows."""
+        """The name of its folder and files. Another preset gives other rows, a new option does not."""
         shortened = "" if self.part == 1 else f"-part-{self.part:g}"
-        configuration_hash = hash_of(configuration(self).to_json())[:6]
-        return f"{self.data}-{self.contender}-{self.backend}-{self.seed}{shortened}-{configuration_hash}"
+        defaults = Config().to_json()
+        chosen = {name: value for name, value in configuration(self).to_json().items() if value != defaults[name]}
+        return f"{self.data}-{self.contender}-{self.backend}-{self.seed}{shortened}-{hash_of(chosen)[:6]}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
