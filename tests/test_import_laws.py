@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from tests.frameworks import FRAMEWORKS, needs
 
 # What stands on both backends, and what is not installed.
-ABOVE = ("gan_parity", "parity_tests", "benchmarks", "tests")
+ABOVE = ("gan_parity", "gan_app", "parity_tests", "benchmarks", "tests")
 
 # Packages of each framework, and of its twin here.
 FORBIDDEN = {
@@ -19,6 +20,8 @@ FORBIDDEN = {
     "gan_jax": ("torch", "torchvision", "gan_torch", *ABOVE),
     "gan_shared": ("torch", "torchvision", "jax", "jaxlib", "flax", "optax", "gan_torch", "gan_jax", *ABOVE),
     "gan_parity": tuple(name for name in ABOVE if name != "gan_parity"),
+    # It imports a backend when somebody asks for images of it.
+    "gan_app": ("torch", "jax", "gan_torch", "gan_jax", *(name for name in ABOVE if name != "gan_app")),
 }
 
 # Runs before anything else in the subprocess. Other packages may try a forbidden one and do without it.
@@ -94,6 +97,11 @@ def test_no_module_of_gan_shared_imports_a_framework(blocked):
 
 def test_gan_parity_imports_nothing_of_the_tests_or_the_benchmarks():
     assert {"gan_parity.locate", "gan_parity.traps", "gan_parity.report"} <= walked("gan_parity", blocked=True)
+
+
+@pytest.mark.skipif(find_spec("gradio") is None, reason="the extra app is not installed")
+def test_the_application_imports_no_framework_before_one_is_asked_for():
+    assert {"gan_app.server", "gan_app.page", "gan_app.pages.generate"} <= walked("gan_app", blocked=True)
 
 
 WITHOUT = """

@@ -1,0 +1,29 @@
+"""The page: its tabs, and how it looks."""
+
+import gradio as gr
+
+from gan_app.context import Context
+from gan_app.pages import compare, explore, generate, runs
+
+TABS = {"Generate": generate.build, "Explore": explore.build, "Compare": compare.build, "Runs": runs.build}
+CSS = ".pixels img { image-rendering: pixelated; }"
+
+
+def build(context: Context, *, with_login: bool) -> gr.Blocks:
+    """Build the page.
+
+    Args:
+        context: of the application.
+        with_login: whether there is a session to end.
+    """
+    with gr.Blocks(title="twin GAN", analytics_enabled=False, delete_cache=(600, 3600)) as page:
+        with gr.Row():
+            gr.Markdown("# twin GAN")
+            if with_login:
+                gr.HTML('<form method="post" action="/logout" style="text-align:right"><button>Log out</button></form>')
+        for title, tab in TABS.items():
+            with gr.Tab(title):
+                tab(context)
+    # One computation at a time: both cores are in one already.
+    page.queue(max_size=context.limits.waiting, default_concurrency_limit=1)
+    return page

@@ -1,0 +1,130 @@
+"""The tab that moves through a latent space: walks between seeds, and directions of one seed."""
+
+from functools import lru_cache
+
+import gradio as gr
+import numpy as np
+
+from gan_app.context import Context, answering, check_number
+from gan_app.directions import principal_directions
+from gan_app.models import Opened, make_of
+from gan_app.pages.choosing import choose
+from gan_app.pages.generate import source_of
+from gan_app.pictures import shown
+from gan_shared.errors import UserError, unexpected
+from gan_shared.latents import FRAMES_PER_LATENT, LatentSource
+from gan_shared.pictures import save_gif, save_mp4
+
+# Directions, and how far one goes along each in the length of a latent.
+DIRECTIONS, FARTHEST = 5, 1.5
+# Frames that are made at once.
+BATCH = 64
+
+
+def build(context: Context) -> None:
+    """Add the tab's fields to the page."""
+    choice = choose(context)
+    assert choice.backend is not None, "this tab chooses a backend"
+    with gr.Row():
+        with gr.Column():
+            gr.Markdown("### A walk between seeds, and back to the first")
+            seeds = gr.Textbox("1 2 3 4", label="Seeds to walk between")
+            frames = gr.Slider(2, context.limits.frames, value=4 * FRAMES_PER_LATENT, step=1, label="Frames")
+            kind = gr.Radio(["GIF", "MP4"], value="GIF", label="File")
+            walk = gr.Button("Walk", variant="primary")
+            animation = gr.Image(label="Walk", type="filepath", interactive=False, elem_classes="pixels", visible=True)
+            film = gr.Video(label="Walk", visible=False, autoplay=True, loop=True)
+        with gr.Column():
+            gr.Markdown("### One seed, along the directions that change images most")
+            seed = gr.Number(0, label="Seed", precision=0, minimum=0)
+            sliders = [
+                gr.Slider(-FARTHEST, FARTHEST, value=0, step=0.05, label=f"Direction {i + 1}")
+                for i in range(DIRECTIONS)
+            ]
+            nudge = gr.Button("Show", variant="primary")
+            image = gr.Image(label="Image", type="numpy", format="png", interactive=False, elem_classes="pixels")
+
+    @answering(context, "walk")
+    def make_walk(
+        run: str,
+        checkpoint: str,
+        backend: str,
+        classes: list[str],
+        seeds: str,
+        frames: float,
+        kind: str,
+        request: gr.Request,
+    ) -> tuple[gr.Image, gr.Video]:
+        latents = source_of(seeds, None)
+        if len(latents.seeds) < 2:
+            raise UserError("seeds: found one, expected two or more to walk between")
+        number = check_number("frames", frames, context.limits.frames)
+        if kind not in ("GIF", "MP4"):
+            raise unexpected("file", repr(kind), "a kind of animation", ("GIF", "MP4"))
+        opened, within_time, made = context.models.open(run, checkpoint, backend), context.deadline(), []
+        path = np.concatenate(list(latents.walk(number, opened.config.networks.latent_size)))
+        for first in range(0, number, BATCH):
+            made += list(make_of(opened, path[first : first + BATCH], classes[:1]))
+            within_time()
+        file = context.new_folder() / f"walk.{kind.lower()}"
+        pictures = [shown(each[None]) for each in made]
+        (save_gif if kind == "GIF" else save_mp4)(file, pictures)
+        if kind == "GIF":
+            return gr.Image(value=str(file), visible=True), gr.Video(value=None, visible=False)
+        return gr.Image(value=None, visible=False), gr.Video(value=str(file), visible=True)
+
+    @lru_cache(maxsize=8)
+    def directions(opened: "ById") -> np.ndarray:
+        return principal_directions(opened.opened, DIRECTIONS)
+
+    @answering(context, "nudge")
+    def move(
+        run: str,
+        checkpoint: str,
+        backend: str,
+        classes: list[str],
+        seed: float,
+        first: float,
+        second: float,
+        third: float,
+        fourth: float,
+        fifth: float,
+        request: gr.Request,
+    ) -> np.ndarray:
+        amounts = (first, second, third, fourth, fifth)
+        latents = LatentSource(int(seed) if isinstance(seed, (int, float)) else -1)
+        latents.check()
+        for amount in amounts:
+            if not isinstance(amount, (int, float)) or not abs(amount) <= FARTHEST:
+                raise unexpected("direction", amount, f"a number from {-FARTHEST} to {FARTHEST}")
+        opened = context.models.open(run, checkpoint, backend)
+        found = directions(ById(opened))
+        moved = latents.draw(1, found.shape[1]) + np.asarray(amounts, np.float32) @ found[: len(amounts)]
+        return shown(make_of(opened, moved.astype(np.float32), classes[:1]))
+
+    fields = [choice.run, choice.checkpoint, choice.backend, choice.classes]
+    walk.click(make_walk, [*fields, seeds, frames, kind], [animation, film], api_name="walk")
+    gr.on(
+        [nudge.click, *(slider.release for slider in sliders)],
+        move,
+        [*fields, seed, *sliders],
+        image,
+        api_name="nudge",
+    )
+
+
+class ById:
+    """A generator as the key of a cache: itself, not its values.
+
+    Args:
+        opened: the generator.
+    """
+
+    def __init__(self, opened: Opened) -> None:
+        self.opened = opened
+
+    def __hash__(self) -> int:
+        return id(self.opened.loaded)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ById) and self.opened.loaded is other.opened.loaded

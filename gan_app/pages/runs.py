@@ -1,0 +1,88 @@
+"""The tab that shows what a run is and how it went."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from gan_app.context import Context, answering
+from gan_shared.manifest import read_json
+from gan_shared.runlog import METRICS, read_scalars
+
+matplotlib.use("Agg")  # no window is opened on a server
+# Curves of a run, in one picture each: title, and columns of scalars.jsonl.
+CURVES = (
+    ("losses", ("discriminator_loss", "generator_loss")),
+    ("logits", ("real_logit", "fake_logit")),
+    ("images a second", ("images_per_second",)),
+)
+# Numbers of an evaluation that the table shows, where they are there.
+NUMBERS = ("step", "network", "num_images", "fd", "kid", "precision", "recall", "modes", "modes_kl", "confident_share")
+# Lines of a log that are shown.
+LINES = 2000
+
+
+def build(context: Context) -> None:
+    """Add the tab's fields to the page."""
+    models = context.models
+    names = models.names()
+    run = gr.Dropdown(names, value=names[0], label="Run")
+    button = gr.Button("Show", variant="primary")
+    with gr.Row():
+        plot = gr.Plot(label="Curves")
+        grid = gr.Image(label="Newest samples", type="filepath", interactive=False, elem_classes="pixels")
+    table = gr.Dataframe(label="Evaluations", headers=list(NUMBERS), interactive=False)
+    configuration = gr.JSON(label="Configuration")
+
+    @answering(context, "show run")
+    def show(name: str, request: gr.Request) -> tuple[Figure, Any, list[list[Any]], dict[str, Any]]:
+        path = models.path(name)
+        lines = read_scalars(path)[-LINES:] if (path / "scalars.jsonl").is_file() else []
+        newest = max(path.glob("samples/step-*.png"), default=None)
+        # Copied, as files of runs are not served by their paths.
+        copied = None if newest is None else context.new_folder() / newest.name
+        if newest is not None and copied is not None:
+            copied.write_bytes(newest.read_bytes())
+        config = read_json(path / "config.json") if (path / "config.json").is_file() else {}
+        return curves(lines), copied and str(copied), evaluations(path), config
+
+    button.click(show, run, [plot, grid, table, configuration], api_name="show_run")
+
+
+def curves(lines: list[dict[str, float]]) -> Figure:
+    """Draw the curves of a run's scalars."""
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    all_axes = figure.subplots(len(CURVES), sharex=True)
+    for axes, (title, columns) in zip(all_axes, CURVES, strict=True):
+        for column in columns:
+            points = [(line["step"], line[column]) for line in lines if np.isfinite(line.get(column, np.nan))]
+            if points:
+                axes.plot(*zip(*points, strict=True), label=column.replace("_", " "))
+        axes.set_title(title if lines else f"{title}: none yet", fontsize=9)
+        if lines:
+            axes.legend(fontsize=8)
+    all_axes[-1].set_xlabel("step")
+    return figure
+
+
+def evaluations(path: Path) -> list[list[Any]]:
+    """Return the rows of the table of evaluations; lines that cannot be read are left out."""
+    rows = []
+    file = path / METRICS
+    for text in file.read_text(encoding="utf-8", errors="replace").splitlines()[-LINES:] if file.is_file() else ():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict):
+            rows.append([_short(line.get(name)) for name in NUMBERS])
+    return rows
+
+
+def _short(value: object) -> object:
+    """Return a number with the digits that matter."""
+    return float(f"{value:.4g}") if isinstance(value, float) else value

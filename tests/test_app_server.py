@@ -1,0 +1,363 @@
+"""The application as a process: its command, attacks on every endpoint that Gradio has, and a real browser."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+if find_spec("gradio") is None:
+    pytest.skip("the extra app is not installed", allow_module_level=True)
+
+from gan_app import server
+from gan_app.access import COOKIE
+from gan_app.models import EXAMPLE, EXAMPLE_FOLDER, Models, make
+from gan_app.pictures import shown as sheet
+from gan_app.users import add
+from gan_shared.errors import UserError
+from gan_shared.latents import LatentSource
+from tests.fixtures import ANY, TRAIN_MAINS
+from tests.frameworks import HERE
+
+PASSWORDS = {"vera": "correct horse battery", "otto": "battery horse correct"}
+SECRET = "what nobody may read"
+
+
+class Served(NamedTuple):
+    """A server that runs.
+
+    Attributes:
+        url: of its page.
+        folder: its runs are in ``runs`` there, and a file that nobody may read.
+    """
+
+    url: str
+    folder: Path
+
+    @contextmanager
+    def client(self, name: str | None = None) -> Iterator[httpx.Client]:
+        """Give a client, which is logged in as somebody where a name is given."""
+        with httpx.Client(base_url=self.url, timeout=60) as client:
+            if name is not None:
+                found = client.post("/login", data={"name": name, "password": PASSWORDS[name]})
+                assert found.status_code == 303 and COOKIE in client.cookies
+            yield client
+
+    def log(self) -> list[dict[str, Any]]:
+        """Return what the server has written down."""
+        return [json.loads(line) for line in (self.folder / "runs" / "access.jsonl").read_text().splitlines()]
+
+
+def serving(folder: Path, *options: str) -> Iterator[Served]:
+    """Run a server until the block ends."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "gan_app.server", str(folder / "runs"), "--port", str(port), "--device", "cpu"]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            while line and "the page is at" not in line:
+                line = process.stdout.readline()
+            url = line.split()[-1]
+            for _ in range(200):
+                try:
+                    httpx.get(f"{url}/login", verify=False)
+                    break
+                except httpx.TransportError:
+                    time.sleep(0.1)
+            yield Served(url, folder)
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two steps, and a file beside the runs."""
+    path = tmp_path_factory.mktemp("app")
+    size = ["--resolution", "16", "--width", "0.0625", "--latent-size", "8", "--batch-size", "8", "--device", "cpu"]
+    assert TRAIN_MAINS[ANY](["dcgan", *size, "--steps", "2", "--run-dir", str(path / "runs" / "digits")]) == 0
+    (path / "secret.txt").write_text(SECRET)
+    (path / "runs" / "link").symlink_to(path)
+    for name, role in (("vera", "viewer"), ("otto", "owner")):
+        add(path / "users.json", name, PASSWORDS[name], role)
+    return path
+
+
+@pytest.fixture(scope="module")
+def served(folder: Path) -> Iterator[Served]:
+    """A server with users."""
+    yield from serving(folder, "--auth-file", str(folder / "users.json"))
+
+
+# --- the command --------------------------------------------------------------------------------------------
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    capsys.readouterr()
+    assert server.main(arguments) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and message.count("\n") == 1
+    return message.removeprefix("error: ").rstrip("\n")
+
+
+def test_nothing_but_this_machine_is_listened_to_without_credentials(capsys, tmp_path: Path):
+    for host in ("0.0.0.0", "192.168.1.1", "::", "example.org"):
+        expected = f"host: found {host}, expected 127.0.0.1, or --auth-file or --token for who may enter"
+        assert refusal(capsys, str(tmp_path), "--host", host) == expected
+    assert refusal(capsys, "--port", "65536").startswith("port: found 65536, expected a number from 0 to 65535")
+    assert refusal(capsys, "--token", "--auth-file", "x").startswith("token: found it beside auth_file, expected one")
+    assert refusal(capsys, "--auth-file", str(tmp_path / "none")).endswith("expected a file of users")
+    assert refusal(capsys, "--ssl-keyfile", "x").startswith("ssl_keyfile: found x, expected a --ssl-certfile")
+    (tmp_path / "cert.pem").write_text("no certificate")
+    message = refusal(capsys, "--ssl-certfile", str(tmp_path / "cert.pem"))
+    assert message.startswith(f"ssl_certfile: found {tmp_path / 'cert.pem'}, expected a certificate and its key (")
+    assert not (tmp_path / "access.jsonl").exists()
+
+
+def test_users_are_added_by_the_command(capsys, tmp_path: Path):
+    command = [sys.executable, "-m", "gan_app.server", "--auth-file", str(tmp_path / "users.json"), "--add-user"]
+    given: dict[str, Any] = {"capture_output": True, "text": True}
+    done = subprocess.run([*command, "anna", "--role", "owner"], input="a long password\n", **given)
+    assert done.returncode == 0 and "anna is a user of" in done.stdout and "a long password" not in done.stdout
+    done = subprocess.run([*command, "bert"], input="short\n", **given)
+    assert done.returncode == 2 and done.stderr == "error: password: found 5 characters, expected 10 to 1,024\n"
+    assert list(json.loads((tmp_path / "users.json").read_text())["users"]) == ["anna"]
+    assert refusal(capsys, "--add-user", "x").startswith("auth_file: found none, expected a file to add the user to")
+
+
+# --- runs ---------------------------------------------------------------------------------------------------
+
+
+def test_the_runs_of_the_folder_are_found_and_no_others(folder: Path):
+    models = Models(folder / "runs", HERE, "cpu")
+    assert models.names() == ["digits", EXAMPLE]
+    assert models.checkpoints("digits") == ["newest", "step-0000002"]
+    for name in ("..", "link", "digits/checkpoints", "/etc", "", "digits/../digits"):
+        with pytest.raises(UserError, match=r"^run: found .*, expected a run of the list$"):
+            models.path(name)
+    with pytest.raises(UserError, match=r"^checkpoint: found '\.\./\.\.', expected one of the list$"):
+        models.open("digits", "../..", ANY)
+    assert Models(folder / "nowhere", HERE, "cpu").names() == [EXAMPLE]
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_the_example_makes_digits_that_differ(name: str):
+    models = Models(Path("nowhere"), HERE, "cpu")
+    opened = models.open(EXAMPLE, "newest", name)
+    assert opened is models.open(EXAMPLE, "newest", name)
+    images = np.concatenate(list(make(opened, LatentSource(), 20))).astype(int)
+    assert images.shape == (20, 32, 32, 1) and np.abs(images[1:] - images[0]).mean() > 10
+    assert (EXAMPLE_FOLDER / "model.safetensors").stat().st_size < 10**6
+
+
+def test_a_run_that_goes_on_is_opened_anew(folder: Path, tmp_path: Path):
+    shutil.copytree(folder / "runs" / "digits", tmp_path / "digits")
+    models = Models(tmp_path, HERE, "cpu")
+    first = models.open("digits", "newest", ANY)
+    assert TRAIN_MAINS[ANY](["--resume", "--run-dir", str(tmp_path / "digits"), "--steps", "3"]) == 0
+    second = models.open("digits", "newest", ANY)
+    assert (first.loaded[0].step, second.loaded[0].step) == (2, 3)
+    assert models.open("digits", "step-0000002", ANY).loaded[0].step == 2
+
+
+# --- attacks ------------------------------------------------------------------------------------------------
+
+PARAMETERS = re.compile(r"\{[^}]*\}")
+
+
+# Prints method and path of every route that Gradio's application has. In a process of its own, as Gradio leaves sockets
+# and event loops open. FastAPI keeps the routes of a router that was included apart from the application's own.
+LISTING = """
+import json
+import gradio
+from gradio.routes import App
+
+with gradio.Blocks(analytics_enabled=False) as blocks:
+    gradio.Button().click(lambda: None, api_name="generate")
+routes = []
+for route in App.create_app(blocks).routes:
+    routes += route.original_router.routes if hasattr(route, "original_router") else [route]
+print(json.dumps([[method, route.path] for route in routes for method in getattr(route, "methods", None) or ["GET"]]))
+"""
+
+
+def every_endpoint() -> list[tuple[str, str]]:
+    """List method and path of every route that Gradio's application has."""
+    done = subprocess.run([sys.executable, "-c", LISTING], capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    return sorted({(method, PARAMETERS.sub("generate", path) or "/") for method, path in found})
+
+
+def test_no_endpoint_is_reached_without_a_session(served: Served):
+    endpoints = every_endpoint()
+    assert len(endpoints) > 60 and ("POST", "/gradio_api/queue/join") in endpoints
+    with served.client() as client:
+        for method, path in endpoints:
+            own = path.rstrip("/") in ("/login", "/logout")
+            status = client.request(method, path).status_code
+            assert status in ((200, 303, 401, 405) if own else (401,)), (method, path, status)
+        assert client.post("/login", data={"username": "vera", "password": PASSWORDS["vera"]}).status_code == 401
+
+
+TRAVERSALS = [
+    "/gradio_api/file={secret}",
+    "/gradio_api/file=../secret.txt",
+    "/gradio_api/file=..%2f..%2f..%2f..%2f..%2f..%2f..%2fetc%2fpasswd",
+    "/gradio_api/file=/etc/passwd",
+    "/gradio_api/file=/proc/self/environ",
+    "/gradio_api/file=file:///etc/passwd",
+    "/gradio_api/file=http://127.0.0.1:1/",
+    "/gradio_api/file={runs}/access.jsonl",
+    "/gradio_api/file={runs}/digits/config.json",
+    "/gradio_api/file={runs}/link/secret.txt",
+    "/assets/../../../../../../../../etc/passwd",
+    "/assets/..%2f..%2f..%2f..%2f..%2f..%2f..%2fetc%2fpasswd",
+    "/static/%2e%2e/%2e%2e/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+    "/svelte/../../../../../etc/passwd",
+    "/gradio_api/proxy=http://127.0.0.1:1/",
+]
+
+
+@pytest.mark.parametrize("attack", TRAVERSALS)
+def test_no_file_of_the_machine_is_served(served: Served, attack: str):
+    path = attack.format(secret=served.folder / "secret.txt", runs=served.folder / "runs")
+    with served.client("otto") as client:
+        found = client.get(path)
+    assert found.status_code in (400, 403, 404, 422), found.text[:200]
+    assert SECRET not in found.text and "root:" not in found.text and "PATH=" not in found.text
+
+
+def call(client: httpx.Client, served: Served, name: str, data: list[Any]) -> dict[str, Any]:
+    """Call a handler of the page by its name, as its script does, and return the last event."""
+    config = client.get("/config").json()
+    function = next(each["id"] for each in config["dependencies"] if each["api_name"] == name)
+    session = os.urandom(8).hex()
+    body = {"data": data, "fn_index": function, "session_hash": session}
+    joined = client.post("/gradio_api/queue/join", json=body)
+    if joined.status_code != 200:
+        return {"status": joined.status_code, "text": joined.text}
+    with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as stream:
+        for line in stream.iter_lines():
+            event = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {}
+            if event.get("msg") == "process_completed":
+                return event
+    raise AssertionError("the stream ended without an answer")
+
+
+def error(event: dict[str, Any]) -> str:
+    """Return the sentence that a handler answered with."""
+    assert event["success"] is False, event
+    return event["output"]["error"]
+
+
+GOOD = ["digits", "newest", ANY, [], "0-3", 4, 3, True]
+
+
+def test_a_viewer_makes_images_and_mistakes_are_sentences(served: Served):
+    with served.client("vera") as client:
+        event = call(client, served, "generate", GOOD)
+        assert event["success"], event
+        for place, value, message in (
+            # Lists and sliders are held to by Gradio already, before the application's own checks.
+            (0, "../secret.txt", "Value: ../secret.txt is not in the list of choices: ['digits', "),
+            (1, "../../..", "Value: ../../.. is not in the list of choices: ['newest'"),
+            (2, "os", "Value: 'os' (type: <class 'str'>) is not in the list of choices: "),
+            (4, "0-99999999999", "seeds: found more than 10,000,000, expected fewer"),
+            (4, "0-9999", "seeds: found 10000, expected at most 256 at once"),
+            (4, "__import__('os')", "seeds: found \"__import__('os')\", expected whole numbers and ranges of them"),
+            (6, -1, "Value -1 is less than minimum value 0.1."),
+        ):
+            data = [*GOOD[:place], value, *GOOD[place + 1 :]]
+            assert error(call(client, served, "generate", data)).startswith(message)
+        data = [*GOOD[:4], "7", 10**9, *GOOD[6:]]
+        assert "256" in error(call(client, served, "generate", data))
+    assert {"generate", "logged in"} <= {line["event"] for line in served.log() if line["user"] == "vera"}
+
+
+@pytest.mark.skipif(len(HERE) < 2, reason="both frameworks are compared")
+def test_both_backends_make_the_same_images_on_the_page(served: Served):
+    with served.client("vera") as client:
+        event = call(client, served, "compare", ["digits", "newest", [], "0-15"])
+    assert event["success"], event
+    (largest,) = re.findall(r"Largest difference: (\d+) of 255", event["output"]["data"][3])
+    assert int(largest) <= 1  # one grey level between the frameworks' float32
+
+
+def test_the_server_goes_on_after_all_that(served: Served):
+    with served.client("otto") as client:
+        found = client.post("/gradio_api/upload", files={"files": ("../../x.png", b"no picture")})
+        assert found.status_code == 200 and ".." not in found.json()[0]
+        assert not (served.folder / "x.png").exists()
+        assert client.get("/").status_code == 200
+    assert SECRET not in (served.folder / "runs" / "access.jsonl").read_text()
+    assert not any(password in json.dumps(served.log()) for password in PASSWORDS.values())
+
+
+# --- a browser ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, where it and Playwright are installed."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="the extra app is not installed")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium is installed")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+def shown(page: Any, label: str) -> np.ndarray:
+    """Wait for the picture under a label and return its pixels."""
+    picture = page.locator(f".block:has(label:text-is('{label}')) img, .block:has-text('{label}') img").first
+    picture.wait_for(timeout=60_000)
+    content = page.request.get(picture.get_attribute("src")).body()
+    path = Path(os.environ.get("TMPDIR", "/tmp")) / f"shown-{os.getpid()}.png"
+    path.write_bytes(content)
+    with Image.open(path) as found:
+        pixels = np.asarray(found.convert("RGB"))
+    path.unlink()
+    return pixels
+
+
+def test_a_person_logs_in_makes_images_and_logs_out(served: Served, browser: Any):
+    page = browser.new_page()
+    page.goto(served.url)
+    assert page.url.endswith("/login")
+    page.get_by_label("Name").fill("vera")
+    page.get_by_label("Password").fill("a wrong password")
+    page.get_by_role("button", name="Log in").click()
+    assert page.get_by_role("alert").inner_text() == "Wrong name or password."
+    page.get_by_label("Name").fill("vera")
+    page.get_by_label("Password").fill(PASSWORDS["vera"])
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("tab", name="Generate").wait_for()
+    page.get_by_role("button", name="Generate", exact=True).click()
+    pixels = shown(page, "Images")
+    opened = Models(served.folder / "runs", HERE, "cpu").open("digits", "newest", HERE[0])
+    expected = np.concatenate(list(make(opened, LatentSource(seeds=tuple(range(16))), 16)))
+    np.testing.assert_array_equal(pixels, sheet(expected))
+    page.get_by_role("button", name="Download ZIP").wait_for()
+    page.get_by_role("button", name="Log out").click()
+    page.wait_for_url("**/login")
+    page.goto(served.url)
+    assert page.url.endswith("/login")
+    page.close()
