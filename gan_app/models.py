@@ -51,8 +51,9 @@ class Opened(NamedTuple):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names of the classes; their numbers where they have none."""
-        return self.loaded[0].class_names or tuple(map(str, range(self.config.num_classes)))
+        """The names of the classes, or their numbers; none where the generator is not class-conditional."""
+        numbers = tuple(map(str, range(self.config.num_classes)))
+        return (self.loaded[0].class_names or numbers) if self.config.data.class_conditional else ()
 
 
 class Models:

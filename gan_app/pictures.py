@@ -1,5 +1,8 @@
 """Images as a page shows them."""
 
+from typing import Literal
+
+import gradio as gr
 import numpy as np
 
 from gan_shared.pictures import grid
@@ -13,3 +16,9 @@ def shown(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     sheet = grid(images, columns)
     factor = max(1, round(LEAST / max(sheet.shape[:2])))
     return sheet.repeat(factor, 0).repeat(factor, 1).repeat(3 // sheet.shape[2], 2)
+
+
+def picture(label: str, kind: Literal["numpy", "filepath"] = "numpy") -> gr.Image:
+    """Add a place for a picture to the page, without the button that would send it to another site."""
+    buttons: list = ["download", "fullscreen"]
+    return gr.Image(label=label, type=kind, format="png", interactive=False, elem_classes="pixels", buttons=buttons)

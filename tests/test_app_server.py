@@ -338,6 +338,66 @@ def shown(page: Any, label: str) -> np.ndarray:
     return pixels
 
 
+@pytest.fixture
+def page(served: Served, browser: Any) -> Iterator[Any]:
+    """The page as the owner has it."""
+    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    opened = context.new_page()
+    opened.goto(f"{served.url}/login")
+    opened.get_by_label("Name").fill("otto")
+    opened.get_by_label("Password").fill(PASSWORDS["otto"])
+    opened.get_by_role("button", name="Log in").click()
+    opened.get_by_role("tab", name="Generate").wait_for()
+    yield opened
+    context.close()
+
+
+def press(page: Any, tab: str, button: str) -> Any:
+    """Open a tab, press a button, and return the tab."""
+    page.get_by_role("tab", name=tab).click()
+    opened = page.get_by_role("tabpanel").filter(visible=True).first
+    opened.get_by_role("button", name=button, exact=True).click()
+    return opened
+
+
+def test_a_run_that_begins_while_the_page_is_open_is_found(served: Served, page: Any):
+    shutil.copytree(served.folder / "runs" / "digits", served.folder / "runs" / "later")
+    try:
+        tab = press(page, "Generate", "Look again")
+        tab.get_by_label("Run", exact=True).click()
+        page.get_by_role("option", name="later").click()
+        tab.get_by_label("Checkpoint", exact=True).click()
+        page.get_by_role("option", name="step-0000002").click()
+        tab.get_by_role("button", name="Generate", exact=True).click()
+        assert shown(page, "Images").shape == (666, 666, 3)
+    finally:
+        shutil.rmtree(served.folder / "runs" / "later")
+
+
+def test_a_walk_and_a_direction(page: Any):
+    tab = press(page, "Explore", "Walk")
+    tab.locator("img").filter(visible=True).first.wait_for(timeout=60_000)
+    tab.get_by_label("MP4").check()
+    tab.get_by_role("button", name="Walk", exact=True).click()
+    tab.locator("video").first.wait_for(timeout=60_000)
+    tab.get_by_role("button", name="Show", exact=True).click()
+    tab.locator("img").filter(visible=True).first.wait_for(timeout=60_000)
+    assert page.get_by_text("Error", exact=True).count() == 0
+
+
+@pytest.mark.skipif(len(HERE) < 2, reason="both frameworks are compared")
+def test_both_backends_stand_side_by_side(page: Any):
+    tab = press(page, "Compare", "Compare")
+    tab.get_by_text("Largest difference").wait_for(timeout=60_000)
+    assert tab.locator("img").count() == 3
+
+
+def test_a_run_is_described(page: Any):
+    tab = press(page, "Runs", "Show")
+    tab.locator("img").first.wait_for(timeout=60_000)
+    tab.get_by_text("discriminator_norm").first.wait_for()
+
+
 def test_a_person_logs_in_makes_images_and_logs_out(served: Served, browser: Any):
     page = browser.new_page()
     page.goto(served.url)
@@ -356,6 +416,7 @@ def test_a_person_logs_in_makes_images_and_logs_out(served: Served, browser: Any
     expected = np.concatenate(list(make(opened, LatentSource(seeds=tuple(range(16))), 16)))
     np.testing.assert_array_equal(pixels, sheet(expected))
     page.get_by_role("button", name="Download ZIP").wait_for()
+    assert page.get_by_role("button", name="Share").count() == 0
     page.get_by_role("button", name="Log out").click()
     page.wait_for_url("**/login")
     page.goto(served.url)

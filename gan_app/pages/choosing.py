@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import gradio as gr
+from gradio.context import Context as Building
 
 from gan_app.context import Context
 from gan_app.models import NEWEST
@@ -54,6 +55,10 @@ def choose(context: Context, *, with_backend: bool = True) -> Choice:
             gr.Dropdown(list(names), value=[], visible=bool(names)),
         )
 
+    # Runs come and go while the page is built once: what there is now is looked up when the page is opened.
+    page = Building.root_block
+    assert page is not None, "the fields are built inside of a page"
     refresh.click(look_again, run, run, show_progress="hidden")
-    gr.on([run.change], describe, run, [checkpoint, classes], show_progress="hidden")
+    page.load(look_again, run, run, show_progress="hidden")
+    gr.on([run.change, page.load, refresh.click], describe, run, [checkpoint, classes], show_progress="hidden")
     return Choice(run, checkpoint, backend, classes)

@@ -9,7 +9,7 @@ from gan_app.context import Context, answering
 from gan_app.models import make
 from gan_app.pages.choosing import choose
 from gan_app.pages.generate import source_of
-from gan_app.pictures import shown
+from gan_app.pictures import picture, shown
 from gan_shared.errors import UserError
 
 # Images at once, and timed repetitions of each backend, one after the other in turn.
@@ -25,10 +25,7 @@ def build(context: Context) -> None:
     seeds = gr.Textbox("0-15", label="Seeds", info="One image of each: 1 2 5-9.")
     button = gr.Button("Compare", variant="primary")
     with gr.Row():
-        images = [
-            gr.Image(label=label, type="numpy", format="png", interactive=False, elem_classes="pixels")
-            for label in ("PyTorch", "JAX", "Difference, enlarged to the whole range")
-        ]
+        images = [picture(label) for label in ("PyTorch", "JAX", "Difference, enlarged to the whole range")]
     text = gr.Markdown()
 
     @answering(context, "compare")

@@ -10,7 +10,7 @@ from gan_app.directions import principal_directions
 from gan_app.models import Opened, make_of
 from gan_app.pages.choosing import choose
 from gan_app.pages.generate import source_of
-from gan_app.pictures import shown
+from gan_app.pictures import picture, shown
 from gan_shared.errors import UserError, unexpected
 from gan_shared.latents import FRAMES_PER_LATENT, LatentSource
 from gan_shared.pictures import save_gif, save_mp4
@@ -32,8 +32,8 @@ def build(context: Context) -> None:
             frames = gr.Slider(2, context.limits.frames, value=4 * FRAMES_PER_LATENT, step=1, label="Frames")
             kind = gr.Radio(["GIF", "MP4"], value="GIF", label="File")
             walk = gr.Button("Walk", variant="primary")
-            animation = gr.Image(label="Walk", type="filepath", interactive=False, elem_classes="pixels", visible=True)
-            film = gr.Video(label="Walk", visible=False, autoplay=True, loop=True)
+            animation = picture("Walk", kind="filepath")
+            film = gr.Video(label="Walk", visible=False, autoplay=True, loop=True, buttons=["download"])
         with gr.Column():
             gr.Markdown("### One seed, along the directions that change images most")
             seed = gr.Number(0, label="Seed", precision=0, minimum=0)
@@ -42,7 +42,7 @@ def build(context: Context) -> None:
                 for i in range(DIRECTIONS)
             ]
             nudge = gr.Button("Show", variant="primary")
-            image = gr.Image(label="Image", type="numpy", format="png", interactive=False, elem_classes="pixels")
+            image = picture("Image")
 
     @answering(context, "walk")
     def make_walk(

@@ -12,7 +12,7 @@ import numpy as np
 from gan_app.context import Context, answering, check_number
 from gan_app.models import make
 from gan_app.pages.choosing import choose
-from gan_app.pictures import shown
+from gan_app.pictures import picture, shown
 from gan_shared.errors import UserError
 from gan_shared.latents import LatentSource, check_request, parse_seeds
 from gan_shared.pictures import grid, save_png, to_pillow
@@ -40,7 +40,7 @@ def build(context: Context) -> None:
             ema = gr.Checkbox(True, label="Averaged generator (EMA)")
             button = gr.Button("Generate", variant="primary")
         with gr.Column(scale=2):
-            image = gr.Image(label="Images", type="numpy", format="png", interactive=False, elem_classes="pixels")
+            image = picture("Images")
             with gr.Row():
                 downloads = [gr.DownloadButton(f"Download {kind}", interactive=False) for kind in ("PNG", "ZIP", "NPZ")]
 
@@ -87,12 +87,12 @@ def source_of(seeds: str, truncation: float | None) -> LatentSource:
 
 def save(folder: Path, images: np.ndarray, names: Sequence[str]) -> list[Path]:
     """Write images as a grid, as an archive of single pictures, and as an array; return the files."""
-    picture, archive, arrays = folder / "images.png", folder / "images.zip", folder / "images.npz"
-    save_png(picture, grid(images))
+    sheet, archive, arrays = folder / "images.png", folder / "images.zip", folder / "images.npz"
+    save_png(sheet, grid(images))
     with zipfile.ZipFile(archive, "w") as zipped:
         for place, (name, image) in enumerate(zip(names, images, strict=True)):
             content = BytesIO()
             to_pillow(image).save(content, format="PNG")
             zipped.writestr(f"{name}.png" if names.count(name) == 1 else f"{name}-{place}.png", content.getvalue())
     np.savez_compressed(arrays, images=images)
-    return [picture, archive, arrays]
+    return [sheet, archive, arrays]

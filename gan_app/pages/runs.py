@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gan_app.context import Context, answering
+from gan_app.pictures import picture
 from gan_shared.manifest import read_json
 from gan_shared.runlog import METRICS, read_scalars
 
@@ -34,7 +35,7 @@ def build(context: Context) -> None:
     button = gr.Button("Show", variant="primary")
     with gr.Row():
         plot = gr.Plot(label="Curves")
-        grid = gr.Image(label="Newest samples", type="filepath", interactive=False, elem_classes="pixels")
+        grid = picture("Newest samples", kind="filepath")
     table = gr.Dataframe(label="Evaluations", headers=list(NUMBERS), interactive=False)
     configuration = gr.JSON(label="Configuration")
 
