@@ -15,9 +15,12 @@ import gradio as gr
 
 from gan_app.models import Models
 from gan_app.record import AccessLog
+from gan_app.training import Trainer
 from gan_app.users import User
 from gan_shared.errors import UserError, one_line, unexpected
 
+# Of handlers that compute images: both cores are in one already.
+ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "images", "concurrency_limit": 1}
 Handler: TypeAlias = Callable[..., Any]
 # Files that were made for a download are removed after this many seconds.
 FILES_LIVE = 3600
@@ -30,6 +33,8 @@ class Limits(NamedTuple):
         images: at once.
         frames: of a walk.
         seconds: that a request computes for.
+        steps: of a training.
+        training_seconds: after which a training is asked to save and end.
         waiting: requests that wait; more are refused.
         upload_bytes: of one file.
     """
@@ -37,6 +42,8 @@ class Limits(NamedTuple):
     images: int = 256
     frames: int = 600
     seconds: float = 300.0
+    steps: int = 10**6
+    training_seconds: float = 12 * 3600.0
     waiting: int = 100
     upload_bytes: int = 200 * 10**6
 
@@ -48,12 +55,14 @@ class Context(NamedTuple):
         models: the runs.
         log: of who asked for what.
         limits: of a request.
+        trainer: what trains.
         files: folder of files that were made for a download.
     """
 
     models: Models
     log: AccessLog
     limits: Limits
+    trainer: Trainer
     files: Path
 
     def new_folder(self) -> Path:

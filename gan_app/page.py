@@ -2,10 +2,18 @@
 
 import gradio as gr
 
-from gan_app.context import Context
-from gan_app.pages import compare, explore, generate, runs
+from gan_app.context import Context, user_of
+from gan_app.pages import compare, explore, generate, runs, train
 
-TABS = {"Generate": generate.build, "Explore": explore.build, "Compare": compare.build, "Runs": runs.build}
+TABS = {
+    "Generate": generate.build,
+    "Explore": explore.build,
+    "Compare": compare.build,
+    "Runs": runs.build,
+    "Train": train.build,
+}
+# Tabs for owners; what they call refuses others whether they see it or not.
+OWNERS = ("Train",)
 CSS = ".pixels img { image-rendering: pixelated; }"
 
 
@@ -22,8 +30,14 @@ def build(context: Context, *, with_login: bool) -> gr.Blocks:
             if with_login:
                 gr.HTML('<form method="post" action="/logout" style="text-align:right"><button>Log out</button></form>')
         for title, tab in TABS.items():
-            with gr.Tab(title):
+            with gr.Tab(title, visible=title not in OWNERS) as opened:
                 tab(context)
-    # One computation at a time: both cores are in one already.
+            if title in OWNERS:
+                page.load(_visible_for_owners, None, opened, show_progress="hidden", api_visibility="private")
     page.queue(max_size=context.limits.waiting, default_concurrency_limit=1)
     return page
+
+
+def _visible_for_owners(request: gr.Request) -> gr.Tab:
+    """Return a tab that is seen by owners alone."""
+    return gr.Tab(visible=user_of(request).role == "owner")

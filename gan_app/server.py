@@ -125,7 +125,9 @@ def credentials_of(options: Options) -> tuple[Credentials | None, str]:
     return Credentials(verify, lambda name: owner if name == owner.name else None, True), token
 
 
-def application(options: Options, credentials: Credentials | None, log: AccessLog, files: Path) -> AccessControl:
+def application(
+    options: Options, credentials: Credentials | None, log: AccessLog, files: Path, stack: ExitStack
+) -> AccessControl:
     """Build the ASGI application: the page behind access control.
 
     Args:
@@ -133,6 +135,7 @@ def application(options: Options, credentials: Credentials | None, log: AccessLo
         credentials: see ``credentials_of``.
         log: where requests are written to.
         files: a folder for uploads, and for what is made for downloads.
+        stack: ends what was begun, with the server.
 
     Raises:
         UserError: neither framework is installed.
@@ -144,12 +147,15 @@ def application(options: Options, credentials: Credentials | None, log: AccessLo
     from gan_app import page
     from gan_app.context import Context, Limits
     from gan_app.models import Models, installed_backends
+    from gan_app.training import Trainer
 
     backends = installed_backends()
     if not backends:
         raise unexpected("backends", "neither PyTorch nor JAX", "one of them installed", ("torch", "jax"))
     runs, limits = options.runs.expanduser(), Limits()
-    context = Context(Models(runs, backends, options.device), log, limits, files / "made")
+    trainer = Trainer(runs, options.device, limits.training_seconds)
+    stack.callback(trainer.close)
+    context = Context(Models(runs, backends, options.device), log, limits, trainer, files / "made")
     blocks = page.build(context, with_login=credentials is not None)
     app = gradio.mount_gradio_app(
         fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
@@ -182,7 +188,7 @@ def serve(options: Options) -> None:
     with ExitStack() as stack:
         files = stack.enter_context(tempfile.TemporaryDirectory(prefix="twin-gan-app-"))
         stack.callback(log.close)
-        asgi = application(options, credentials, log, Path(files))
+        asgi = application(options, credentials, log, Path(files), stack)
         scheme = "http" if options.ssl_certfile is None else "https"
         if token:
             print(f"token: {token}", flush=True)

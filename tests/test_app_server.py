@@ -27,8 +27,10 @@ from gan_app.access import COOKIE
 from gan_app.models import EXAMPLE, EXAMPLE_FOLDER, Models, make
 from gan_app.pictures import shown as sheet
 from gan_app.users import add
+from gan_shared.checkpoint import newest_step
 from gan_shared.errors import UserError
 from gan_shared.latents import LatentSource
+from gan_shared.manifest import read_config
 from tests.fixtures import ANY, TRAIN_MAINS
 from tests.frameworks import HERE
 
@@ -299,6 +301,42 @@ def test_both_backends_make_the_same_images_on_the_page(served: Served):
     assert int(largest) <= 1  # one grey level between the frameworks' float32
 
 
+TRAINING = ["new", "dcgan", "mnist-5k", None, "16", "8", 2, ANY]
+
+
+def test_a_viewer_may_not_train_stop_or_delete(served: Served):
+    with served.client("vera") as client:
+        for name, data, action in (
+            ("train", TRAINING, "train"),
+            ("stop_training", [], "stop training"),
+            ("go_on_training", ["digits", 9, ANY], "go on training"),
+            ("delete_run", ["digits"], "delete run"),
+        ):
+            assert error(call(client, served, name, data)) == f"Only owners may {action}."
+    assert (served.folder / "runs" / "digits").is_dir() and not (served.folder / "runs" / "new").exists()
+
+
+def test_names_of_runs_lead_nowhere_else(served: Served):
+    with served.client("otto") as client:
+        for name in ("../out", "a/b", "", ".hidden", "/tmp/x", "a\0b", "x" * 65, "~"):
+            message = error(call(client, served, "train", [name, *TRAINING[1:]]))
+            assert message.startswith("name: found ") and "letters, digits, dots" in message
+        assert "a name that no run has" in error(call(client, served, "train", ["digits", *TRAINING[1:]]))
+        for name in ("..", "link", "/etc", "", EXAMPLE):
+            assert "expected a run of the" in error(call(client, served, "delete_run", [name]))
+            assert "expected a run of the" in error(call(client, served, "go_on_training", [name, 9, ANY]))
+        for place, value, message in (
+            (1, "rm", "Value: rm is not in the list of choices"),
+            (2, "/etc", "Value: '/etc'"),
+            (4, "16; rm -rf /", "resolution: found '16; rm -rf /', expected a whole number"),
+            (5, "-1", "batch-size: found '-1', expected a whole number, or nothing"),
+            (6, 10**9, "steps: found 1000000000, expected a number from 1 to 1,000,000"),
+        ):
+            found = error(call(client, served, "train", [*TRAINING[:place], value, *TRAINING[place + 1 :]]))
+            assert found.startswith(message)
+    assert sorted(path.name for path in served.folder.iterdir()) == ["runs", "secret.txt", "users.json"]
+
+
 def test_the_server_goes_on_after_all_that(served: Served):
     with served.client("otto") as client:
         found = client.post("/gradio_api/upload", files={"files": ("../../x.png", b"no picture")})
@@ -396,6 +434,50 @@ def test_a_run_is_described(page: Any):
     tab = press(page, "Runs", "Show")
     tab.locator("img").first.wait_for(timeout=60_000)
     tab.get_by_text("discriminator_norm").first.wait_for()
+
+
+def test_an_owner_trains_on_uploaded_pictures_goes_on_and_deletes(served: Served, page: Any, tmp_path: Path):
+    for number in range(40):
+        noise = np.random.default_rng(number).integers(0, 256, (16, 16, 3), np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"{number}.png")
+    page.get_by_role("tab", name="Train").click()
+    tab = page.get_by_role("tabpanel").filter(visible=True).first
+    tab.get_by_label("Name of the run", exact=True).fill("mine")
+    tab.get_by_label("my pictures").check()
+    tab.locator("input[type=file]").set_input_files(sorted(tmp_path.glob("*.png")))
+    tab.locator(".file-preview tr").nth(39).wait_for(timeout=30_000)
+    tab.get_by_label("Resolution").fill("16")
+    tab.get_by_label("Batch size").fill("8")
+    tab.get_by_label("Steps").fill("30")
+    tab.get_by_role("button", name="Train", exact=True).click()
+    tab.get_by_text("mine is done. trained 30 steps").wait_for(timeout=120_000)
+    tab.locator("img").filter(visible=True).first.wait_for()
+    run = served.folder / "runs" / "mine"
+    assert newest_step(run) == 30 and read_config(run).data.resolution == 16
+    tab.get_by_label("Steps").fill("33")
+    tab.get_by_role("button", name="Go on").click()
+    tab.get_by_text("mine is done. trained 33 steps").wait_for(timeout=120_000)
+    uploads = served.folder / "runs" / ".app" / "uploads" / "mine"
+    assert len(list(uploads.iterdir())) == 40
+    tab.get_by_text("Delete a run").click()
+    tab.get_by_label("Name of the run, once more").fill("mine")
+    tab.get_by_role("button", name="Delete", exact=True).click()
+    tab.get_by_text("mine is deleted.").wait_for()
+    assert not run.exists() and not uploads.exists()
+    events = [line["event"] for line in served.log() if line["user"] == "otto"]
+    assert {"train", "go on training", "delete run"} <= set(events)
+
+
+def test_a_viewer_sees_no_tab_to_train(served: Served, browser: Any):
+    page = browser.new_page()
+    page.goto(f"{served.url}/login")
+    page.get_by_label("Name").fill("vera")
+    page.get_by_label("Password").fill(PASSWORDS["vera"])
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("tab", name="Runs").wait_for()
+    page.wait_for_timeout(2000)
+    assert page.get_by_role("tab", name="Train").count() == 0
+    page.close()
 
 
 def test_a_person_logs_in_makes_images_and_logs_out(served: Served, browser: Any):

@@ -5,7 +5,7 @@ from time import perf_counter
 import gradio as gr
 import numpy as np
 
-from gan_app.context import Context, answering
+from gan_app.context import ONE_AT_A_TIME, Context, answering
 from gan_app.models import make
 from gan_app.pages.choosing import choose
 from gan_app.pages.generate import source_of
@@ -57,4 +57,4 @@ def build(context: Context) -> None:
         return shown(made["torch"]), shown(made["jax"]), shown(scaled), said
 
     fields = [choice.run, choice.checkpoint, choice.classes, seeds]
-    button.click(compare, fields, [*images, text], api_name="compare")
+    button.click(compare, fields, [*images, text], api_name="compare", **ONE_AT_A_TIME)

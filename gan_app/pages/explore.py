@@ -5,7 +5,7 @@ from functools import lru_cache
 import gradio as gr
 import numpy as np
 
-from gan_app.context import Context, answering, check_number
+from gan_app.context import ONE_AT_A_TIME, Context, answering, check_number
 from gan_app.directions import principal_directions
 from gan_app.models import Opened, make_of
 from gan_app.pages.choosing import choose
@@ -103,13 +103,14 @@ def build(context: Context) -> None:
         return shown(make_of(opened, moved.astype(np.float32), classes[:1]))
 
     fields = [choice.run, choice.checkpoint, choice.backend, choice.classes]
-    walk.click(make_walk, [*fields, seeds, frames, kind], [animation, film], api_name="walk")
+    walk.click(make_walk, [*fields, seeds, frames, kind], [animation, film], api_name="walk", **ONE_AT_A_TIME)
     gr.on(
         [nudge.click, *(slider.release for slider in sliders)],
         move,
         [*fields, seed, *sliders],
         image,
         api_name="nudge",
+        **ONE_AT_A_TIME,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from gan_app.context import Context, answering, check_number
+from gan_app.context import ONE_AT_A_TIME, Context, answering, check_number
 from gan_app.models import make
 from gan_app.pages.choosing import choose
 from gan_app.pictures import picture, shown
@@ -71,7 +71,7 @@ def build(context: Context) -> None:
         yield [gr.skip(), *(gr.DownloadButton(value=str(file), interactive=True) for file in files)]
 
     fields = [choice.run, choice.checkpoint, choice.backend, choice.classes, seeds, count, truncation, ema]
-    button.click(generate, fields, [image, *downloads], api_name="generate")
+    button.click(generate, fields, [image, *downloads], api_name="generate", **ONE_AT_A_TIME)
 
 
 def source_of(seeds: str, truncation: float | None) -> LatentSource:

@@ -43,15 +43,20 @@ def build(context: Context) -> None:
     def show(name: str, request: gr.Request) -> tuple[Figure, Any, list[list[Any]], dict[str, Any]]:
         path = models.path(name)
         lines = read_scalars(path)[-LINES:] if (path / "scalars.jsonl").is_file() else []
-        newest = max(path.glob("samples/step-*.png"), default=None)
-        # Copied, as files of runs are not served by their paths.
-        copied = None if newest is None else context.new_folder() / newest.name
-        if newest is not None and copied is not None:
-            copied.write_bytes(newest.read_bytes())
         config = read_json(path / "config.json") if (path / "config.json").is_file() else {}
-        return curves(lines), copied and str(copied), evaluations(path), config
+        return curves(lines), newest_samples(context, path), evaluations(path), config
 
     button.click(show, run, [plot, grid, table, configuration], api_name="show_run")
+
+
+def newest_samples(context: Context, path: Path) -> str | None:
+    """Return a copy of a run's newest sample grid, as files of runs are not served; None where there is none."""
+    newest = max(path.glob("samples/step-*.png"), default=None)
+    if newest is None:
+        return None
+    copied = context.new_folder() / newest.name
+    copied.write_bytes(newest.read_bytes())
+    return str(copied)
 
 
 def curves(lines: list[dict[str, float]]) -> Figure:

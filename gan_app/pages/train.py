@@ -1,0 +1,156 @@
+"""The tab that trains a small run, on pictures that are uploaded or on a set known by name; for owners."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from matplotlib.figure import Figure
+
+from gan_app.context import Context, answering, check_number
+from gan_app.models import EXAMPLE
+from gan_app.pages.runs import curves, newest_samples
+from gan_app.pictures import picture
+from gan_shared.data import load
+from gan_shared.errors import UserError, unexpected
+from gan_shared.presets import PRESETS
+from gan_shared.runlog import read_scalars
+
+# Presets whose options say all that is needed, and sets that are there or are fetched once.
+LEFT_OUT = ("vgg-inversion", "lapgan", "r3gan-ffhq-64", "r3gan-ffhq-256")
+SETS = ("mnist-5k", "mnist", "fashion-mnist", "stacked-mnist")
+UPLOADED = "my pictures"
+# Seconds between two looks at a training.
+EVERY = 3
+
+
+def build(context: Context) -> None:
+    """Add the tab's fields to the page."""
+    models, trainer = context.models, context.trainer
+    labels = {"torch": "PyTorch", "jax": "JAX"}
+    with gr.Row():
+        with gr.Column(scale=1):
+            name = gr.Textbox("my-run", label="Name of the run")
+            choices = [each for each in PRESETS if each not in LEFT_OUT]
+            preset = gr.Dropdown(choices, value="dcgan", label="Preset")
+            data = gr.Radio([*SETS, UPLOADED], value=SETS[0], label="Pictures")
+            files = gr.File(
+                label="A ZIP, or pictures",
+                file_count="multiple",
+                file_types=["image", ".zip", ".tar", ".npz", ".npy"],
+                type="filepath",
+                height=200,
+            )
+            with gr.Row():
+                resolution = gr.Textbox("", label="Resolution", info="In pixels; the preset's when empty.")
+                batch = gr.Textbox("", label="Batch size", info="At most all pictures; the preset's when empty.")
+            steps = gr.Number(2000, label="Steps", precision=0, minimum=1)
+            backends = [(labels[each], each) for each in models.backends]
+            backend = gr.Radio(backends, value=models.backends[0], label="Backend")
+            with gr.Row():
+                start = gr.Button("Train", variant="primary")
+                stop = gr.Button("Stop and save")
+                go_on = gr.Button("Go on")
+            with gr.Accordion("Delete a run", open=False):
+                doomed = gr.Textbox("", label="Name of the run, once more")
+                delete = gr.Button("Delete", variant="stop")
+        with gr.Column(scale=2):
+            status = gr.Markdown(trainer.status())
+            plot = gr.Plot(label="Curves")
+            samples = picture("Newest samples", kind="filepath")
+    timer = gr.Timer(EVERY)
+
+    @answering(context, "train", role="owner")
+    def begin(
+        name: str,
+        preset: str,
+        data: str,
+        files: list[str] | None,
+        resolution: str,
+        batch: str,
+        steps: float,
+        backend: str,
+        request: gr.Request,
+    ) -> str:
+        trainer.check_name(name)
+        if trainer.running:
+            raise UserError(f"{trainer.name} is being trained: one training at a time")
+        number = check_number("steps", steps, context.limits.steps)
+        if backend not in models.backends:
+            raise unexpected("backend", repr(backend), "one that is installed", models.backends)
+        sizes = [*_option("resolution", resolution), *_option("batch-size", batch)]
+        found = upload(context, name, files or []) if data == UPLOADED else data
+        few = ["--sample-every", str(max(1, number // 20)), "--log-every", str(max(1, min(20, number // 20)))]
+        trainer.start(name, backend, [preset, "--data", found, "--steps", str(number), *sizes, *few])
+        return trainer.status()
+
+    @answering(context, "stop training", role="owner")
+    def end(request: gr.Request) -> str:
+        trainer.stop()
+        return trainer.status()
+
+    @answering(context, "go on training", role="owner")
+    def resume(name: str, steps: float, backend: str, request: gr.Request) -> str:
+        if name == EXAMPLE:
+            raise unexpected("name", repr(name), "a run of the folder")
+        models.path(name)
+        trainer.resume(name, backend, check_number("steps", steps, context.limits.steps))
+        return trainer.status()
+
+    @answering(context, "delete run", role="owner")
+    def remove(name: str, request: gr.Request) -> str:
+        if name == EXAMPLE:
+            raise unexpected("name", repr(name), "a run of the folder")
+        models.path(name)
+        trainer.delete(name)
+        return f"{name} is deleted."
+
+    def look() -> tuple[str, Figure | Any, str | Any]:
+        path = trainer.folder / trainer.name
+        if not trainer.name or not path.is_dir():
+            return trainer.status(), gr.skip(), gr.skip()
+        lines = read_scalars(path) if (path / "scalars.jsonl").is_file() else []
+        return trainer.status(), curves(lines), newest_samples(context, path) or gr.skip()
+
+    fields = [name, preset, data, files, resolution, batch, steps, backend]
+    start.click(begin, fields, status, api_name="train")
+    stop.click(end, None, status, api_name="stop_training")
+    go_on.click(resume, [name, steps, backend], status, api_name="go_on_training")
+    delete.click(remove, doomed, status, api_name="delete_run")
+    timer.tick(look, None, [status, plot, samples], show_progress="hidden", api_visibility="private")
+
+
+def _option(name: str, text: str) -> list[str]:
+    """Return an option of ``train`` that is a whole number; none where the field is empty."""
+    if text.strip() and not (text.strip().isascii() and text.strip().isdigit()):
+        raise unexpected(name, repr(text), "a whole number, or nothing")
+    return [f"--{name}", text.strip()] if text.strip() else []
+
+
+def upload(context: Context, name: str, files: Sequence[str]) -> str:
+    """Move uploaded pictures to where a run finds them, once they have been read as the command line reads them.
+
+    Returns:
+        What --data takes: a file, or the folder of several.
+
+    Raises:
+        UserError: there are none, or they cannot be used; nothing of them is left then.
+    """
+    if not files:
+        raise unexpected("pictures", "none", "a ZIP or pictures to upload")
+    context.trainer.check_name(name)
+    folder = context.trainer.uploads(name)
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that never began
+    folder.mkdir(parents=True)
+    try:
+        for file in files:
+            shutil.move(file, folder / Path(file).name)
+        found = folder / Path(files[0]).name if len(files) == 1 else folder
+        if len(files) == 1 and found.suffix.lower() not in (".zip", ".tar", ".npz", ".npy"):
+            found = folder
+        load(str(found), 32, None)
+    except (UserError, OSError):
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return str(found)
