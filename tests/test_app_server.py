@@ -8,10 +8,13 @@ import socket
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import httpx
@@ -22,12 +25,13 @@ from PIL import Image
 if find_spec("gradio") is None:
     pytest.skip("the extra app is not installed", allow_module_level=True)
 
-from gan_app import server
+from gan_app import directions, server
 from gan_app.access import COOKIE
 from gan_app.models import EXAMPLE, EXAMPLE_FOLDER, Models, make
 from gan_app.pictures import shown as sheet
 from gan_app.users import add
 from gan_shared.checkpoint import newest_step
+from gan_shared.config import Config
 from gan_shared.errors import UserError
 from gan_shared.latents import LatentSource
 from gan_shared.manifest import read_config
@@ -176,6 +180,23 @@ def test_a_run_that_goes_on_is_opened_anew(folder: Path, tmp_path: Path):
     second = models.open("digits", "newest", ANY)
     assert (first.loaded[0].step, second.loaded[0].step) == (2, 3)
     assert models.open("digits", "step-0000002", ANY).loaded[0].step == 2
+
+
+def test_the_direction_that_changes_images_most_is_found(monkeypatch: pytest.MonkeyPatch):
+    """Images that follow from three numbers of a latent of eight, by known amounts."""
+    patterns, sign = np.zeros((8, 16, 16, 1)), np.where(np.arange(16) < 8, 1, -1)
+    patterns[5], patterns[2] = 30 * sign[:, None, None], 15 * sign[None, :, None]
+    patterns[0] = 7 * (-1.0) ** np.arange(16)[:, None, None]
+
+    def linear(opened: object, latents: np.ndarray, classes: object) -> np.ndarray:
+        return np.clip(128 + np.tensordot(latents, patterns, 1), 0, 255).astype(np.uint8)
+
+    monkeypatch.setattr(directions, "make_of", linear)
+    config = Config().with_options(latent_size=8)
+    found = directions.principal_directions(SimpleNamespace(config=config, class_names=()), 3)  # type: ignore[arg-type]
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), np.sqrt(8), rtol=1e-6)
+    for direction, number in zip(found, (5, 2, 0), strict=True):
+        assert abs(direction[number]) > 0.95 * np.sqrt(8)
 
 
 # --- attacks ------------------------------------------------------------------------------------------------
@@ -334,7 +355,32 @@ def test_names_of_runs_lead_nowhere_else(served: Served):
         ):
             found = error(call(client, served, "train", [*TRAINING[:place], value, *TRAINING[place + 1 :]]))
             assert found.startswith(message)
+        # Files of the server that were never uploaded.
+        for path in (served.folder / "secret.txt", "/etc/passwd", served.folder / "runs" / "access.jsonl"):
+            given = [{"path": str(path), "meta": {"_type": "gradio.FileData"}}]
+            data = ["new", "dcgan", "my pictures", given, "16", "", 2, ANY]
+            assert SECRET not in error(call(client, served, "train", data))
+            assert Path(path).exists()
     assert sorted(path.name for path in served.folder.iterdir()) == ["runs", "secret.txt", "users.json"]
+    assert not (served.folder / "runs" / "new").exists()
+
+
+def test_uploads_that_cannot_be_used_are_refused_and_not_kept(served: Served):
+    bomb = BytesIO()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", bytes(700 * 10**6))
+    with served.client("otto") as client:
+        for name, content, message in (
+            ("a.png", b"no picture", "1 of 1 pictures cannot be used"),
+            ("a.zip", b"no archive", "found an unreadable file"),
+            ("bomb.zip", bomb.getvalue(), "700,000,000 bytes, expected a file of at most"),
+            ("a.npy", b"\x93NUMPY\x01\x00", "a.npy"),
+        ):
+            (path,) = client.post("/gradio_api/upload", files={"files": (name, content)}).json()
+            given = [{"path": path, "orig_name": name, "meta": {"_type": "gradio.FileData"}}]
+            found = error(call(client, served, "train", ["new", "dcgan", "my pictures", given, "16", "", 2, ANY]))
+            assert message in found
+            assert not (served.folder / "runs" / ".app" / "uploads" / "new").exists() and not Path(path).exists()
 
 
 def test_the_server_goes_on_after_all_that(served: Served):
