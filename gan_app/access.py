@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gan_app.record import AccessLog
 from gan_app.sessions import Sessions, Throttle
 from gan_app.users import User
+from gan_shared.errors import UserError
 
 COOKIE = "twin_gan_session"
 # Names of this machine, which a browser sends where it was asked for it.
@@ -31,8 +32,8 @@ PATHS |= {"/gradio_api/theme.css", "/gradio_api/upload_progress"}
 BEGINNINGS = ("/assets/", "/static/", "/svelte/", "/pwa_icon", "/gradio_api/heartbeat/", "/gradio_api/file=")
 UPLOAD = "/gradio_api/upload"
 # Largest bodies: of the login form, of any other request, and of an upload.
-MAX_FORM_BYTES, MAX_BODY_BYTES = 10_000, 2 * 10**6
-# Requests for computation that a session may make at once, and how many come back each second.
+MAX_FORM_BYTES, MAX_BODY_BYTES = 10_000, 500_000
+# Requests for computation that a user may make at once, and how many come back each second.
 BURST, PER_SECOND = 40.0, 4.0
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -67,7 +68,7 @@ class Credentials(NamedTuple):
 
 
 class Allowance:
-    """How often a session may ask for computation: BURST times at once, PER_SECOND times in the long run."""
+    """How often a user may ask for computation: BURST times at once, PER_SECOND times in the long run."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
@@ -123,7 +124,10 @@ class AccessControl:
         refused = self._refused_origin(request)
         if refused is None and self._credentials is not None and request.path in ("/login", "/logout"):
             return await self._enter_or_leave(request, receive, send)
-        user = None if refused else self._user(request)
+        try:
+            user = None if refused else self._user(request)
+        except UserError as error:  # a mistake in the file of users
+            return await self._unavailable(error, send)
         if user is None and refused is None:
             if request.method == "GET" and request.path == "/" and "text/html" in request.header("accept"):
                 return await respond(send, 303, "", {"location": "/login"})
@@ -154,8 +158,9 @@ class AccessControl:
         if self._credentials is None:
             return User("local", "owner")
         user = self._sessions.find(request.cookie(COOKIE)) if request.cookie(COOKIE) else None
-        # Who was removed from the file, or has another role now, is that at once.
-        return self._credentials.find(user.name) if user else None
+        # Who was removed from the file, has another role or another password now, is that at once.
+        now = self._credentials.find(user.name) if user else None
+        return now if now and user and now.since == user.since else None
 
     def _refused(self, request: "Request", user: User | None) -> "Refusal | None":
         """Return why a known user may not make a request."""
@@ -176,9 +181,10 @@ class AccessControl:
     async def _enter_or_leave(self, request: "Request", receive: Receive, send: Send) -> None:
         """Answer the pages that anybody may see."""
         if request.path == "/logout":
+            left = self._sessions.find(request.cookie(COOKIE))
             self._sessions.end(request.cookie(COOKIE))
-            if request.method == "POST":
-                self._log.write("logged out", address=request.address)
+            if left is not None:
+                self._log.write("logged out", user=left.name, address=request.address)
             return await respond(send, 303, "", {"location": "/login", "set-cookie": self._cookie("", 0)})
         if request.method in ("GET", "HEAD"):
             return await self._form(send, 200, "")
@@ -204,7 +210,10 @@ class AccessControl:
             return await self._form(send, 429, message, {"retry-after": str(int(wait) + 1)})
         # Counted before it is known, so that attempts at the same time are counted too.
         self._throttle.failed(*keys)
-        user = await to_thread.run_sync(self._credentials.verify, name, secret, limiter=self._verifying)
+        try:
+            user = await to_thread.run_sync(self._credentials.verify, name, secret, limiter=self._verifying)
+        except UserError as error:
+            return await self._unavailable(error, send)
         if user is None:
             self._log.write("login failed", user=name, address=request.address)
             return await self._form(send, 401, "Wrong token." if by_token else "Wrong name or password.")
@@ -213,6 +222,11 @@ class AccessControl:
         token = self._sessions.begin(user)
         self._log.write("logged in", user=user.name, address=request.address)
         await respond(send, 303, "", {"location": "/", "set-cookie": self._cookie(token)})
+
+    async def _unavailable(self, error: UserError, send: Send) -> None:
+        """Answer that nobody can come in, and log why."""
+        self._log.write("nobody can log in", why=str(error))
+        await respond(send, 503, json.dumps({"detail": "nobody can log in now: see the server's log"}), JSON)
 
     def _cookie(self, token: str, seconds: int | None = None) -> str:
         """Return the header that sets the session's cookie, or with 0 seconds removes it."""

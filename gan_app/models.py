@@ -13,13 +13,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gan_shared import checkpoint, lapgan
+from gan_shared.backend import Inputs
 from gan_shared.checkpoint import Checkpoint
 from gan_shared.config import Config
 from gan_shared.errors import UserError, unexpected
 from gan_shared.image_conditions import is_image_conditional
 from gan_shared.latents import LatentSource
 from gan_shared.manifest import read_json, read_manifest
-from gan_shared.sample import TrainedGenerator, check_class_ids, generate_images, inputs_of, load_checkpoints, restored
+from gan_shared.sample import (
+    TrainedGenerator,
+    check_class_ids,
+    class_numbers,
+    generate_images,
+    inputs_of,
+    load_checkpoints,
+    restored,
+)
 
 # Folders below the folder of runs that are looked into, and runs that are listed.
 MAX_DEPTH, MAX_RUNS = 3, 1000
@@ -157,10 +166,7 @@ def make(opened: Opened, latents: LatentSource, count: int, classes: Sequence[st
         classes: names of those to make in turn; all where there are none.
         ema: whether the averaged generator makes them.
     """
-    names = opened.class_names
-    chosen = check_class_ids(opened.config, tuple(names.index(each) for each in classes if each in names), names)
-    configs = [each.backend.config for each in opened.generators]
-    batches = generate_images(opened.generators, inputs_of(configs, latents, count, chosen), ema)
+    batches = generate_images(opened.generators, _inputs(opened, latents, count, classes), ema)
     while True:
         with opened.lock:
             batch = next(batches, None)
@@ -171,20 +177,31 @@ def make(opened: Opened, latents: LatentSource, count: int, classes: Sequence[st
 
 def make_of(opened: Opened, latents: np.ndarray, classes: Sequence[str] = (), ema: bool = True) -> np.ndarray:
     """Return the images of given latents, float32 (N, Z); a LAPGAN's higher levels have those of seed 0."""
-    names = opened.class_names
-    chosen = check_class_ids(opened.config, tuple(names.index(each) for each in classes if each in names), names)
-    configs = [each.backend.config for each in opened.generators]
-    first, *above = inputs_of(configs, LatentSource(), len(latents), chosen)
+    first, *above = _inputs(opened, LatentSource(), len(latents), classes)
     with opened.lock:
         made = generate_images(opened.generators, [first._replace(latents=latents), *above], ema)
         return np.concatenate(list(made))
 
 
+def _inputs(opened: Opened, latents: LatentSource, count: int, classes: Sequence[str]) -> list[Inputs]:
+    """Return what images are made from; see ``make``.
+
+    Raises:
+        UserError: there is no class of a name.
+    """
+    names, configs = opened.class_names, [each.backend.config for each in opened.generators]
+    chosen = check_class_ids(opened.config, class_numbers(classes, names), names)
+    return inputs_of(configs, latents, count, chosen)
+
+
 def _runs_in(folder: Path, depth: int) -> list[tuple[float, Path]]:
     """Return the runs below a folder with the times that they changed; links are not followed."""
     found: list[tuple[float, Path]] = []
+    paths: list[Path] = []
     with suppress(OSError):
-        for path in folder.iterdir():
+        paths = list(folder.iterdir())
+    for path in paths:
+        with suppress(OSError):  # one that cannot be read hides no other
             if path.is_symlink() or not path.is_dir() or path.name.startswith("."):
                 continue
             if lapgan.is_lapgan(path) or checkpoint.folders(path) or _is_generator(path) or _is_checkpoint(path):

@@ -3,6 +3,7 @@
 import getpass
 import os
 import secrets
+import socket
 import ssl
 import sys
 import tempfile
@@ -15,16 +16,16 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional
 
-from gan_app.access import AccessControl, Credentials
+from gan_app.access import LOCAL_HOSTS, AccessControl, Credentials
 from gan_app.record import AccessLog
 from gan_app.sessions import TOKEN_BYTES, Sessions
-from gan_app.users import ROLES, User, Users, add
+from gan_app.users import User, Users, add
 from gan_shared.command import guarded
 from gan_shared.errors import optional_module, unexpected
+from gan_shared.interrupt import handling, stop_at_once
 
 # Seconds until a session ends: whatever happens, and where nothing is asked for.
 LIFETIME, IDLE = 12 * 3600.0, 2 * 3600.0
-LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,9 @@ class Options:
     """Add a user to --auth-file, or give one another password, and do nothing else. The password is asked for, or read
     from standard input where that is no terminal."""
 
-    role: str = "viewer"
-    """Role of --add-user: a viewer makes images, an owner trains and deletes too."""
+    role: str | None = None
+    """Role of --add-user: a viewer makes images, an owner trains and deletes too. When not given, the one that the user
+    has, or viewer."""
 
     token: bool = False
     """Print a token once, which whoever has it logs in with, as an owner."""
@@ -82,8 +84,8 @@ def _add_user(options: Options) -> None:
             raise unexpected("password", "two different ones", "the same twice")
     else:
         password = sys.stdin.readline().rstrip("\n")
-    add(options.auth_file.expanduser(), options.add_user or "", password, options.role)
-    print(f"{options.add_user} is a user of {options.auth_file} in the role of {options.role}")
+    role = add(options.auth_file.expanduser(), options.add_user or "", password, options.role)
+    print(f"{options.add_user} is a user of {options.auth_file} in the role of {role}")
 
 
 def check(options: Options) -> None:
@@ -92,13 +94,13 @@ def check(options: Options) -> None:
     Raises:
         UserError: naming the option.
     """
-    if options.role not in ROLES:
-        raise unexpected("role", repr(options.role), "a role", ROLES)
+    if options.role is not None:
+        raise unexpected("role", repr(options.role), "none without --add-user")
     if not 0 <= options.port < 2**16:
         raise unexpected("port", options.port, f"a number from 0 to {2**16 - 1}")
     if options.auth_file is not None and options.token:
         raise unexpected("token", "it beside auth_file", "one of the two")
-    if options.host not in LOCAL and options.auth_file is None and not options.token:
+    if options.host not in LOCAL_HOSTS and options.auth_file is None and not options.token:
         raise unexpected("host", options.host, "127.0.0.1, or --auth-file or --token for who may enter")
     if options.ssl_keyfile is not None and options.ssl_certfile is None:
         raise unexpected("ssl_keyfile", options.ssl_keyfile, "a --ssl-certfile that it belongs to")
@@ -185,13 +187,13 @@ def serve(options: Options) -> None:
     credentials, token = credentials_of(options)
     uvicorn = optional_module("uvicorn", "app", "it without uvicorn", "app")
     log = AccessLog((options.log or options.runs / "access.jsonl").expanduser())
-    with ExitStack() as stack:
+    # The server ends with the signals that end a process; what it began is ended behind it, whichever came.
+    with handling(stop_at_once), ExitStack() as stack:
+        bound = stack.enter_context(_bound(options))
         files = stack.enter_context(tempfile.TemporaryDirectory(prefix="twin-gan-app-"))
         stack.callback(log.close)
         asgi = application(options, credentials, log, Path(files), stack)
         scheme = "http" if options.ssl_certfile is None else "https"
-        if token:
-            print(f"token: {token}", flush=True)
         config = uvicorn.Config(
             asgi,
             host=options.host,
@@ -203,11 +205,31 @@ def serve(options: Options) -> None:
             ssl_keyfile=options.ssl_keyfile and str(options.ssl_keyfile),
             timeout_graceful_shutdown=3,
         )
-        server = uvicorn.Server(config)
-        socket = config.bind_socket()
+        if token:
+            print(f"token: {token}", flush=True)
         shown = f"[{options.host}]" if ":" in options.host else options.host
-        print(f"the page is at {scheme}://{shown}:{socket.getsockname()[1]}", flush=True)
-        server.run(sockets=[socket])
+        print(f"the page is at {scheme}://{shown}:{bound.getsockname()[1]}", flush=True)
+        uvicorn.Server(config).run(sockets=[bound])
+
+
+def _bound(options: Options) -> socket.socket:
+    """Return a socket that listens to the address of the options.
+
+    Raises:
+        UserError: there is no such address, or it is taken.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind)
+    except OSError as error:
+        raise unexpected("host", options.host, f"an address of this machine ({error.strerror})") from error
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise unexpected("port", options.port, f"one that is free at {options.host} ({error.strerror})") from error
+    return bound
 
 
 if __name__ == "__main__":

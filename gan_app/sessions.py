@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from gan_app.users import User
 
-# Bits of a session's token and of the token of ``--token``.
+# Length of a session's token and of that of ``--token``.
 TOKEN_BYTES = 32
 # Sessions and addresses that are remembered; the oldest give way, so that a flood does not fill the memory.
 MAX_SESSIONS, MAX_REMEMBERED = 10_000, 100_000
@@ -72,12 +72,6 @@ class Sessions:
         """End a session."""
         with self._lock:
             self._sessions.pop(_digest(token), None)
-
-    def end_all_of(self, name: str) -> None:
-        """End the sessions of a user."""
-        with self._lock:
-            for key in [key for key, session in self._sessions.items() if session.user.name == name]:
-                del self._sessions[key]
 
 
 class Throttle:

@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Lock, Timer
 
 from gan_shared.errors import UserError, printable, unexpected
+from gan_shared.runlog import lock_run
 
 # Names of runs that the page makes; hidden ones are not listed.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -63,10 +64,18 @@ class Trainer:
         Raises:
             UserError: it is no plain name, or there is such a run.
         """
-        if not NAME.fullmatch(name):
-            raise unexpected("name", repr(name), "1 to 64 letters, digits, dots, dashes and underscores")
+        self.check_plain(name)
         if (self.folder / name).exists():
             raise unexpected("name", repr(name), "a name that no run has")
+
+    def check_plain(self, name: str) -> None:
+        """Refuse a name that could lead out of the folder.
+
+        Raises:
+            UserError: it has more than letters, digits, dots, dashes and underscores, or is hidden.
+        """
+        if not NAME.fullmatch(name):
+            raise unexpected("name", repr(name), "1 to 64 letters, digits, dots, dashes and underscores")
 
     def resume(self, name: str, backend: str, steps: int) -> None:
         """Go on with a run of the folder.
@@ -103,16 +112,32 @@ class Trainer:
             return f"{self.name} trains. {last}"
         return f"{self.name} {'is done' if state == 0 else f'ended with status {state}'}. {last}"
 
-    def delete(self, name: str) -> None:
-        """Remove a run of the folder, and the pictures that were uploaded for it.
+    def delete(self, name: str, listed: bool) -> None:
+        """Remove a run of the folder, what it printed, and the pictures that were uploaded for it.
+
+        Args:
+            name: of the run.
+            listed: whether images can be made with it; of others only what a training began is removed.
 
         Raises:
-            UserError: it is being trained.
+            UserError: it is being trained, by whomever, or there is nothing of that name.
         """
+        run, uploads, log = self.folder / name, self.uploads(name), self._log(name)
+        if not listed:
+            self.check_plain(name)
+            begun = run.is_symlink() or run.exists()
+            if (begun and not (run / "config.json").is_file()) or run.is_symlink() or not (begun or log.exists()):
+                raise unexpected("name", repr(name), "a run of the folder")
         if self.running and name == self.name:
             raise UserError(f"{name} is being trained: stop it first")
-        shutil.rmtree(self.folder / name)
-        shutil.rmtree(self.uploads(name), ignore_errors=True)
+        if run.exists():
+            lock = lock_run(run)
+            try:
+                shutil.rmtree(run)
+            finally:
+                lock.release()
+        shutil.rmtree(uploads, ignore_errors=True)
+        log.unlink(missing_ok=True)
 
     def uploads(self, name: str) -> Path:
         """Return the folder of the pictures that were uploaded for a run."""

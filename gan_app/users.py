@@ -28,10 +28,12 @@ class User(NamedTuple):
     Attributes:
         name: what they are called.
         role: one of ROLES.
+        since: changes with the password, so that sessions of the one before end.
     """
 
     name: str
     role: str
+    since: str = ""
 
 
 class Users:
@@ -65,35 +67,46 @@ class Users:
         """Return a user by name; None where there is none, or no more."""
         self.refresh()
         entry = self._entries.get(name)
-        return User(name, entry["role"]) if entry else None
+        return User(name, entry["role"], entry["hash"]) if entry else None
 
     def verify(self, name: str, password: str) -> User | None:
         """Return the user whose name and password these are, or None; both take as long."""
         self.refresh()
         entry = self._entries.get(name)
         right = _matches(password, entry["hash"] if entry else self._nobody)
-        return User(name, entry["role"]) if entry and right else None
+        return User(name, entry["role"], entry["hash"]) if entry and right else None
 
 
-def add(file: Path, name: str, password: str, role: str) -> None:
+def add(file: Path, name: str, password: str, role: str | None = None) -> str:
     """Add a user to a file, which is made when it is not there, or give one another password or role.
+
+    Args:
+        file: of users.
+        name: of the user.
+        password: which is not kept, its hash is.
+        role: one of ROLES; None for the one that the user has, or viewer.
+
+    Returns:
+        The role.
 
     Raises:
         UserError: the name, the password or the role cannot be used, or the file cannot be read.
     """
     if not name or len(name) > 64 or not name.isprintable() or name != name.strip():
         raise unexpected("name", repr(name), "1 to 64 characters that can be seen")
-    if role not in ROLES:
+    if role not in (None, *ROLES):
         raise unexpected("role", repr(role), "a role", ROLES)
     if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
         expected = f"{MIN_PASSWORD} to {MAX_PASSWORD:,}"
         raise unexpected("password", f"{len(password)} characters", expected)
     entries = _read(file) if file.exists() else {}
+    role = role or entries.get(name, {}).get("role", ROLES[0])
     entries[name] = {"role": role, "hash": _hash(password)}
     with replacing(file) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # for its owner alone
         with open(descriptor, "w", encoding="utf-8") as stream:
             stream.write(json.dumps({"format": FORMAT, "version": VERSION, "users": entries}, indent=1) + "\n")
+    return role
 
 
 def _read(file: Path) -> dict[str, dict[str, str]]:

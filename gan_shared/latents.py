@@ -42,8 +42,9 @@ class LatentSource(NamedTuple):
                 raise unexpected(name, value, f"a number from 0 to {MAX_SEED}")
         if self.seeds and self.seed:
             raise unexpected("seed", self.seed, "none beside seeds")
-        if self.truncation is not None and not self.truncation > 0:
-            raise unexpected("truncation", self.truncation, "a number above 0")
+        limit = self.truncation
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit > 0):
+            raise unexpected("truncation", limit, "a number above 0")
 
     def draw(self, count: int, latent_size: int, level: int = 0) -> np.ndarray:
         """Return the latents of ``count`` images, float32 (count, Z).
@@ -108,20 +109,24 @@ def truncated(latents: np.ndarray, limit: float | None) -> np.ndarray:
     return np.clip(ndtri(quantiles), -limit, limit).astype(np.float32)
 
 
-def parse_seeds(texts: Sequence[str]) -> tuple[int, ...]:
+def parse_seeds(texts: Sequence[str], most: int = MAX_IMAGES) -> tuple[int, ...]:
     """Return the seeds that are listed by number and by range: ``1 2 5-9`` or ``1,2,5-9``.
 
+    Args:
+        texts: numbers, ranges, or several of them with commas between.
+        most: how many there may be.
+
     Raises:
-        UserError: one is neither, or there are more than images can be made of.
+        UserError: one is neither, or there are too many.
     """
     seeds: list[int] = []
-    for text in (part for each in texts for part in each.split(",")):
+    for text in (part for each in texts for part in each.removesuffix(",").split(",")):
         match = re.fullmatch(r"([0-9]{1,19})(?:-([0-9]{1,19}))?", text)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if last < first:
             raise unexpected("seeds", repr(text), "whole numbers and ranges of them, such as 1 2 5-9")
-        if len(seeds) + last - first >= MAX_IMAGES:
-            raise unexpected("seeds", f"more than {MAX_IMAGES:,}", "fewer")
+        if len(seeds) + last - first >= most:
+            raise unexpected("seeds", f"more than {most:,}", "fewer")
         seeds += range(first, last + 1)
     return tuple(seeds)
 

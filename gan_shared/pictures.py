@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from gan_shared.atomic import replacing
-from gan_shared.errors import UserError, optional_module
+from gan_shared.errors import UserError, optional_module, unexpected
 
 # Mid-grey, so that the gap between the pictures of a grid differs from black and white backgrounds.
 GAP_VALUE = 128
@@ -99,7 +99,11 @@ def save_mp4(path: Path, frames: Iterable[np.ndarray]) -> None:
     Raises:
         UserError: imageio-ffmpeg is not installed, or its ffmpeg cannot write the film.
     """
-    ffmpeg = optional_module("imageio_ffmpeg", "out", f"{path.name} without imageio-ffmpeg", "video").get_ffmpeg_exe()
+    package = optional_module("imageio_ffmpeg", "out", f"{path.name} without imageio-ffmpeg", "video")
+    try:
+        ffmpeg = package.get_ffmpeg_exe()
+    except RuntimeError as error:  # it has none for this system
+        raise unexpected("out", path.name, f"another kind of file: {' '.join(str(error).split())}") from error
     frames = iter(frames)
     first = next(frames)
     factor = max(1, FILM_HEIGHT // first.shape[0])

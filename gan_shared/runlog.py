@@ -88,7 +88,7 @@ class RunLog:
         self.run_dir, self.config = run_dir, config
         self.written_by, self.data = written_by, data
         run_dir.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(run_dir)
+        self._lock = lock_run(run_dir)
         # Again, now that the folder is this process's: data were decoded and networks built since the first check.
         if start is None:
             check_unused(run_dir)
@@ -233,7 +233,7 @@ def read_scalars(run_dir: Path) -> list[dict[str, float]]:
     return [line for _, line in _lines(run_dir / SCALARS_FILE, partial(print, file=sys.stderr))]
 
 
-def _lock(run_dir: Path) -> FileLock:
+def lock_run(run_dir: Path) -> FileLock:
     """Lock a run folder for this process; the operating system unlocks it when the process ends, however it ends.
 
     Raises:

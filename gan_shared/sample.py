@@ -101,6 +101,8 @@ def sample(
     input_images = load_input_images(configs[0], images, out, num_images, classes)
     if input_images is not None and latents.seeds:
         raise unexpected("seeds", " ".join(map(str, latents.seeds)), "none, as the generator is image-conditional")
+    if animated and latents.seeds and len(classes) > 1:
+        raise unexpected("classes", " ".join(classes), "one, which every image of a walk between seeds has")
     chosen = check_class_ids(configs[0], class_numbers(classes, names), names)
     generators = [restored(make_backend, each, config) for each, config in zip(found, configs, strict=True)]
     if animated:
@@ -130,6 +132,8 @@ def _number(num_images: int | None, latents: LatentSource, animated: bool) -> in
         return 64 if num_images is None else num_images
     if animated and seeds == 1:
         raise unexpected("seeds", latents.seeds[0], "two or more to walk between")
+    if animated and num_images is not None and num_images < seeds:
+        raise unexpected("num_images", num_images, f"at least the {seeds} seeds, as each is a frame")
     if animated:
         return FRAMES_PER_LATENT * seeds if num_images is None else num_images
     if num_images not in (None, seeds):

@@ -15,8 +15,8 @@ from gan_shared.option_groups import CUSTOM
 
 # Options that may differ: what they shape begins anew.
 SIZES = ("resolution", "channels", "num_classes", "width")
-# Options that shape nothing; the type of the numbers is compared tensor by tensor.
-SHAPELESS = ("activation", "output", "precision")
+# Options that shape nothing.
+SHAPELESS = ("activation", "output")
 # A list of layers that a network has more or fewer of at another size: its name, and the number of a layer.
 NUMBERED = re.compile(r"(\w+)\.(\d+)\.(.+)")
 # Layers that a message names before it counts the others.
@@ -52,8 +52,10 @@ def transferred(own: Mapping[str, np.ndarray], other: Checkpoint, config: Config
     """
     there = [network for network in ROLES if any(name.startswith(f"{network}/") for name in other.tensors)]
     sizes = {name for network in TRAINED if network in there for name in _differences(network, other, config)}
+    absent = [network for network in TRAINED if network not in there]
+    new = [f"{network}: all of it begins anew" for network in absent]
     if not sizes:
-        return Transfer(with_networks(own, other.tensors))
+        return Transfer(with_networks(own, other.tensors), f"{other.path}; {'; '.join(new)}" if new else "")
     tensors, parts = dict(own), []
     for network in there:
         ours, theirs = (_network(values, network) for values in (own, other.tensors))
@@ -68,7 +70,7 @@ def transferred(own: Mapping[str, np.ndarray], other: Checkpoint, config: Config
             more = f" and {len(anew) - NAMED} more" if len(anew) > NAMED else ""
             begins = f", anew: {', '.join(anew[:NAMED])}{more}" if anew else ""
             parts.append(f"{network}: {len(carried)} of {len(learned)} tensors carried over{begins}")
-    return Transfer(tensors, f"{other.path} ({_listed(sizes, other, config)}); {'; '.join(parts)}")
+    return Transfer(tensors, f"{other.path} ({_listed(sizes, other, config)}); {'; '.join(parts + new)}")
 
 
 def _differences(network: str, other: Checkpoint, config: Config) -> list[str]:
@@ -84,6 +86,8 @@ def _differences(network: str, other: Checkpoint, config: Config) -> list[str]:
         raise unexpected(network, f"{before['network']} there", f"{now['network']}, as in this run")
     for name in now:
         old, new = (_resolved(name, values) for values in (before, now))
+        if name == "precision":  # weights of float64 are not those of the other types
+            old, new = (each if each == "float64" else "another type than float64" for each in (old, new))
         if name not in SIZES + SHAPELESS and old != new:
             raise unexpected(f"{network} {name}", f"{old} there", f"{new}, as in this run")
     return [name for name in SIZES if before[name] != now[name]]

@@ -1,6 +1,7 @@
 """The fields that most tabs begin with: which run, which checkpoint, which backend, which classes."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import gradio as gr
 from gradio.context import Context as Building
@@ -26,39 +27,51 @@ class Choice(NamedTuple):
     classes: gr.Dropdown
 
 
-def choose(context: Context, *, with_backend: bool = True) -> Choice:
-    """Add the fields to the page."""
+def choose_run(context: Context) -> tuple[gr.Dropdown, gr.Button, Callable[..., Any]]:
+    """Add the field of a run to the page.
+
+    Returns:
+        The field, the button that looks for runs again, and the event of the page being opened, which does so too.
+    """
     models = context.models
     names = models.names()
     with gr.Row():
         run = gr.Dropdown(names, value=names[0], label="Run", scale=3)
         refresh = gr.Button("Look again", scale=0, min_width=100)
-    checkpoint = gr.Dropdown([NEWEST], value=NEWEST, label="Checkpoint")
-    labels = {"torch": "PyTorch", "jax": "JAX"}
-    backend = None
-    if with_backend:
-        choices = [(labels[name], name) for name in models.backends]
-        backend = gr.Radio(choices, value=models.backends[0], label="Backend")
-    classes = gr.Dropdown([], value=[], multiselect=True, label="Classes, in turn", visible=False)
 
     def look_again(chosen: str) -> gr.Dropdown:
         now = models.names()
         return gr.Dropdown(now, value=chosen if chosen in now else now[0])
+
+    # Runs come and go while the page is built once: what there is now is looked up when the page is opened.
+    page = Building.root_block
+    assert page is not None, "the fields are built inside of a page"
+    gr.on([refresh.click, page.load], look_again, run, run, show_progress="hidden", api_visibility="private")
+    return run, refresh, page.load
+
+
+def choose(context: Context, *, with_backend: bool = True) -> Choice:
+    """Add the fields to the page."""
+    models = context.models
+    run, refresh, opened = choose_run(context)
+    checkpoint = gr.Dropdown([NEWEST], value=NEWEST, label="Checkpoint")
+    backend = choose_backend(context) if with_backend else None
+    classes = gr.Dropdown([], value=[], multiselect=True, label="Classes, in turn", visible=False)
 
     def describe(name: str) -> tuple[gr.Dropdown, gr.Dropdown]:
         try:
             found, names = models.checkpoints(name), models.class_names(name)
         except (UserError, OSError):
             found, names = [NEWEST], ()
-        return (
-            gr.Dropdown(found, value=NEWEST),
-            gr.Dropdown(list(names), value=[], visible=bool(names)),
-        )
+        return gr.Dropdown(found, value=NEWEST), gr.Dropdown(list(names), value=[], visible=bool(names))
 
-    # Runs come and go while the page is built once: what there is now is looked up when the page is opened.
-    page = Building.root_block
-    assert page is not None, "the fields are built inside of a page"
-    refresh.click(look_again, run, run, show_progress="hidden")
-    page.load(look_again, run, run, show_progress="hidden")
-    gr.on([run.change, page.load, refresh.click], describe, run, [checkpoint, classes], show_progress="hidden")
+    events = [run.change, opened, refresh.click]
+    gr.on(events, describe, run, [checkpoint, classes], show_progress="hidden", api_visibility="private")
     return Choice(run, checkpoint, backend, classes)
+
+
+def choose_backend(context: Context) -> gr.Radio:
+    """Add the field of a backend to the page."""
+    names = {"torch": "PyTorch", "jax": "JAX"}
+    choices = [(names[each], each) for each in context.models.backends]
+    return gr.Radio(choices, value=context.models.backends[0], label="Backend")

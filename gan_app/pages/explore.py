@@ -7,7 +7,7 @@ import numpy as np
 
 from gan_app.context import ONE_AT_A_TIME, Context, answering, check_number
 from gan_app.directions import principal_directions
-from gan_app.models import Opened, make_of
+from gan_app.models import KEPT, Opened, make_of
 from gan_app.pages.choosing import choose
 from gan_app.pages.generate import source_of
 from gan_app.pictures import picture, shown
@@ -55,16 +55,19 @@ def build(context: Context) -> None:
         kind: str,
         request: gr.Request,
     ) -> tuple[gr.Image, gr.Video]:
-        latents = source_of(seeds, None)
+        latents = source_of(seeds, None, context.limits.frames)
         if len(latents.seeds) < 2:
             raise UserError("seeds: found one, expected two or more to walk between")
         number = check_number("frames", frames, context.limits.frames)
+        if number < len(latents.seeds):
+            raise unexpected("frames", number, f"at least the {len(latents.seeds)} seeds, as each is a frame")
         if kind not in ("GIF", "MP4"):
             raise unexpected("file", repr(kind), "a kind of animation", ("GIF", "MP4"))
         opened, within_time, made = context.models.open(run, checkpoint, backend), context.deadline(), []
+        shown_class = one_class(opened, classes)
         path = np.concatenate(list(latents.walk(number, opened.config.networks.latent_size)))
         for first in range(0, number, BATCH):
-            made += list(make_of(opened, path[first : first + BATCH], classes[:1]))
+            made += list(make_of(opened, path[first : first + BATCH], shown_class))
             within_time()
         file = context.new_folder() / f"walk.{kind.lower()}"
         pictures = [shown(each[None]) for each in made]
@@ -73,9 +76,9 @@ def build(context: Context) -> None:
             return gr.Image(value=str(file), visible=True), gr.Video(value=None, visible=False)
         return gr.Image(value=None, visible=False), gr.Video(value=str(file), visible=True)
 
-    @lru_cache(maxsize=8)
-    def directions(opened: "ById") -> np.ndarray:
-        return principal_directions(opened.opened, DIRECTIONS)
+    @lru_cache(maxsize=KEPT)
+    def directions(opened: "ById", classes: tuple[str, ...]) -> np.ndarray:
+        return principal_directions(opened.opened, DIRECTIONS, classes)
 
     @answering(context, "nudge")
     def move(
@@ -92,15 +95,18 @@ def build(context: Context) -> None:
         request: gr.Request,
     ) -> np.ndarray:
         amounts = (first, second, third, fourth, fifth)
-        latents = LatentSource(int(seed) if isinstance(seed, (int, float)) else -1)
+        if not isinstance(seed, (int, float)):
+            raise unexpected("seed", "none", "a whole number from 0")
+        latents = LatentSource(int(seed))
         latents.check()
         for amount in amounts:
             if not isinstance(amount, (int, float)) or not abs(amount) <= FARTHEST:
                 raise unexpected("direction", amount, f"a number from {-FARTHEST} to {FARTHEST}")
         opened = context.models.open(run, checkpoint, backend)
-        found = directions(ById(opened))
+        shown_class = one_class(opened, classes)
+        found = directions(ById(opened), tuple(shown_class))
         moved = latents.draw(1, found.shape[1]) + np.asarray(amounts, np.float32) @ found[: len(amounts)]
-        return shown(make_of(opened, moved.astype(np.float32), classes[:1]))
+        return shown(make_of(opened, moved.astype(np.float32), shown_class))
 
     fields = [choice.run, choice.checkpoint, choice.backend, choice.classes]
     walk.click(make_walk, [*fields, seeds, frames, kind], [animation, film], api_name="walk", **ONE_AT_A_TIME)
@@ -112,6 +118,17 @@ def build(context: Context) -> None:
         api_name="nudge",
         **ONE_AT_A_TIME,
     )
+
+
+def one_class(opened: Opened, classes: list[str]) -> tuple[str, ...]:
+    """Return the class that all images have: the chosen one, or the first; none without classes.
+
+    Raises:
+        UserError: several are chosen.
+    """
+    if len(classes) > 1:
+        raise unexpected("classes", ", ".join(classes), "one, which all images have here")
+    return (*classes, *opened.class_names)[:1]
 
 
 class ById:

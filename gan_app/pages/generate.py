@@ -56,10 +56,8 @@ def build(context: Context) -> None:
         ema: bool,
         request: gr.Request,
     ) -> Iterator[list[Any]]:
-        latents = source_of(seeds, truncation)
+        latents = source_of(seeds, truncation, context.limits.images)
         number = len(latents.seeds) or check_number("images", count, context.limits.images)
-        if number > context.limits.images:
-            raise UserError(f"seeds: found {number}, expected at most {context.limits.images} at once")
         check_request(number, latents)
         within_time, made = context.deadline(), list[np.ndarray]()
         for batch in make(context.models.open(run, checkpoint, backend), latents, number, classes, ema):
@@ -74,9 +72,9 @@ def build(context: Context) -> None:
     button.click(generate, fields, [image, *downloads], api_name="generate", **ONE_AT_A_TIME)
 
 
-def source_of(seeds: str, truncation: float | None) -> LatentSource:
-    """Return where latents come from: one seed's, or one of each of several."""
-    listed = parse_seeds(seeds.split())
+def source_of(seeds: str, truncation: float | None, most: int) -> LatentSource:
+    """Return where latents come from: one seed's, or one of each of several, of which there may be so many."""
+    listed = parse_seeds(seeds.split(), most)
     limit = None if truncation is None or truncation >= NO_TRUNCATION else float(truncation)
     if not listed:
         raise UserError("seeds: found none, expected whole numbers and ranges of them, such as 1 2 5-9")

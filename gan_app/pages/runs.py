@@ -1,6 +1,7 @@
 """The tab that shows what a run is and how it went."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gan_app.context import Context, answering
+from gan_app.pages.choosing import choose_run
 from gan_app.pictures import picture
 from gan_shared.manifest import read_json
 from gan_shared.runlog import METRICS, read_scalars
@@ -23,15 +25,16 @@ CURVES = (
 )
 # Numbers of an evaluation that the table shows, where they are there.
 NUMBERS = ("step", "network", "num_images", "fd", "kid", "precision", "recall", "modes", "modes_kl", "confident_share")
-# Lines of a log that are shown.
-LINES = 2000
+# Lines of a log that are shown, and bytes of a file that is read for them.
+LINES, MAX_BYTES = 2000, 50 * 10**6
+# A sample grid, by its step.
+GRID = re.compile(r"step-(\d+)\.png")
 
 
 def build(context: Context) -> None:
     """Add the tab's fields to the page."""
     models = context.models
-    names = models.names()
-    run = gr.Dropdown(names, value=names[0], label="Run")
+    run, _, _ = choose_run(context)
     button = gr.Button("Show", variant="primary")
     with gr.Row():
         plot = gr.Plot(label="Curves")
@@ -42,17 +45,29 @@ def build(context: Context) -> None:
     @answering(context, "show run")
     def show(name: str, request: gr.Request) -> tuple[Figure, Any, list[list[Any]], dict[str, Any]]:
         path = models.path(name)
-        lines = read_scalars(path)[-LINES:] if (path / "scalars.jsonl").is_file() else []
-        config = read_json(path / "config.json") if (path / "config.json").is_file() else {}
+        lines = scalars(path)
+        config = read_json(path / "config.json") if _is_shown(path / "config.json") else {}
         return curves(lines), newest_samples(context, path), evaluations(path), config
 
     button.click(show, run, [plot, grid, table, configuration], api_name="show_run")
 
 
+def scalars(path: Path) -> list[dict[str, float]]:
+    """Return the last lines of a run's scalars; none where there are none, or more than are shown."""
+    return read_scalars(path)[-LINES:] if _is_shown(path / "scalars.jsonl") else []
+
+
+def _is_shown(file: Path) -> bool:
+    """Return whether a file of a run is one, and not too large to be read at a request."""
+    return file.is_file() and not file.is_symlink() and file.stat().st_size <= MAX_BYTES
+
+
 def newest_samples(context: Context, path: Path) -> str | None:
     """Return a copy of a run's newest sample grid, as files of runs are not served; None where there is none."""
-    newest = max(path.glob("samples/step-*.png"), default=None)
-    if newest is None:
+    found = [(int(match[1]), file) for file in path.glob("samples/step-*.png") if (match := GRID.fullmatch(file.name))]
+    # A run may come from a stranger: a link could lead anywhere.
+    newest = next((file for _, file in sorted(found, reverse=True) if not file.is_symlink()), None)
+    if newest is None or newest.parent.is_symlink():
         return None
     copied = context.new_folder() / newest.name
     copied.write_bytes(newest.read_bytes())
@@ -79,7 +94,7 @@ def evaluations(path: Path) -> list[list[Any]]:
     """Return the rows of the table of evaluations; lines that cannot be read are left out."""
     rows = []
     file = path / METRICS
-    for text in file.read_text(encoding="utf-8", errors="replace").splitlines()[-LINES:] if file.is_file() else ():
+    for text in file.read_text(encoding="utf-8", errors="replace").splitlines()[-LINES:] if _is_shown(file) else ():
         try:
             line = json.loads(text)
         except ValueError:

@@ -10,17 +10,19 @@ from matplotlib.figure import Figure
 
 from gan_app.context import Context, answering, check_number
 from gan_app.models import EXAMPLE
-from gan_app.pages.runs import curves, newest_samples
+from gan_app.pages.choosing import choose_backend
+from gan_app.pages.runs import curves, newest_samples, scalars
 from gan_app.pictures import picture
 from gan_shared.data import load
 from gan_shared.errors import UserError, unexpected
 from gan_shared.presets import PRESETS
-from gan_shared.runlog import read_scalars
 
-# Presets whose options say all that is needed, and sets that are there or are fetched once.
+# Presets that need options, or pictures, that the page does not ask for; sets that are there or are fetched once.
 LEFT_OUT = ("vgg-inversion", "lapgan", "r3gan-ffhq-64", "r3gan-ffhq-256")
 SETS = ("mnist-5k", "mnist", "fashion-mnist", "stacked-mnist")
 UPLOADED = "my pictures"
+# Files that are a whole set.
+WHOLE = (".zip", ".tar", ".npz", ".npy")
 # Seconds between two looks at a training.
 EVERY = 3
 
@@ -28,7 +30,6 @@ EVERY = 3
 def build(context: Context) -> None:
     """Add the tab's fields to the page."""
     models, trainer = context.models, context.trainer
-    labels = {"torch": "PyTorch", "jax": "JAX"}
     with gr.Row():
         with gr.Column(scale=1):
             name = gr.Textbox("my-run", label="Name of the run")
@@ -38,7 +39,7 @@ def build(context: Context) -> None:
             files = gr.File(
                 label="A ZIP, or pictures",
                 file_count="multiple",
-                file_types=["image", ".zip", ".tar", ".npz", ".npy"],
+                file_types=["image", *WHOLE],
                 type="filepath",
                 height=200,
             )
@@ -46,8 +47,7 @@ def build(context: Context) -> None:
                 resolution = gr.Textbox("", label="Resolution", info="In pixels; the preset's when empty.")
                 batch = gr.Textbox("", label="Batch size", info="At most all pictures; the preset's when empty.")
             steps = gr.Number(2000, label="Steps", precision=0, minimum=1)
-            backends = [(labels[each], each) for each in models.backends]
-            backend = gr.Radio(backends, value=models.backends[0], label="Backend")
+            backend = choose_backend(context)
             with gr.Row():
                 start = gr.Button("Train", variant="primary")
                 stop = gr.Button("Stop and save")
@@ -79,7 +79,7 @@ def build(context: Context) -> None:
         number = check_number("steps", steps, context.limits.steps)
         if backend not in models.backends:
             raise unexpected("backend", repr(backend), "one that is installed", models.backends)
-        sizes = [*_option("resolution", resolution), *_option("batch-size", batch)]
+        sizes = [*_option("resolution", resolution), *_option("batch_size", batch)]
         found = upload(context, name, files or []) if data == UPLOADED else data
         few = ["--sample-every", str(max(1, number // 20)), "--log-every", str(max(1, min(20, number // 20)))]
         trainer.start(name, backend, [preset, "--data", found, "--steps", str(number), *sizes, *few])
@@ -95,37 +95,40 @@ def build(context: Context) -> None:
         if name == EXAMPLE:
             raise unexpected("name", repr(name), "a run of the folder")
         models.path(name)
+        if backend not in models.backends:
+            raise unexpected("backend", repr(backend), "one that is installed", models.backends)
         trainer.resume(name, backend, check_number("steps", steps, context.limits.steps))
         return trainer.status()
 
     @answering(context, "delete run", role="owner")
     def remove(name: str, request: gr.Request) -> str:
-        if name == EXAMPLE:
-            raise unexpected("name", repr(name), "a run of the folder")
-        models.path(name)
-        trainer.delete(name)
+        trainer.delete(name, listed=name != EXAMPLE and name in models.names())
         return f"{name} is deleted."
 
-    def look() -> tuple[str, Figure | Any, str | Any]:
+    def look(shown: str) -> tuple[str, Figure | Any, str | Any, str]:
         path = trainer.folder / trainer.name
         if not trainer.name or not path.is_dir():
-            return trainer.status(), gr.skip(), gr.skip()
-        lines = read_scalars(path) if (path / "scalars.jsonl").is_file() else []
-        return trainer.status(), curves(lines), newest_samples(context, path) or gr.skip()
+            return trainer.status(), gr.skip(), gr.skip(), shown
+        lines = scalars(path)
+        now = f"{trainer.name} {len(lines)} {lines[-1]['step'] if lines else 0}"
+        if now == shown:  # nothing is drawn or copied anew
+            return trainer.status(), gr.skip(), gr.skip(), shown
+        return trainer.status(), curves(lines), newest_samples(context, path) or gr.skip(), now
 
     fields = [name, preset, data, files, resolution, batch, steps, backend]
     start.click(begin, fields, status, api_name="train")
     stop.click(end, None, status, api_name="stop_training")
     go_on.click(resume, [name, steps, backend], status, api_name="go_on_training")
     delete.click(remove, doomed, status, api_name="delete_run")
-    timer.tick(look, None, [status, plot, samples], show_progress="hidden", api_visibility="private")
+    seen = gr.State("")
+    timer.tick(look, seen, [status, plot, samples, seen], show_progress="hidden", api_visibility="private")
 
 
 def _option(name: str, text: str) -> list[str]:
     """Return an option of ``train`` that is a whole number; none where the field is empty."""
     if text.strip() and not (text.strip().isascii() and text.strip().isdigit()):
         raise unexpected(name, repr(text), "a whole number, or nothing")
-    return [f"--{name}", text.strip()] if text.strip() else []
+    return [f"--{name.replace('_', '-')}", text.strip()] if text.strip() else []
 
 
 def upload(context: Context, name: str, files: Sequence[str]) -> str:
@@ -144,10 +147,17 @@ def upload(context: Context, name: str, files: Sequence[str]) -> str:
     shutil.rmtree(folder, ignore_errors=True)  # of a run that never began
     folder.mkdir(parents=True)
     try:
+        names = [Path(file).name for file in files]
+        twice = next((each for each in names if names.count(each) > 1), None)
+        if twice is not None:
+            raise unexpected("pictures", f"two files called {twice}", "names that stand for one file each")
+        whole = [each for each in names if Path(each).suffix.lower() in WHOLE]
+        if whole and len(names) > 1:
+            raise unexpected("pictures", f"{whole[0]} beside other files", "one archive or array, or pictures")
         for file in files:
             shutil.move(file, folder / Path(file).name)
         found = folder / Path(files[0]).name if len(files) == 1 else folder
-        if len(files) == 1 and found.suffix.lower() not in (".zip", ".tar", ".npz", ".npy"):
+        if len(files) == 1 and not whole:
             found = folder
         load(str(found), 32, None)
     except (UserError, OSError):

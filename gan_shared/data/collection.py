@@ -118,7 +118,7 @@ def _in_order(names: Iterable[str]) -> list[str]:
 
 def _check_parts(root: str, folders: Sequence[str], paths: Sequence[Sequence[str]]) -> None:
     """Refuse folders that are parts of a set: by their names, or as they hold nothing but folders of the same names."""
-    choices = [f"--data {root}/{folder}" for folder in folders]
+    choices = [f"--data {root}/{folder}" for folder in folders] if os.path.isdir(root) else ["unpack it and name one"]
     if {folder.lower() for folder in folders} <= PARTS:
         raise unexpected(root, named(folders), "the folders of the classes, or one part of a set", choices)
     below: dict[str, set[str | None]] = {folder: set() for folder in folders}

@@ -57,7 +57,8 @@ def read(file: Path) -> list[Excluded]:
     with reading(file, "a list of images"):
         if file.stat().st_size > MAX_BYTES:
             raise ValueError(f"{file.stat().st_size:,} bytes")
-        lines = file.read_bytes().decode("utf-8", "surrogateescape").replace("\r\n", "\n").split("\n")
+        text = file.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+        lines = text.replace("\r\n", "\n").split("\n")
     found = []
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
