@@ -131,7 +131,10 @@ class Row(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name of its folder and files. Another preset gives other rows, a new option does not."""
+        """The name of its folder and files. Another preset gives other rows, a new option does not.
+
+        A default that changes does not either: its rows are to be removed by hand.
+        """
         shortened = "" if self.part == 1 else f"-part-{self.part:g}"
         defaults = Config().to_json()
         chosen = {name: value for name, value in configuration(self).to_json().items() if value != defaults[name]}

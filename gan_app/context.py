@@ -36,7 +36,7 @@ class Limits(NamedTuple):
         steps: of a training.
         training_seconds: after which a training is asked to save and end.
         waiting: requests that wait; more are refused.
-        upload_bytes: of one file.
+        upload_bytes: of one upload, which may have several files.
     """
 
     images: int = 256

@@ -23,6 +23,7 @@ from gan_app.users import User, Users, add
 from gan_shared.command import guarded
 from gan_shared.errors import optional_module, unexpected
 from gan_shared.interrupt import handling, stop_at_once
+from gan_shared.paths import expanded
 
 # Seconds until a session ends: whatever happens, and where nothing is asked for.
 LIFETIME, IDLE = 12 * 3600.0, 2 * 3600.0
@@ -84,7 +85,7 @@ def _add_user(options: Options) -> None:
             raise unexpected("password", "two different ones", "the same twice")
     else:
         password = sys.stdin.readline().rstrip("\n")
-    role = add(options.auth_file.expanduser(), options.add_user or "", password, options.role)
+    role = add(expanded(options.auth_file), options.add_user or "", password, options.role)
     print(f"{options.add_user} is a user of {options.auth_file} in the role of {role}")
 
 
@@ -115,7 +116,7 @@ def check(options: Options) -> None:
 def credentials_of(options: Options) -> tuple[Credentials | None, str]:
     """Return how people prove who they are, and the token where there is one."""
     if options.auth_file is not None:
-        users = Users(options.auth_file.expanduser())
+        users = Users(expanded(options.auth_file))
         return Credentials(users.verify, users.find, False), ""
     if not options.token:
         return None, ""
@@ -154,7 +155,7 @@ def application(
     backends = installed_backends()
     if not backends:
         raise unexpected("backends", "neither PyTorch nor JAX", "one of them installed", ("torch", "jax"))
-    runs, limits = options.runs.expanduser(), Limits()
+    runs, limits = expanded(options.runs), Limits()
     trainer = Trainer(runs, options.device, limits.training_seconds)
     stack.callback(trainer.close)
     context = Context(Models(runs, backends, options.device), log, limits, trainer, files / "made")
@@ -186,7 +187,7 @@ def serve(options: Options) -> None:
     check(options)
     credentials, token = credentials_of(options)
     uvicorn = optional_module("uvicorn", "app", "it without uvicorn", "app")
-    log = AccessLog((options.log or options.runs / "access.jsonl").expanduser())
+    log = AccessLog(expanded(options.log or options.runs / "access.jsonl"))
     # The server ends with the signals that end a process; what it began is ended behind it, whichever came.
     with handling(stop_at_once), ExitStack() as stack:
         bound = stack.enter_context(_bound(options))

@@ -33,6 +33,7 @@ from gan_shared.data.sources import find_source
 from gan_shared.errors import printable, unexpected
 from gan_shared.feature_networks import FEATURE_NETWORKS, load_weights, prepare
 from gan_shared.manifest import write_json
+from gan_shared.paths import expanded
 from gan_shared.pictures import save_png
 from gan_shared.progress_bar import progress_bar
 
@@ -72,7 +73,7 @@ class Options:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     options = tyro.cli(Options, args=argv)
-    return guarded(lambda: run(replace(options, out=options.out.expanduser())))
+    return guarded(lambda: run(replace(options, out=expanded(options.out))))
 
 
 def run(options: Options) -> None:

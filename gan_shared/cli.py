@@ -25,6 +25,7 @@ from gan_shared.evaluation import FEATURE_BATCH, HELD_OUT, EvaluationSettings
 from gan_shared.evaluation_hook import settings_while_training
 from gan_shared.interrupt import deferred, handling, status_of, stop_at_once
 from gan_shared.latents import LatentSource, parse_seeds
+from gan_shared.paths import expanded
 from gan_shared.profile import WARM_UP, Profiled
 from gan_shared.validation import check_continuation, validate
 
@@ -227,10 +228,10 @@ def _train(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None) 
 def _sample(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None) -> int:
     """Parse, sample, and print where the images are."""
     options = tyro.cli(SampleOptions, args=argv)
-    out = _expanded(options.out)
+    out = expanded(options.out)
     sampling.sample(
         _imported(find_backend),
-        _expanded(options.run),
+        expanded(options.run),
         out,
         num_images=options.num_images,
         latents=LatentSource(options.seed, parse_seeds(options.seeds), options.truncation),
@@ -251,9 +252,9 @@ def _evaluate(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | Non
     shared = {name: getattr(options, name) for name in EvaluationSettings.__dataclass_fields__}
     found = evaluating.evaluate(
         _imported(find_backend),
-        _expanded(options.run),
+        expanded(options.run),
         EvaluationSettings(**shared),
-        against=options.against and _expanded(options.against),
+        against=options.against and expanded(options.against),
         data=options.data,
         exclude=options.exclude,
         device=options.device,
@@ -328,17 +329,9 @@ def _train_options(default: Config) -> type:
 def _run_dir(given: Path | None, config: Config) -> Path:
     """Return the run folder that was given, or the one that preset and data name."""
     if given is not None:
-        return _expanded(given)
+        return expanded(given)
     folder = Path("runs") / f"{config.preset}-{Path(os.path.abspath(config.execution.data)).stem or 'root'}"
     return folder / f"level-{config.data.resolution}" if config.image_condition.pyramid_levels else folder
-
-
-def _expanded(path: Path) -> Path:
-    """Return a path with the home folder for ``~``, which a shell leaves as it is behind ``--out=``.
-
-    A folder that is called ``~`` has to be named from the root.
-    """
-    return Path(os.path.expanduser(path))
 
 
 def leave(status: int) -> NoReturn:

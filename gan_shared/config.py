@@ -25,6 +25,7 @@ from gan_shared.option_groups import (
     TrainingConfig,
 )
 from gan_shared.options import Option, Value
+from gan_shared.paths import expanded
 
 Group: TypeAlias = (
     DataConfig
@@ -100,7 +101,7 @@ class Config:
     def exclusion(self) -> Path | None:
         """The list of images that are left out; None where there is none."""
         file = self.execution.exclude
-        return None if file is None else Path(file).expanduser()
+        return None if file is None else expanded(file)
 
     @property
     def lowest_pixel(self) -> float:

@@ -13,6 +13,7 @@ from gan_shared.data import data_manifest
 from gan_shared.data.named import STACKED
 from gan_shared.data.sources import find_source
 from gan_shared.errors import printable, unexpected
+from gan_shared.paths import expanded
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = tyro.cli(Options, args=argv)
 
     def work() -> None:
-        key, out = options.sign_with and options.sign_with.expanduser(), options.out.expanduser()
+        key, out = options.sign_with and expanded(options.sign_with), expanded(options.out)
         source = find_source(STACKED.get(options.data, options.data))
         inputs = [*(source.root / name for name in source.files), *([key] if key else [])]
         if out.exists() and any(out.samefile(each) for each in inputs if each.exists()):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from gan_shared import lapgan, manifest
 from gan_shared.atomic import naming, replacing
 from gan_shared.backend import Backend, MakeBackend
-from gan_shared.checkpoint import BEST, CHECKPOINTS, Checkpoint, described_by
+from gan_shared.checkpoint import BEST, CHECKPOINTS, GENERATOR_WEIGHTS, Checkpoint, described_by
 from gan_shared.config import Config
 from gan_shared.errors import UserError, one_line, unexpected
 from gan_shared.evaluation import Evaluation, EvaluationSettings, Evaluator
@@ -43,6 +43,8 @@ class EvaluatedRun(NamedTuple):
         if lapgan.is_lapgan(self.source):
             return self.source
         path = self.loaded[0].path.resolve()
+        if described_by(path).name == GENERATOR_WEIGHTS and described_by(path.parent).name != GENERATOR_WEIGHTS:
+            path = path.parent  # a generator in its checkpoint, which is no place for other files
         return path.parent.parent if path.parent.name in (CHECKPOINTS, BEST) else path
 
     @property

@@ -6,7 +6,6 @@ modes and does not see noise, blur and grey.
 """
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from gan_shared import feature_weights, vgg16
 from gan_shared.data.named import STACKED
 from gan_shared.errors import unexpected
+from gan_shared.paths import expanded
 from gan_shared.resize import resize
 
 # Height and width that a border of zeros brings MNIST's images to, as the data layer does.
@@ -143,7 +143,7 @@ def load_weights(network: FeatureNetwork, file: str | None) -> tuple[dict[str, n
     Raises:
         UserError: there is no such file, or it holds another network.
     """
-    path = feature_weights.default_path(network.name) if file is None else Path(file).expanduser()
+    path = feature_weights.default_path(network.name) if file is None else expanded(file)
     return feature_weights.load(path, network.name)
 
 

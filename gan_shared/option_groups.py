@@ -240,7 +240,7 @@ class TrainingConfig:
         choices=("float32", "tf32", "bfloat16", "float64"),
     )
     init_from: str | None = option(
-        None, "Run or checkpoint folder, of either backend, whose networks this run begins with."
+        None, "Run, checkpoint or generator folder, of either backend, whose networks this run begins with."
     )
 
 

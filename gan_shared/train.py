@@ -19,6 +19,7 @@ from gan_shared.evaluation_hook import EvaluationHook, settings_while_training
 from gan_shared.hooks import Event, Every, call_length
 from gan_shared.image_conditions import image_condition
 from gan_shared.interrupt import Interrupt, Stopped, deferred
+from gan_shared.paths import expanded
 from gan_shared.runlog import RunLog, check_unused
 from gan_shared.sample import grid_inputs
 from gan_shared.schedules import schedule_values
@@ -123,8 +124,8 @@ def load_data(config: Config) -> Dataset:
     execution = config.execution
     trusted = None
     if execution.data_manifest is not None:
-        key = None if execution.data_key is None else Path(execution.data_key).expanduser()
-        trusted = data.Trusted(Path(execution.data_manifest).expanduser(), key)
+        key = None if execution.data_key is None else expanded(execution.data_key)
+        trusted = data.Trusted(expanded(execution.data_manifest), key)
     elif execution.data_key is not None:
         raise unexpected("data_key", execution.data_key, "a data_manifest that is signed with it")
     part = (config.data.holdout, trusted, config.exclusion)
@@ -234,7 +235,7 @@ def first_state(backend: Backend, config: Config, say: Callable[[str], None] = l
     if config.training.init_from is None:
         return state
     try:
-        other = checkpoint.load_newest(Path(config.training.init_from).expanduser())
+        other = checkpoint.load_newest(expanded(config.training.init_from))
         image_condition(config).check_same(other.config, config)
         begun = transferred(backend.export(state), other, config)
         if begun.about:

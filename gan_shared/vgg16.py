@@ -17,6 +17,7 @@ from gan_shared.config import Config
 from gan_shared.errors import unexpected
 from gan_shared.initial import Initial, fan_in_normal, tensor
 from gan_shared.option_groups import RANDOM
+from gan_shared.paths import expanded
 
 # torchvision's preprocessing: mean and standard deviation of ImageNet's red, green and blue, from 0 to 1.
 MEAN = (0.485, 0.456, 0.406)
@@ -107,7 +108,7 @@ def _draw(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
 def _file(config: Config) -> Path:
     """Return the file of a run's weights."""
     weights = config.execution.vgg_weights
-    path = Path(weights or "").expanduser()
+    path = expanded(weights or "")
     if weights is None or not path.is_file():
         found = "none" if weights is None else f"no file {path}"
         raise unexpected("vgg_weights", found, HOW)

@@ -197,7 +197,7 @@ def test_no_argument_at_all_is_the_dcgan_preset_on_mnist_5k():
         (["--device", "tpu"], ["device: found 'tpu'", "choices: auto, cpu, gpu"]),
         (["--precision", "float16"], ["precision: found 'float16'", "choices: float32, tf32"]),
         (["--generator", "unet"], ["generator: found 'unet'", "choices: dcgan"]),
-        (["--resolution", "48"], ["resolution: found 48", "nearest: 32 or 64"]),
+        (["--resolution", "50"], ["resolution: found 50", "nearest: 48 or 56"]),
         (["--width", "nan"], ["width: found nan"]),
         (["--steps", "0"], ["steps: found 0"]),
         (["--batch-size", "41"], ["batch_size: found 41", "40 images"]),

@@ -24,7 +24,7 @@ def build(context: Context) -> None:
     seeds = gr.Textbox("0-15", label="Seeds", info="One image of each: 1 2 5-9.")
     button = gr.Button("Compare", variant="primary")
     with gr.Row():
-        images = [picture(label) for label in ("PyTorch", "JAX", "Difference, enlarged to the whole range")]
+        images = [picture(label) for label in ("PyTorch", "JAX", "Difference, the largest nearly white")]
     text = gr.Markdown()
 
     @answering(context, "compare")

@@ -1,8 +1,8 @@
 """DCGAN: convolutional generator and discriminator (Radford et al. 2016, arXiv:1511.06434).
 
 Constants of the PyTorch project's DCGAN example: kernels of 4, stride 2, no convolution biases, weights from
-N(0, 0.02^2), batch normalisation scales from N(1, 0.02^2), LeakyReLU of slope 0.2 in the discriminator. At 28
-pixels the smallest feature map is 7x7 instead of 4x4.
+N(0, 0.02^2), batch normalisation scales from N(1, 0.02^2), LeakyReLU of slope 0.2 in the discriminator. The
+smallest feature map has 4 to 7 pixels a side: 4 at powers of two, 7 at 28 pixels.
 
 The plan ``dcgan-deep`` is this project's, chosen by measurement (docs/quality-search.md): categorical latents (Chen et
 al. 2016, arXiv:1606.03657), a mapping network (Karras et al. 2019, arXiv:1812.04948) and a residual block at the
