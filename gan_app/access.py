@@ -8,13 +8,13 @@ cannot reach it by a name of its own (DNS rebinding).
 
 import html
 import json
+import re
 from collections.abc import Callable, Mapping
-from http.cookies import CookieError, SimpleCookie
 from time import monotonic
 from typing import NamedTuple
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, move_on_after, to_thread
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gan_app.record import AccessLog
@@ -27,14 +27,18 @@ COOKIE = "twin_gan_session"
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 # What Gradio's page needs, and nothing else that Gradio offers: paths, and beginnings of paths.
 PATHS = {"/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt", "/gradio_api/info"}
-PATHS |= {f"/gradio_api/{name}" for name in ("queue/join", "queue/data", "cancel", "reset", "startup-events", "app_id")}
+PATHS |= {f"/gradio_api/{name}" for name in ("queue/join", "queue/data", "reset", "startup-events", "app_id")}
 PATHS |= {"/gradio_api/theme.css", "/gradio_api/upload_progress"}
 BEGINNINGS = ("/assets/", "/static/", "/svelte/", "/pwa_icon", "/gradio_api/heartbeat/", "/gradio_api/file=")
 UPLOAD = "/gradio_api/upload"
 # Largest bodies: of the login form, of any other request, and of an upload.
 MAX_FORM_BYTES, MAX_BODY_BYTES = 10_000, 500_000
+# Seconds that the login form may take to arrive.
+FORM_SECONDS = 10
 # Requests for computation that a user may make at once, and how many come back each second.
 BURST, PER_SECOND = 40.0, 4.0
+# Wrong attempts at one name, from wherever, that cost nothing, and the longest delay behind the others in seconds.
+NAME_ATTEMPTS, NAME_DELAY = 20, 30.0
 HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -68,19 +72,28 @@ class Credentials(NamedTuple):
 
 
 class Allowance:
-    """How often a user may ask for computation: BURST times at once, PER_SECOND times in the long run."""
+    """How often something is allowed: so many times at once, and so many times a second in the long run.
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
-        self._clock = clock
+    Args:
+        burst: times at once.
+        per_second: times in the long run.
+        clock: seconds that never go back.
+    """
+
+    def __init__(
+        self, burst: float = BURST, per_second: float = PER_SECOND, clock: Callable[[], float] = monotonic
+    ) -> None:
+        self._burst, self._per_second, self._clock = burst, per_second, clock
         self._left: dict[str, tuple[float, float]] = {}
 
     def take(self, key: str) -> bool:
         """Return whether one more is allowed, and count it."""
         now = self._clock()
         if len(self._left) > 10_000:
-            self._left = {each: value for each, value in self._left.items() if now - value[1] < BURST / PER_SECOND}
-        left, since = self._left.get(key, (BURST, now))
-        left = min(BURST, left + (now - since) * PER_SECOND)
+            full = self._burst / self._per_second
+            self._left = {each: value for each, value in self._left.items() if now - value[1] < full}
+        left, since = self._left.get(key, (self._burst, now))
+        left = min(self._burst, left + (now - since) * self._per_second)
         self._left[key] = (left - 1 if left >= 1 else left, now)
         return left >= 1
 
@@ -109,7 +122,8 @@ class AccessControl:
     ) -> None:
         self._application, self._log, self._credentials = application, log, credentials
         self._sessions, self._secure, self._max_upload_bytes = sessions, secure, max_upload_bytes
-        self._throttle, self._allowance = Throttle(), Allowance()
+        self._throttle, self._by_name = Throttle(), Throttle(free=NAME_ATTEMPTS, most=NAME_DELAY)
+        self._allowance, self._refusals = Allowance(), Allowance(burst=5, per_second=1 / 60)
         # A hash of a password takes 64 MiB, so that few are computed at once.
         self._verifying = CapacityLimiter(2)
 
@@ -149,7 +163,7 @@ class AccessControl:
         if self._credentials is None and host_name(host) not in LOCAL_HOSTS:
             return Refusal(403, f"this server is for this machine alone, not for {host[:100]!r}")
         origin = request.header("origin")
-        if request.method not in ("GET", "HEAD") and origin and urlsplit(origin).netloc.lower() != host.lower():
+        if request.method not in ("GET", "HEAD") and origin and origin.partition("://")[2].lower() != host.lower():
             return Refusal(403, "the request comes from a page of another site")
         return None
 
@@ -168,6 +182,8 @@ class AccessControl:
         limit = self._max_upload_bytes if request.path == UPLOAD else MAX_BODY_BYTES
         if request.path not in (*PATHS, UPLOAD) and not request.path.startswith(BEGINNINGS):
             return Refusal(404, "there is nothing of that name")
+        if ":/" in request.path:  # an address, which the server would fetch
+            return Refusal(404, "there is nothing of that name")
         if request.method not in ("GET", "HEAD", "POST"):
             return Refusal(405, "only GET, HEAD and POST are answered")
         if request.path == UPLOAD and user.role != "owner":
@@ -181,6 +197,8 @@ class AccessControl:
     async def _enter_or_leave(self, request: "Request", receive: Receive, send: Send) -> None:
         """Answer the pages that anybody may see."""
         if request.path == "/logout":
+            if request.method != "POST":  # what another site's page can ask for
+                return await respond(send, 405, "", {})
             left = self._sessions.find(request.cookie(COOKIE))
             self._sessions.end(request.cookie(COOKIE))
             if left is not None:
@@ -190,7 +208,9 @@ class AccessControl:
             return await self._form(send, 200, "")
         if request.method != "POST":
             return await respond(send, 405, "", {})
-        body = await read_body(receive, MAX_FORM_BYTES)
+        body = None
+        with move_on_after(FORM_SECONDS):
+            body = await read_body(receive, MAX_FORM_BYTES)
         if body is None:
             return await self._form(send, 413, "That is too long.")
         fields = {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
@@ -202,14 +222,17 @@ class AccessControl:
         by_token = self._credentials.by_token
         name = "" if by_token else fields.get("name", "")
         secret = fields.get("token" if by_token else "password", "")
-        keys = (f"address {request.address}", *(() if by_token else (f"user {name[:100]}",)))
-        wait = self._throttle.wait(*keys)
+        # By address; and by name, from wherever, but softly: a stranger must not lock its owner out.
+        key, named = f"address {request.address}", f"user {name[:100]}"
+        wait = max(self._throttle.wait(key), 0.0 if by_token else self._by_name.wait(named))
         if wait > 0:
-            self._log.write("login refused", user=name, address=request.address, why="too many wrong attempts")
+            if self._refusals.take(key):  # a flood of them must not push older lines out of the log
+                self._log.write("login refused", user=name, address=request.address, why="too many wrong attempts")
             message = f"Too many wrong attempts: wait {wait:.0f} seconds."
             return await self._form(send, 429, message, {"retry-after": str(int(wait) + 1)})
         # Counted before it is known, so that attempts at the same time are counted too.
-        self._throttle.failed(*keys)
+        self._throttle.failed(key)
+        self._by_name.failed(named)
         try:
             user = await to_thread.run_sync(self._credentials.verify, name, secret, limiter=self._verifying)
         except UserError as error:
@@ -217,7 +240,8 @@ class AccessControl:
         if user is None:
             self._log.write("login failed", user=name, address=request.address)
             return await self._form(send, 401, "Wrong token." if by_token else "Wrong name or password.")
-        self._throttle.succeeded(*keys)
+        self._throttle.succeeded(key)
+        self._by_name.succeeded(named)
         self._sessions.end(request.cookie(COOKIE))
         token = self._sessions.begin(user)
         self._log.write("logged in", user=user.name, address=request.address)
@@ -280,11 +304,9 @@ class Request:
 
     def cookie(self, name: str) -> str:
         """Return a cookie; empty where there is none."""
-        try:
-            found = SimpleCookie(self.header("cookie")).get(name)
-        except CookieError:
-            return ""
-        return found.value if found else ""
+        # By hand: other servers of this machine may have set cookies that the standard library stops at.
+        pairs = (each.strip().partition("=") for each in self.header("cookie").split(";"))
+        return next((value for key, _, value in pairs if key == name), "")
 
     @property
     def content_length(self) -> int:
@@ -294,10 +316,9 @@ class Request:
 
 
 def host_name(host: str) -> str:
-    """Return the name of a Host header without its port."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].lower()
+    """Return the name of a Host header without its port; empty where it is no such header."""
+    match = re.fullmatch(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9.-]+))(?::[0-9]+)?", host.lower())
+    return (match[1] or match[2]) if match else ""
 
 
 async def read_body(receive: Receive, limit: int) -> bytes | None:

@@ -5,9 +5,11 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from inspect import isgeneratorfunction
 from pathlib import Path
+from threading import Semaphore
 from time import monotonic, time
 from typing import Any, NamedTuple, TypeAlias
 
@@ -40,7 +42,7 @@ class Limits(NamedTuple):
     """
 
     images: int = 256
-    frames: int = 600
+    frames: int = 300
     seconds: float = 300.0
     steps: int = 10**6
     training_seconds: float = 12 * 3600.0
@@ -57,6 +59,7 @@ class Context(NamedTuple):
         limits: of a request.
         trainer: what trains.
         files: folder of files that were made for a download.
+        computing: held by the handler that computes images; one that was cancelled computes on until it ends.
     """
 
     models: Models
@@ -64,6 +67,7 @@ class Context(NamedTuple):
     limits: Limits
     trainer: Trainer
     files: Path
+    computing: Semaphore
 
     def new_folder(self) -> Path:
         """Return a folder for one request's files; old ones are removed."""
@@ -101,14 +105,15 @@ def user_of(request: gr.Request) -> User:
 
 
 def answering(
-    context: Context, action: str, role: str = "viewer"
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    context: Context, action: str, role: str = "viewer", *, computes: bool = False
+) -> Callable[[Handler], Handler]:
     """Make a handler: it is logged, held to a role, and its mistakes become sentences in the page.
 
     Args:
         context: of the application.
         action: what is logged.
         role: ``owner`` for what only owners may do.
+        computes: whether it computes images, which one handler does at a time.
 
     Returns:
         A decorator of functions, or of generators, whose last parameter is the request.
@@ -129,6 +134,18 @@ def answering(
         traceback.print_exception(error, file=sys.stderr)
         return gr.Error(f"The server made a mistake ({type(error).__name__}); it is in the server's output.")
 
+    @contextmanager
+    def alone() -> Iterator[None]:
+        if not computes:
+            yield
+        elif not context.computing.acquire(timeout=context.limits.seconds):
+            raise UserError("other images are still being made: try again later")
+        else:
+            try:
+                yield
+            finally:
+                context.computing.release()
+
     def decorate(handler: Callable[..., Any]) -> Callable[..., Any]:
         if isgeneratorfunction(handler):
 
@@ -136,7 +153,8 @@ def answering(
             def generator(*arguments: Any) -> Iterator[Any]:
                 allowed(arguments[-1])
                 try:
-                    yield from handler(*arguments)
+                    with alone():
+                        yield from handler(*arguments)
                 except Exception as error:
                     raise sentence(error) from error
 
@@ -146,7 +164,8 @@ def answering(
         def function(*arguments: Any) -> Any:
             allowed(arguments[-1])
             try:
-                return handler(*arguments)
+                with alone():
+                    return handler(*arguments)
             except Exception as error:
                 raise sentence(error) from error
 

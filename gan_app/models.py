@@ -32,6 +32,8 @@ from gan_shared.sample import (
 
 # Folders below the folder of runs that are looked into, and runs that are listed.
 MAX_DEPTH, MAX_RUNS = 3, 1000
+# Classes that are listed: a run may come from a stranger.
+MAX_CLASSES = 10_000
 # Generators that are kept, those that were not used for longest give way.
 KEPT = 4
 # What stands for the newest checkpoint of a run.
@@ -61,8 +63,9 @@ class Opened(NamedTuple):
     @property
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes, or their numbers; none where the generator is not class-conditional."""
-        numbers = tuple(map(str, range(self.config.num_classes)))
-        return (self.loaded[0].class_names or numbers) if self.config.data.class_conditional else ()
+        if not self.config.data.class_conditional:
+            return ()
+        return self.loaded[0].class_names or _numbered(self.config.num_classes)
 
 
 class Models:
@@ -109,12 +112,12 @@ class Models:
             path = min(path.glob("level-*"), key=lambda each: int(each.name.removeprefix("level-")))
         if _is_generator(path):
             count = read_json(path / "config.json").get("num_classes")
-            return tuple(map(str, range(count))) if isinstance(count, int) else ()
+            return _numbered(count) if isinstance(count, int) else ()
         manifest = read_manifest(checkpoint.newest_checkpoint(path))
         if not manifest["config"].get("class_conditional"):
             return ()
         names = manifest["data"].get("class_names", ())
-        return tuple(names or map(str, range(manifest["config"]["num_classes"])))
+        return tuple(names) or _numbered(manifest["config"]["num_classes"])
 
     def open(self, name: str, chosen: str, backend: str) -> Opened:
         """Return the generators of a run, from its checkpoint or from those that are kept.
@@ -209,6 +212,17 @@ def _runs_in(folder: Path, depth: int) -> list[tuple[float, Path]]:
             elif depth > 1:
                 found += _runs_in(path, depth - 1)
     return found
+
+
+def _numbered(count: int) -> tuple[str, ...]:
+    """Return the numbers of classes as their names.
+
+    Raises:
+        UserError: there are more than anybody chooses from.
+    """
+    if count > MAX_CLASSES:
+        raise unexpected("num_classes", count, f"at most {MAX_CLASSES:,}")
+    return tuple(map(str, range(count)))
 
 
 def _is_generator(path: Path) -> bool:

@@ -11,11 +11,16 @@ from gan_shared.pictures import grid
 LEAST = 640
 
 
-def shown(images: np.ndarray, columns: int | None = None) -> np.ndarray:
+def shown(images: np.ndarray) -> np.ndarray:
     """Return images uint8 (N, H, W, C) as one picture of three channels, large enough to be looked at."""
-    sheet = grid(images, columns)
-    factor = max(1, round(LEAST / max(sheet.shape[:2])))
-    return sheet.repeat(factor, 0).repeat(factor, 1).repeat(3 // sheet.shape[2], 2)
+    sheet = enlarged(grid(images), LEAST)
+    return sheet.repeat(3 // sheet.shape[2], 2)
+
+
+def enlarged(image: np.ndarray, least: int) -> np.ndarray:
+    """Enlarge an image uint8 (H, W, C) by a whole factor to about so many pixels a side."""
+    factor = max(1, round(least / max(image.shape[:2])))
+    return image.repeat(factor, 0).repeat(factor, 1)
 
 
 def picture(label: str, kind: Literal["numpy", "filepath"] = "numpy") -> gr.Image:

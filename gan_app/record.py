@@ -44,5 +44,10 @@ class AccessLog:
         """
         line: dict[str, object] = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event}
         line |= {"user": user, "address": address} | more
-        short = {name: value[:LONGEST] if isinstance(value, str) else value for name, value in line.items()}
-        self._logger.info(json.dumps(short, ensure_ascii=True))
+        short = {name: _ascii(value) if isinstance(value, str) else value for name, value in line.items()}
+        self._logger.info(json.dumps(short))
+
+
+def _ascii(text: str) -> str:
+    """Return text in ASCII, cut to what is logged of a value."""
+    return text[:LONGEST].encode("ascii", "backslashreplace").decode()[:LONGEST]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Semaphore
 from typing import Annotated
 
 import tyro
@@ -27,6 +28,8 @@ from gan_shared.paths import expanded
 
 # Seconds until a session ends: whatever happens, and where nothing is asked for.
 LIFETIME, IDLE = 12 * 3600.0, 2 * 3600.0
+# Connections at once; more are answered that the server is busy.
+MAX_CONNECTIONS = 1000
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,9 @@ def application(
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(files), "HF_HUB_OFFLINE": "1"}
     gradio = optional_module("gradio", "app", "it without gradio", "app")
     fastapi = optional_module("fastapi", "app", "it without fastapi", "app")
+    # Gradio fetches addresses that it is given in the place of files; this server fetches nothing for anybody.
+    safehttpx = optional_module("safehttpx", "app", "it without safehttpx", "app")
+    safehttpx.async_validate_url = _fetch_nothing
     from gan_app import page
     from gan_app.context import Context, Limits
     from gan_app.models import Models, installed_backends
@@ -158,7 +164,7 @@ def application(
     runs, limits = expanded(options.runs), Limits()
     trainer = Trainer(runs, options.device, limits.training_seconds)
     stack.callback(trainer.close)
-    context = Context(Models(runs, backends, options.device), log, limits, trainer, files / "made")
+    context = Context(Models(runs, backends, options.device), log, limits, trainer, files / "made", Semaphore(1))
     blocks = page.build(context, with_login=credentials is not None)
     app = gradio.mount_gradio_app(
         fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
@@ -205,12 +211,18 @@ def serve(options: Options) -> None:
             ssl_certfile=options.ssl_certfile and str(options.ssl_certfile),
             ssl_keyfile=options.ssl_keyfile and str(options.ssl_keyfile),
             timeout_graceful_shutdown=3,
+            limit_concurrency=MAX_CONNECTIONS,
         )
         if token:
             print(f"token: {token}", flush=True)
         shown = f"[{options.host}]" if ":" in options.host else options.host
         print(f"the page is at {scheme}://{shown}:{bound.getsockname()[1]}", flush=True)
         uvicorn.Server(config).run(sockets=[bound])
+
+
+async def _fetch_nothing(host: str) -> str:
+    """Refuse to look up an address; takes the place of the check that stands before every request that Gradio makes."""
+    raise ValueError("this server fetches nothing from elsewhere")
 
 
 def _bound(options: Options) -> socket.socket:

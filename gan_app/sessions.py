@@ -82,10 +82,14 @@ class Throttle:
 
     Args:
         clock: seconds that never go back.
+        free: wrong attempts that cost nothing.
+        most: the longest delay.
     """
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
-        self._clock = clock
+    def __init__(
+        self, clock: Callable[[], float] = monotonic, free: int = FREE_ATTEMPTS, most: float = MAX_DELAY
+    ) -> None:
+        self._clock, self._free, self._most = clock, free, most
         self._wrong: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._lock = Lock()
 
@@ -101,7 +105,7 @@ class Throttle:
         with self._lock:
             for key in keys:
                 count = self._wrong.pop(key, (0, 0.0))[0] + 1
-                delay = min(2.0 ** min(count - FREE_ATTEMPTS, 20), MAX_DELAY) if count >= FREE_ATTEMPTS else 0.0
+                delay = min(2.0 ** min(count - self._free, 20), self._most) if count >= self._free else 0.0
                 self._wrong[key] = (count, now + delay)
             while len(self._wrong) > MAX_REMEMBERED:
                 self._wrong.popitem(last=False)

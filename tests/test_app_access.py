@@ -20,7 +20,17 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from gan_app import access, users
-from gan_app.access import BURST, COOKIE, MAX_BODY_BYTES, AccessControl, Allowance, Credentials, host_name
+from gan_app.access import (
+    BURST,
+    COOKIE,
+    MAX_BODY_BYTES,
+    NAME_ATTEMPTS,
+    NAME_DELAY,
+    AccessControl,
+    Allowance,
+    Credentials,
+    host_name,
+)
 from gan_app.record import AccessLog
 from gan_app.sessions import FREE_ATTEMPTS, MAX_DELAY, Sessions, Throttle
 from gan_app.users import User, Users, add
@@ -175,7 +185,7 @@ def test_wrong_attempts_wait_longer_and_longer_and_a_right_one_forgets_them():
 
 def test_an_allowance_comes_back_with_time():
     clock = Clock()
-    allowance = Allowance(clock)
+    allowance = Allowance(clock=clock)
     assert [allowance.take("vera") for _ in range(int(BURST) + 2)] == [True] * int(BURST) + [False] * 2
     assert allowance.take("otto")
     clock.now += 1
@@ -295,7 +305,7 @@ def test_who_is_removed_or_has_another_role_is_that_at_once(client: TestClient, 
 
 
 def test_ten_thousand_attempts_are_refused_nearly_all_without_a_look_at_the_password(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     looked = []
     monkeypatch.setattr(users, "_matches", lambda password, kept: looked.append(password) or False)
@@ -304,6 +314,38 @@ def test_ten_thousand_attempts_are_refused_nearly_all_without_a_look_at_the_pass
     assert len(looked) < 20  # a second, then two, then four
     found = log_in(client, "otto", PASSWORD + "!")
     assert found.status_code == 429 and "retry-after" in found.headers  # from the same address
+    assert len(logged(tmp_path)) < 40  # a flood pushes nothing out of the log
+
+
+def test_a_stranger_does_not_lock_a_user_out_for_long(client: TestClient, monkeypatch: pytest.MonkeyPatch):
+    """Wrong attempts from many addresses at one name."""
+    addresses = iter(range(10**6))
+    known = access.Request.__init__
+
+    def from_another_address(self: access.Request, scope: Any) -> None:
+        known(self, scope)
+        self.address = f"10.0.0.{next(addresses)}"
+
+    monkeypatch.setattr(access.Request, "__init__", from_another_address)
+    statuses = [log_in(client, "vera", "wrong password").status_code for _ in range(NAME_ATTEMPTS + 5)]
+    assert statuses == [401] * NAME_ATTEMPTS + [429] * 5
+    assert int(log_in(client).headers["retry-after"]) <= NAME_DELAY + 1
+    assert log_in(client, "otto", PASSWORD + "!").status_code == 303
+
+
+def test_cookies_of_other_servers_are_no_hindrance(client: TestClient):
+    token = log_in(client).headers["set-cookie"].split(";")[0]
+    client.cookies.clear()
+    for other in ("prefs=a b", 'a={"x":1}', "a[1]=2", "path=/x", "x", "", "=;=", "a=\xe9"):
+        for cookies in (f"{other}; {token}", f"{token}; {other}"):
+            assert client.get("/", headers=[(b"cookie", cookies.encode("latin-1"))]).status_code == 200
+
+
+def test_no_address_is_fetched(client: TestClient):
+    log_in(client)
+    for path in ("http://x/a", "HTTPS://x/a", "http:/x", "ftp://x"):
+        assert client.get(f"/gradio_api/file={path}").status_code == 404
+        assert client.get(f"/gradio_api/file={path.replace(':', '%3a')}").status_code == 404
 
 
 def test_only_what_the_page_needs_is_let_through(client: TestClient):
@@ -341,7 +383,9 @@ def test_a_page_of_another_site_can_do_nothing(client: TestClient):
     log_in(client)
     found = client.post("/gradio_api/queue/join", headers={"origin": "http://evil.example"})
     assert found.status_code == 403 and "another site" in found.text
-    assert client.post("/gradio_api/queue/join", headers={"origin": "null"}).status_code == 403
+    for origin in ("null", "http://[", "localhost", "http://localhost.evil.example"):
+        assert client.post("/gradio_api/queue/join", headers={"origin": origin}).status_code == 403
+    assert client.get("/logout").status_code == 405 and client.get("/").status_code == 200
     assert client.post("/gradio_api/queue/join", headers={"origin": "http://localhost"}).status_code == 200
 
 
@@ -356,7 +400,8 @@ def test_without_credentials_only_this_machine_is_answered(tmp_path: Path):
     client = behind(tmp_path, None)
     for host in ("localhost", "localhost:7860", "127.0.0.1:7860", "[::1]:7860", "LOCALHOST"):
         assert client.get("/", headers={"host": host}).json()["user"] == ["local", "owner"]
-    for host in ("evil.example", "127.0.0.1.evil.example", "localhost.evil.example:7860", "", "192.168.0.1"):
+    foreign = ("evil.example", "127.0.0.1.evil.example", "localhost.evil.example:7860", "", "192.168.0.1")
+    for host in (*foreign, "[::1].evil.example", "localhost:x@evil.example"):
         assert client.get("/", headers={"host": host}).status_code == 403
     assert client.get("/login").status_code == 404
 

@@ -313,6 +313,17 @@ def test_a_viewer_makes_images_and_mistakes_are_sentences(served: Served):
     assert {"generate", "logged in"} <= {line["event"] for line in served.log() if line["user"] == "vera"}
 
 
+def test_a_walk_has_a_frame_for_each_of_its_seeds_at_most(served: Served):
+    with served.client("vera") as client:
+        for seeds, message in (
+            ("0-999999", "seeds: found more than 300, expected fewer"),
+            ("0-9", "frames: found 4, expected at least the 10 seeds, as each is a frame"),
+            ("5", "seeds: found one, expected two or more to walk between"),
+        ):
+            assert error(call(client, served, "walk", ["digits", "newest", ANY, [], seeds, 4, "GIF"])) == message
+        assert call(client, served, "walk", ["digits", "newest", ANY, [], "1, 2", 300, "GIF"])["success"]
+
+
 @pytest.mark.skipif(len(HERE) < 2, reason="both frameworks are compared")
 def test_both_backends_make_the_same_images_on_the_page(served: Served):
     with served.client("vera") as client:
@@ -338,7 +349,7 @@ def test_a_viewer_may_not_train_stop_or_delete(served: Served):
 
 
 def test_names_of_runs_lead_nowhere_else(served: Served):
-    with served.client("otto") as client:
+    with served.client("otto") as client, served.client("vera") as viewer:
         for name in ("../out", "a/b", "", ".hidden", "/tmp/x", "a\0b", "x" * 65, "~"):
             message = error(call(client, served, "train", [name, *TRAINING[1:]]))
             assert message.startswith("name: found ") and "letters, digits, dots" in message
@@ -361,6 +372,11 @@ def test_names_of_runs_lead_nowhere_else(served: Served):
             data = ["new", "dcgan", "my pictures", given, "16", "", 2, ANY]
             assert SECRET not in error(call(client, served, "train", data))
             assert Path(path).exists()
+        # Nor anything from elsewhere, whoever asks.
+        given = [{"path": "http://files.example.org/a.zip", "meta": {"_type": "gradio.FileData"}}]
+        for each in (client, viewer):
+            data = ["new", "dcgan", "my pictures", given, "16", "", 2, ANY]
+            assert "fetches nothing" in error(call(each, served, "train", data))
     assert sorted(path.name for path in served.folder.iterdir()) == ["runs", "secret.txt", "users.json"]
     assert not (served.folder / "runs" / "new").exists()
 
@@ -456,6 +472,24 @@ def test_a_run_that_begins_while_the_page_is_open_is_found(served: Served, page:
         assert shown(page, "Images").shape == (666, 666, 3)
     finally:
         shutil.rmtree(served.folder / "runs" / "later")
+
+
+def test_what_a_server_began_ends_with_it(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A training saves its state, and the folder of uploads and downloads is gone."""
+    shutil.copytree(folder / "runs" / "digits", tmp_path / "runs" / "digits")
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    for running in serving(tmp_path):
+        with running.client() as client:
+            data = ["long", "dcgan", "mnist-5k", None, "16", "8", 10**6, ANY]
+            assert call(client, running, "train", data)["success"]
+            for _ in range(300):
+                if (tmp_path / "runs" / "long" / "scalars.jsonl").exists():
+                    break
+                time.sleep(0.1)
+        assert any((tmp_path / "temporary").iterdir())
+    assert not any((tmp_path / "temporary").iterdir())
+    assert newest_step(tmp_path / "runs" / "long") > 0
 
 
 def test_a_walk_and_a_direction(page: Any):

@@ -55,7 +55,14 @@ def test_named_pictures_are_left_out_with_their_labels(pictures: Path, tmp_path:
 
 
 def test_lines_may_end_as_windows_ends_them(pictures: Path, tmp_path: Path):
-    assert values(pictures, listing(tmp_path, "a/2.png", "b/7.png", end="\r\n")) == [0, 4, 6, 1, 3, 5]
+    assert values(pictures, listing(tmp_path, "\ufeff# of an editor", "a/2.png", "b/7.png", end="\r\n")) == [
+        0,
+        4,
+        6,
+        1,
+        3,
+        5,
+    ]
 
 
 def test_images_of_an_array_are_left_out_by_number_and_key(tmp_path: Path):

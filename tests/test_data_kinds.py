@@ -1,6 +1,7 @@
 """What people's folders hold: formats, damaged metadata, files of other kinds, classes at another level."""
 
 import io
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -229,6 +230,8 @@ def test_a_part_without_classes_is_no_class_beside_one_with_classes(tmp_path: Pa
     for name in ("Train/cat/a.png", "Train/dog/b.png", "test/c.png"):
         plain(tmp_path / name)
     refused(tmp_path, "found Train, test, expected the folders of the classes, or one part of a set; choices: --data ")
+    archive = shutil.make_archive(str(tmp_path.parent / f"{tmp_path.name}-parts"), "zip", tmp_path)
+    refused(archive, "found Train, test, expected", "choices: unpack it and name one")
     # A class may be called as a part is.
     plain(tmp_path / "cat" / "d.png")
     assert load(str(tmp_path), 16, None).class_names == ("Train", "cat", "test")

@@ -1,6 +1,7 @@
 """Where latents come from: seeds, truncation, walks."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ def test_a_listed_seed_gives_the_first_image_of_that_seed():
         (["1", "2", "5-9"], (1, 2, 5, 6, 7, 8, 9)),
         (["1,2,5-6", "0"], (1, 2, 5, 6, 0)),
         (["4-4"], (4,)),
+        (["1,", "2,", "3"], (1, 2, 3)),
         ([str(2**63 - 1)], (2**63 - 1,)),
         ([], ()),
     ],
@@ -55,7 +57,8 @@ def test_numbers_that_no_latents_follow_from_are_refused():
     assert refusal(["0-99999999999"]) == "seeds: found more than 10,000,000, expected fewer"
     assert refusal([str(2**63)]) == f"seeds: found {2**63}, expected a number from 0 to {2**63 - 1}"
     assert refusal(source=LatentSource(1, (2,))) == "seed: found 1, expected none beside seeds"
-    for limit in (0.0, -1.0, float("nan")):
+    limits: list[Any] = [0.0, -1.0, float("nan"), True, "x"]
+    for limit in limits:
         assert refusal(source=LatentSource(truncation=limit)) == f"truncation: found {limit}, expected a number above 0"
 
 

@@ -206,7 +206,8 @@ def test_the_current_folder_may_be_the_empty_folder(run, tmp_path, monkeypatch):
 
 def test_a_gif_plays_forever_through_as_many_frames_as_asked_for(run, tmp_path):
     sample(main, run, tmp_path / "walk.gif", "--num-images", "20")
-    with GifImageFile(tmp_path / "walk.gif") as picture:
+    with Image.open(tmp_path / "walk.gif") as picture:
+        assert isinstance(picture, GifImageFile)
         assert (picture.format, picture.n_frames, picture.info["loop"]) == ("GIF", 20, 0)
         assert picture.size == (4 * 18 + 2, 4 * 18 + 2)
         frames = []
@@ -245,7 +246,8 @@ def test_a_lower_truncation_brings_images_nearer_to_each_other(run, tmp_path, na
 
 def test_a_walk_between_seeds_is_a_film_of_one_image(run, tmp_path):
     sample(main, run, tmp_path / "walk.gif", "--seeds", "1", "2")
-    with GifImageFile(tmp_path / "walk.gif") as picture:
+    with Image.open(tmp_path / "walk.gif") as picture:
+        assert isinstance(picture, GifImageFile)
         assert picture.n_frames == 2 * FRAMES_PER_LATENT and picture.size == (20, 20)
         start = np.asarray(picture.convert("RGB"))[2:18, 2:18]
     (first,) = arrays(main, run, tmp_path / "1.npz", "--seeds", "1")
@@ -276,6 +278,11 @@ def test_a_film_without_its_package_and_seeds_that_do_not_fit_are_refused(capsys
     argv[-1] = str(tmp_path / "folder")
     expected = "seeds: found 4 twice, expected each once, as single pictures are called by their seeds"
     assert refused(capsys, [*argv, "--seeds", "4", "3-5"]) == expected
+    walk = [*argv[:-1], str(tmp_path / "a.gif"), "--seeds", "3-5"]
+    expected = "num_images: found 2, expected at least the 3 seeds, as each is a frame"
+    assert refused(capsys, [*walk, "--num-images", "2"]) == expected
+    expected = "classes: found 0 1, expected one, which every image of a walk between seeds has"
+    assert refused(capsys, [*walk, "--classes", "0", "1"]) == expected
     expected = "num_images: found 5, expected 3 as there are seeds, or none"
     assert refused(capsys, [*argv, "--seeds", "3-5", "--num-images", "5"]) == expected
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)

@@ -27,7 +27,7 @@ def build(context: Context) -> None:
         images = [picture(label) for label in ("PyTorch", "JAX", "Difference, the largest nearly white")]
     text = gr.Markdown()
 
-    @answering(context, "compare")
+    @answering(context, "compare", computes=True)
     def compare(
         run: str, checkpoint: str, classes: list[str], seeds: str, request: gr.Request
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:

@@ -1,5 +1,6 @@
 """The tab that moves through a latent space: walks between seeds, and directions of one seed."""
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import gradio as gr
@@ -10,15 +11,15 @@ from gan_app.directions import principal_directions
 from gan_app.models import KEPT, Opened, make_of
 from gan_app.pages.choosing import choose
 from gan_app.pages.generate import source_of
-from gan_app.pictures import picture, shown
+from gan_app.pictures import enlarged, picture, shown
 from gan_shared.errors import UserError, unexpected
 from gan_shared.latents import FRAMES_PER_LATENT, LatentSource
 from gan_shared.pictures import save_gif, save_mp4
 
 # Directions, and how far one goes along each in the length of a latent.
 DIRECTIONS, FARTHEST = 5, 1.5
-# Frames that are made at once.
-BATCH = 64
+# Frames that are made at once, and the side of a frame in pixels: Pillow holds all of a GIF.
+BATCH, FRAME_SIDE = 64, 256
 
 
 def build(context: Context) -> None:
@@ -44,7 +45,7 @@ def build(context: Context) -> None:
             nudge = gr.Button("Show", variant="primary")
             image = picture("Image")
 
-    @answering(context, "walk")
+    @answering(context, "walk", computes=True)
     def make_walk(
         run: str,
         checkpoint: str,
@@ -63,15 +64,18 @@ def build(context: Context) -> None:
             raise unexpected("frames", number, f"at least the {len(latents.seeds)} seeds, as each is a frame")
         if kind not in ("GIF", "MP4"):
             raise unexpected("file", repr(kind), "a kind of animation", ("GIF", "MP4"))
-        opened, within_time, made = context.models.open(run, checkpoint, backend), context.deadline(), []
+        opened, within_time = context.models.open(run, checkpoint, backend), context.deadline()
         shown_class = one_class(opened, classes)
         path = np.concatenate(list(latents.walk(number, opened.config.networks.latent_size)))
-        for first in range(0, number, BATCH):
-            made += list(make_of(opened, path[first : first + BATCH], shown_class))
-            within_time()
         file = context.new_folder() / f"walk.{kind.lower()}"
-        pictures = [shown(each[None]) for each in made]
-        (save_gif if kind == "GIF" else save_mp4)(file, pictures)
+
+        def pictures() -> Iterator[np.ndarray]:
+            for first in range(0, number, BATCH):
+                for image in make_of(opened, path[first : first + BATCH], shown_class):
+                    within_time()
+                    yield enlarged(image, FRAME_SIDE)
+
+        (save_gif if kind == "GIF" else save_mp4)(file, pictures())
         if kind == "GIF":
             return gr.Image(value=str(file), visible=True), gr.Video(value=None, visible=False)
         return gr.Image(value=None, visible=False), gr.Video(value=str(file), visible=True)
@@ -80,7 +84,7 @@ def build(context: Context) -> None:
     def directions(opened: "ById", classes: tuple[str, ...]) -> np.ndarray:
         return principal_directions(opened.opened, DIRECTIONS, classes)
 
-    @answering(context, "nudge")
+    @answering(context, "nudge", computes=True)
     def move(
         run: str,
         checkpoint: str,

@@ -44,7 +44,7 @@ def build(context: Context) -> None:
             with gr.Row():
                 downloads = [gr.DownloadButton(f"Download {kind}", interactive=False) for kind in ("PNG", "ZIP", "NPZ")]
 
-    @answering(context, "generate")
+    @answering(context, "generate", computes=True)
     def generate(
         run: str,
         checkpoint: str,

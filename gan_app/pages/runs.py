@@ -26,7 +26,7 @@ CURVES = (
 # Numbers of an evaluation that the table shows, where they are there.
 NUMBERS = ("step", "network", "num_images", "fd", "kid", "precision", "recall", "modes", "modes_kl", "confident_share")
 # Lines of a log that are shown, and bytes of a file that is read for them.
-LINES, MAX_BYTES = 2000, 50 * 10**6
+LINES, MAX_BYTES = 2000, 10 * 10**6
 # A sample grid, by its step.
 GRID = re.compile(r"step-(\d+)\.png")
 

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from matplotlib.figure import Figure
 
-from gan_app.context import Context, answering, check_number
+from gan_app.context import Context, answering, check_number, user_of
 from gan_app.models import EXAMPLE
 from gan_app.pages.choosing import choose_backend
 from gan_app.pages.runs import curves, newest_samples, scalars
@@ -56,7 +56,7 @@ def build(context: Context) -> None:
                 doomed = gr.Textbox("", label="Name of the run, once more")
                 delete = gr.Button("Delete", variant="stop")
         with gr.Column(scale=2):
-            status = gr.Markdown(trainer.status())
+            status = gr.Markdown()
             plot = gr.Plot(label="Curves")
             samples = picture("Newest samples", kind="filepath")
     timer = gr.Timer(EVERY)
@@ -105,7 +105,9 @@ def build(context: Context) -> None:
         trainer.delete(name, listed=name != EXAMPLE and name in models.names())
         return f"{name} is deleted."
 
-    def look(shown: str) -> tuple[str, Figure | Any, str | Any, str]:
+    def look(shown: str, request: gr.Request) -> tuple[str | Any, Figure | Any, str | Any, str]:
+        if user_of(request).role != "owner":
+            return gr.skip(), gr.skip(), gr.skip(), shown
         path = trainer.folder / trainer.name
         if not trainer.name or not path.is_dir():
             return trainer.status(), gr.skip(), gr.skip(), shown
