@@ -85,7 +85,7 @@ def test_categorical_latents_are_sharp_softmaxes_of_the_first_latents():
     powers = np.exp(4 * latents[:, :16].reshape(3, 2, 8))
     made = np.sqrt(8) * powers / powers.sum(2, keepdims=True)
     expected = np.concatenate([made.reshape(3, 16), latents[:, 16:]], 1)
-    for found in (torch_categorical(torch.from_numpy(latents), 2), jax_categorical(latents, 2)):
+    for found in (torch_categorical(torch.from_numpy(latents), 2), jax_categorical(jnp.asarray(latents), 2)):
         np.testing.assert_allclose(found, expected, rtol=1e-14)  # a few roundings of float64
 
 
