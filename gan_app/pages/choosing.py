@@ -26,6 +26,10 @@ class Choice(NamedTuple):
     backend: gr.Radio | None
     classes: gr.Dropdown
 
+    def fields(self) -> list[gr.Dropdown | gr.Radio]:
+        """Return those that the tab has, in this order."""
+        return [each for each in self if each is not None]
+
 
 def choose_run(context: Context) -> tuple[gr.Dropdown, gr.Button, Callable[..., Any]]:
     """Add the field of a run to the page.

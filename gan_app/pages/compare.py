@@ -53,5 +53,4 @@ def build(context: Context) -> None:
         )
         return shown(made["torch"]), shown(made["jax"]), shown(scaled), said
 
-    fields = [choice.run, choice.checkpoint, choice.classes, seeds]
-    button.click(compare, fields, [*images, text], api_name="compare", **ONE_AT_A_TIME)
+    button.click(compare, [*choice.fields(), seeds], [*images, text], api_name="compare", **ONE_AT_A_TIME)

@@ -9,7 +9,7 @@ import numpy as np
 from gan_app.context import ONE_AT_A_TIME, Context, answering, check_number
 from gan_app.directions import principal_directions
 from gan_app.models import KEPT, Opened, make_of
-from gan_app.pages.choosing import choose
+from gan_app.pages.choosing import Choice, choose
 from gan_app.pages.generate import source_of
 from gan_app.pictures import enlarged, picture, shown
 from gan_shared.errors import UserError, unexpected
@@ -25,25 +25,22 @@ BATCH, FRAME_SIDE = 64, 256
 def build(context: Context) -> None:
     """Add the tab's fields to the page."""
     choice = choose(context)
-    assert choice.backend is not None, "this tab chooses a backend"
     with gr.Row():
         with gr.Column():
-            gr.Markdown("### A walk between seeds, and back to the first")
-            seeds = gr.Textbox("1 2 3 4", label="Seeds to walk between")
-            frames = gr.Slider(2, context.limits.frames, value=4 * FRAMES_PER_LATENT, step=1, label="Frames")
-            kind = gr.Radio(["GIF", "MP4"], value="GIF", label="File")
-            walk = gr.Button("Walk", variant="primary")
-            animation = picture("Walk", kind="filepath")
-            film = gr.Video(label="Walk", visible=False, autoplay=True, loop=True, buttons=["download"])
+            _add_walk(context, choice)
         with gr.Column():
-            gr.Markdown("### One seed, along the directions that change images most")
-            seed = gr.Number(0, label="Seed", precision=0, minimum=0)
-            sliders = [
-                gr.Slider(-FARTHEST, FARTHEST, value=0, step=0.05, label=f"Direction {i + 1}")
-                for i in range(DIRECTIONS)
-            ]
-            nudge = gr.Button("Show", variant="primary")
-            image = picture("Image")
+            _add_directions(context, choice)
+
+
+def _add_walk(context: Context, choice: Choice) -> None:
+    """Add the fields of a walk, and what they do."""
+    gr.Markdown("### A walk between seeds, and back to the first")
+    seeds = gr.Textbox("1 2 3 4", label="Seeds to walk between")
+    frames = gr.Slider(2, context.limits.frames, value=4 * FRAMES_PER_LATENT, step=1, label="Frames")
+    kind = gr.Radio(["GIF", "MP4"], value="GIF", label="File")
+    walk = gr.Button("Walk", variant="primary")
+    animation = picture("Walk", kind="filepath")
+    film = gr.Video(label="Walk", visible=False, autoplay=True, loop=True, buttons=["download"])
 
     @answering(context, "walk", computes=True)
     def make_walk(
@@ -80,6 +77,19 @@ def build(context: Context) -> None:
             return gr.Image(value=str(file), visible=True), gr.Video(value=None, visible=False)
         return gr.Image(value=None, visible=False), gr.Video(value=str(file), visible=True)
 
+    fields = [*choice.fields(), seeds, frames, kind]
+    walk.click(make_walk, fields, [animation, film], api_name="walk", **ONE_AT_A_TIME)
+
+
+def _add_directions(context: Context, choice: Choice) -> None:
+    """Add the fields of one seed's directions, and what they do."""
+    gr.Markdown("### One seed, along the directions that change images most")
+    seed = gr.Number(0, label="Seed", precision=0, minimum=0)
+    names = [f"Direction {number}" for number in range(1, DIRECTIONS + 1)]
+    sliders = [gr.Slider(-FARTHEST, FARTHEST, value=0, step=0.05, label=name) for name in names]
+    nudge = gr.Button("Show", variant="primary")
+    image = picture("Image")
+
     @lru_cache(maxsize=KEPT)
     def directions(opened: "ById", classes: tuple[str, ...]) -> np.ndarray:
         return principal_directions(opened.opened, DIRECTIONS, classes)
@@ -112,16 +122,8 @@ def build(context: Context) -> None:
         moved = latents.draw(1, found.shape[1]) + np.asarray(amounts, np.float32) @ found[: len(amounts)]
         return shown(make_of(opened, moved.astype(np.float32), shown_class))
 
-    fields = [choice.run, choice.checkpoint, choice.backend, choice.classes]
-    walk.click(make_walk, [*fields, seeds, frames, kind], [animation, film], api_name="walk", **ONE_AT_A_TIME)
-    gr.on(
-        [nudge.click, *(slider.release for slider in sliders)],
-        move,
-        [*fields, seed, *sliders],
-        image,
-        api_name="nudge",
-        **ONE_AT_A_TIME,
-    )
+    events = [nudge.click, *(slider.release for slider in sliders)]
+    gr.on(events, move, [*choice.fields(), seed, *sliders], image, api_name="nudge", **ONE_AT_A_TIME)
 
 
 def one_class(opened: Opened, classes: list[str]) -> tuple[str, ...]:

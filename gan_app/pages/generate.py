@@ -68,7 +68,7 @@ def build(context: Context) -> None:
         files = save(context.new_folder(), np.concatenate(made), names)
         yield [gr.skip(), *(gr.DownloadButton(value=str(file), interactive=True) for file in files)]
 
-    fields = [choice.run, choice.checkpoint, choice.backend, choice.classes, seeds, count, truncation, ema]
+    fields = [*choice.fields(), seeds, count, truncation, ema]
     button.click(generate, fields, [image, *downloads], api_name="generate", **ONE_AT_A_TIME)
 
 

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 from matplotlib.figure import Figure
@@ -27,39 +27,75 @@ WHOLE = (".zip", ".tar", ".npz", ".npy")
 EVERY = 3
 
 
+class Fields(NamedTuple):
+    """Fields of the page.
+
+    Attributes:
+        run: what a new run is made from, in the order of its handler.
+        name: of the run, to go on with it.
+        steps: likewise.
+        backend: likewise.
+        doomed: name of a run to delete.
+        start: button that begins a run.
+        stop: button that ends it.
+        go_on: button that prolongs it.
+        delete: button that removes one.
+    """
+
+    run: list[Any]
+    name: gr.Textbox
+    steps: gr.Number
+    backend: gr.Radio
+    doomed: gr.Textbox
+    start: gr.Button
+    stop: gr.Button
+    go_on: gr.Button
+    delete: gr.Button
+
+
 def build(context: Context) -> None:
     """Add the tab's fields to the page."""
-    models, trainer = context.models, context.trainer
     with gr.Row():
         with gr.Column(scale=1):
-            name = gr.Textbox("my-run", label="Name of the run")
-            choices = [each for each in PRESETS if each not in LEFT_OUT]
-            preset = gr.Dropdown(choices, value="dcgan", label="Preset")
-            data = gr.Radio([*SETS, UPLOADED], value=SETS[0], label="Pictures")
-            files = gr.File(
-                label="A ZIP, or pictures",
-                file_count="multiple",
-                file_types=["image", *WHOLE],
-                type="filepath",
-                height=200,
-            )
-            with gr.Row():
-                resolution = gr.Textbox("", label="Resolution", info="In pixels; the preset's when empty.")
-                batch = gr.Textbox("", label="Batch size", info="At most all pictures; the preset's when empty.")
-            steps = gr.Number(2000, label="Steps", precision=0, minimum=1)
-            backend = choose_backend(context)
-            with gr.Row():
-                start = gr.Button("Train", variant="primary")
-                stop = gr.Button("Stop and save")
-                go_on = gr.Button("Go on")
-            with gr.Accordion("Delete a run", open=False):
-                doomed = gr.Textbox("", label="Name of the run, once more")
-                delete = gr.Button("Delete", variant="stop")
+            fields = _add_fields(context)
         with gr.Column(scale=2):
             status = gr.Markdown()
-            plot = gr.Plot(label="Curves")
-            samples = picture("Newest samples", kind="filepath")
-    timer = gr.Timer(EVERY)
+            _add_watching(context, status)
+    _add_handlers(context, fields, status)
+
+
+def _add_fields(context: Context) -> Fields:
+    """Add what is asked for."""
+    name = gr.Textbox("my-run", label="Name of the run")
+    choices = [each for each in PRESETS if each not in LEFT_OUT]
+    preset = gr.Dropdown(choices, value="dcgan", label="Preset")
+    data = gr.Radio([*SETS, UPLOADED], value=SETS[0], label="Pictures")
+    files = gr.File(
+        label="A ZIP, or pictures",
+        file_count="multiple",
+        file_types=["image", *WHOLE],
+        type="filepath",
+        height=200,
+    )
+    with gr.Row():
+        resolution = gr.Textbox("", label="Resolution", info="In pixels; the preset's when empty.")
+        batch = gr.Textbox("", label="Batch size", info="At most all pictures; the preset's when empty.")
+    steps = gr.Number(2000, label="Steps", precision=0, minimum=1)
+    backend = choose_backend(context)
+    with gr.Row():
+        start = gr.Button("Train", variant="primary")
+        stop = gr.Button("Stop and save")
+        go_on = gr.Button("Go on")
+    with gr.Accordion("Delete a run", open=False):
+        doomed = gr.Textbox("", label="Name of the run, once more")
+        delete = gr.Button("Delete", variant="stop")
+    run = [name, preset, data, files, resolution, batch, steps, backend]
+    return Fields(run, name, steps, backend, doomed, start, stop, go_on, delete)
+
+
+def _add_handlers(context: Context, fields: Fields, status: gr.Markdown) -> None:
+    """Add what the buttons do; each says how the training goes."""
+    models, trainer = context.models, context.trainer
 
     @answering(context, "train", role="owner")
     def begin(
@@ -105,6 +141,19 @@ def build(context: Context) -> None:
         trainer.delete(name, listed=name != EXAMPLE and name in models.names())
         return f"{name} is deleted."
 
+    fields.start.click(begin, fields.run, status, api_name="train")
+    fields.stop.click(end, None, status, api_name="stop_training")
+    fields.go_on.click(resume, [fields.name, fields.steps, fields.backend], status, api_name="go_on_training")
+    fields.delete.click(remove, fields.doomed, status, api_name="delete_run")
+
+
+def _add_watching(context: Context, status: gr.Markdown) -> None:
+    """Add the places of curves and samples, and look at the training every few seconds."""
+    trainer = context.trainer
+    plot = gr.Plot(label="Curves")
+    samples = picture("Newest samples", kind="filepath")
+    seen = gr.State("")
+
     def look(shown: str, request: gr.Request) -> tuple[str | Any, Figure | Any, str | Any, str]:
         if user_of(request).role != "owner":
             return gr.skip(), gr.skip(), gr.skip(), shown
@@ -117,13 +166,8 @@ def build(context: Context) -> None:
             return trainer.status(), gr.skip(), gr.skip(), shown
         return trainer.status(), curves(lines), newest_samples(context, path) or gr.skip(), now
 
-    fields = [name, preset, data, files, resolution, batch, steps, backend]
-    start.click(begin, fields, status, api_name="train")
-    stop.click(end, None, status, api_name="stop_training")
-    go_on.click(resume, [name, steps, backend], status, api_name="go_on_training")
-    delete.click(remove, doomed, status, api_name="delete_run")
-    seen = gr.State("")
-    timer.tick(look, seen, [status, plot, samples, seen], show_progress="hidden", api_visibility="private")
+    outputs = [status, plot, samples, seen]
+    gr.Timer(EVERY).tick(look, seen, outputs, show_progress="hidden", api_visibility="private")
 
 
 def _option(name: str, text: str) -> list[str]:
