@@ -13,11 +13,10 @@ from jax import Array, lax
 
 from gan_jax import models
 from gan_jax import state as states
-from gan_jax.examples import StepInputs, generate, pick, to_float, to_uint8
+from gan_jax.examples import StepInputs, make_images, pick
 from gan_jax.features.extractor import feature_extractor
 from gan_jax.image_conditions import IMAGE_CONDITIONS
 from gan_jax.models import Networks
-from gan_jax.network import Network
 from gan_jax.precision import precision_scope
 from gan_jax.state import Device, State
 from gan_jax.step import make_step
@@ -50,7 +49,7 @@ class Backend:
         # Donated: the new state takes over the memory of the old one.
         self._call = jax.jit(_make_scan(config) if self._scans else _make_call(config), donate_argnums=0)
         self._images: Array | None = None
-        self._generate = jax.jit(partial(_generate, config))
+        self._make_images = jax.jit(partial(make_images, config))
 
     def precision_scope(self) -> AbstractContextManager[None]:
         """Return a context in which the framework computes in this run's precision."""
@@ -90,7 +89,7 @@ class Backend:
         labels = None if inputs.labels is None else inputs.labels.astype(np.int32)
         with self.precision_scope():
             arrays = jax.device_put((inputs.latents.astype(self.dtype), labels, inputs.images), self.device)
-            return np.array(self._generate(network, state.image_condition_network, *arrays))
+            return np.array(self._make_images(network, state.image_condition_network, *arrays))
 
     def feature_extractor(self, network: str, tensors: Mapping[str, np.ndarray]) -> FeatureExtractor:
         """Return the function that computes a feature network, in float32 whatever the run's precision."""
@@ -188,20 +187,3 @@ def _make_scan(config: Config) -> Callable[..., tuple[State, dict[str, Array]]]:
         return state, jax.tree.map(lambda values: values[-1], scalars)
 
     return scan
-
-
-def _generate(
-    config: Config,
-    network: Network,
-    image_condition_network: Network | None,
-    latents: Array,
-    labels: Array | None,
-    images: Array | None,
-) -> Array:
-    """Make uint8 images from latents, labels and uint8 images in evaluation mode."""
-    image_condition = None
-    if images is not None:
-        floats = to_float(config, images, states.dtype(config))
-        image_condition = IMAGE_CONDITIONS[condition_name(config)].compute(config, image_condition_network, floats)
-    made, _ = generate(config, network, latents, labels, image_condition, train=False)
-    return to_uint8(config, made)

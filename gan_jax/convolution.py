@@ -44,7 +44,7 @@ def convolve(x: Array, kernel: Array, stride: int, padding: int) -> Array:
         return jnp.dot(x, kernel[0, 0])
     if kernel.shape[:2] == x.shape[1:3] and padding == 0:
         # The kernel lies on the image once: a matrix product as well.
-        return jnp.dot(x.reshape(len(x), -1), kernel.reshape(-1, kernel.shape[3]))[:, None, None]
+        return jnp.dot(x.reshape(x.shape[0], -1), kernel.reshape(-1, kernel.shape[3]))[:, None, None]
     return _strided(x, kernel, stride, padding)
 
 
@@ -70,7 +70,7 @@ def convolve_transpose(x: Array, kernel: Array, stride: int, padding: int, outpu
     if x.shape[1:3] == (1, 1) and padding == 0 and output_padding == (0, 0):
         # Of one pixel, a matrix product.
         y = jnp.dot(x[:, 0, 0], kernel.reshape(-1, kernel.shape[3]).T)
-        return y.reshape(len(x), *kernel.shape[:3])
+        return y.reshape(x.shape[0], *kernel.shape[:3])
     return _transposed_convolve(x, kernel, stride, padding, output_padding)
 
 

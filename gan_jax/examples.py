@@ -112,3 +112,32 @@ def to_uint8(config: Config, images: Array) -> Array:
     """Map images (batch, height, width, channel) in the generator's range to the nearest uint8, ties to even."""
     low = config.lowest_pixel
     return jnp.rint((images - low) * (255 / (1 - low))).clip(0, 255).astype(jnp.uint8)
+
+
+def make_images(
+    config: Config,
+    network: Network,
+    image_condition_network: Network | None,
+    latents: Array,
+    labels: Array | None,
+    images: Array | None,
+) -> Array:
+    """Make images with a generator in evaluation mode.
+
+    Args:
+        config: the run.
+        network: the generator or its average.
+        image_condition_network: computes the image condition; None where that needs no network.
+        latents: (batch, latent), in the type of the weights.
+        labels: integers (batch,), or None.
+        images: uint8 (batch, height, width, channel) that an image condition is computed of, or None.
+
+    Returns:
+        uint8 (batch, height, width, channel).
+    """
+    image_condition = None
+    if images is not None:
+        floats = to_float(config, images, latents.dtype)
+        image_condition = IMAGE_CONDITIONS[condition_name(config)].compute(config, image_condition_network, floats)
+    made, _ = generate(config, network, latents, labels, image_condition, train=False)
+    return to_uint8(config, made)

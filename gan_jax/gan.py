@@ -14,7 +14,7 @@ from jax import Array
 from gan_jax import models
 from gan_jax.backend import Backend
 from gan_jax.network import Network
-from gan_shared import checkpoint, gan_api
+from gan_shared import checkpoint, gan_api, hub
 from gan_shared.config import Config
 from gan_shared.gan_api import Option
 from gan_shared.hooks import Every
@@ -164,6 +164,43 @@ class GAN:
         data = {"name": MEMORY, "fingerprint": ""}
         config = self.config.with_options(steps=max(1, self.steps_done))
         checkpoint.write(Path(path), config, self.backend.export(self.state), written_by, data)
+
+    def push_to_hub(self, repository: str, private: bool = False, license: str | None = None) -> str:
+        """Publish the averaged generator on the Hugging Face Hub, with a model card and 64 of its images.
+
+        Neither the discriminator nor the state of the optimisers goes there; ``save`` keeps those. Whoever is logged
+        in (``hf auth login``, or the variable HF_TOKEN) is its owner.
+
+        Args:
+            repository: USER/NAME, which is made where it is not there.
+            private: whether a new repository is for its owner alone.
+            license: of the weights, by its identifier on the Hub; the card names none when not given.
+
+        Returns:
+            The address of the repository.
+
+        Raises:
+            UserError: a network has no name, so that nobody could build it, or the Hub refuses it or is out of reach.
+        """
+        return hub.publish(TrainedGenerator(self.backend, self.state), hub.Publication(repository, private, license))
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, revision: str | None = None, device: str = "auto") -> Self:
+        """Read the generator in a folder or a repository of the Hugging Face Hub; its discriminator is a new one.
+
+        Args:
+            source: a folder, or USER/NAME on the Hub, which is fetched once and kept.
+            revision: branch, tag or commit of the repository; its newest when not given.
+            device: cpu, gpu, or auto.
+
+        Returns:
+            A GAN at step 0, whichever backend it was trained in.
+
+        Raises:
+            UserError: there is no such generator, or the Hub is out of reach.
+        """
+        with hub.fetched(source, revision) as folder:
+            return cls.load(folder, device=device)
 
     @classmethod
     def load(

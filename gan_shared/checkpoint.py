@@ -54,6 +54,8 @@ from gan_shared.schedules import images_seen
 CHECKPOINTS, BEST = "checkpoints", "best"
 # What holds a generator in a folder of its own.
 GENERATOR_WEIGHTS = "model.safetensors"
+# What its config.json has the names of its classes under, as the Hugging Face Hub does.
+CLASS_NAMES = "id2label"
 # Tensors that differ are listed up to this many: a wrong architecture differs in all of them.
 SHOWN_FAULTS = 20
 
@@ -357,6 +359,7 @@ def load_generator(folder: Path) -> Checkpoint:
     others = (name for name, family in FAMILIES.items() if "discriminator" in family.roles)
     fitting = (name for name in others if resolution in FAMILIES[name].resolutions)
     discriminator = network if own is not None and "discriminator" in own.roles else next(fitting, CUSTOM)
+    names = _class_names(file, values)
     known = {name: values[name] for name in values if name not in ("role", "network", "activation", "output")}
     config = config_from_json(
         Config().to_json()
@@ -378,7 +381,26 @@ def load_generator(folder: Path) -> Checkpoint:
     tensors = _tensors(weights)
     named = {f"{part}/{name}": value for part in ("generator", "generator_ema") for name, value in tensors.items()}
     _check_finite(folder, named)
-    return Checkpoint(folder, config, 0, {"name": MEMORY, "fingerprint": ""}, named)
+    return Checkpoint(folder, config, 0, {"name": MEMORY, "fingerprint": "", "class_names": names}, named)
+
+
+def _class_names(file: Path, values: dict[str, Any]) -> list[str]:
+    """Take the names of the classes, numbers to names, out of what a generator's config.json holds, if they are there.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    found = values.pop(CLASS_NAMES, None)
+    if found is None:
+        return []
+    count = values.get("num_classes")
+    names = [found.get(str(number)) for number in range(len(found))] if isinstance(found, dict) else [None]
+    texts = [name for name in names if isinstance(name, str)]
+    if len(names) != count or len(texts) != count:
+        raise unexpected(
+            str(file), f"other {CLASS_NAMES}", f"the name of each class by its number, from 0, {count} in all"
+        )
+    return texts
 
 
 def load_newest(path: Path) -> Checkpoint:

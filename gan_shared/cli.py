@@ -5,23 +5,25 @@ A wrong *value* is one line of ours and exit status 2; a wrong *spelling* is tyr
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import field, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NoReturn, TextIO
+from typing import Annotated, Any, NamedTuple, NoReturn, TextIO, TypeVar
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
 
-from gan_shared import checkpoint, legacy, manifest, presets
+from gan_shared import checkpoint, hub, legacy, manifest, presets
 from gan_shared import evaluate as evaluating
+from gan_shared import export as exporting
 from gan_shared import sample as sampling
 from gan_shared import train as training
 from gan_shared.backend import MakeBackend
+from gan_shared.command_options import EvaluateOptions, ExportOptions, SampleOptions
 from gan_shared.config import Config, groups
 from gan_shared.errors import UserError, one_line, unexpected
-from gan_shared.evaluation import FEATURE_BATCH, HELD_OUT, EvaluationSettings
+from gan_shared.evaluation import EvaluationSettings
 from gan_shared.evaluation_hook import settings_while_training
 from gan_shared.interrupt import deferred, handling, status_of, stop_at_once
 from gan_shared.latents import LatentSource, parse_seeds
@@ -34,6 +36,7 @@ RUN_DIR_HELP = (
 )
 RESUME_HELP = "Go on from the newest checkpoint in the run folder; its configuration is the default."
 PROFILE_HELP = "Profile three calls, soon after the start, into the run folder's profile."
+Imported = TypeVar("Imported")
 # Package that a backend cannot run without -> the extra of pyproject.toml that brings it.
 EXTRAS = {"torch": "torch", "jax": "jax", "jaxlib": "jax", "flax": "jax", "optax": "jax"}
 
@@ -52,100 +55,6 @@ class TrainRequest(NamedTuple):
     run_dir: Path
     resume: bool
     profile: bool
-
-
-@dataclass(frozen=True)
-class SampleOptions:
-    """Make images with a trained generator, whichever backend trained it."""
-
-    run: Positional[Path]
-    """Run folder (its newest checkpoint), checkpoint folder, folder of a generator, or that of a LAPGAN's runs."""
-
-    num_images: int | None = None
-    """Images, or frames of an animation; 64 when not given, one or 16 of each seed in --seeds."""
-
-    seed: int = 0
-    """Number that the latents follow from."""
-
-    seeds: tuple[str, ...] = ()
-    """One image of each of these seeds instead, which an animation walks between: numbers and ranges, as 1 2 5-9."""
-
-    truncation: float | None = None
-    """Largest number in a latent, above 0: with a lower one images are more typical and less varied (the truncation
-    trick of Brock et al. 2019)."""
-
-    out: Path = Path("samples.png")
-    """FILE.png for a grid, FILE.npz for arrays, FILE.gif or FILE.mp4 for a walk between latents, a folder for single
-    PNGs."""
-
-    classes: tuple[str, ...] = ()
-    """Names or numbers of the classes that a class-conditional generator makes, in turn; all of them when not given."""
-
-    ema: bool = True
-    """Whether the averaged generator makes them."""
-
-    images: str | None = None
-    """Input images for image-conditional generators; same formats as --data."""
-
-    resolution: int | None = None
-    """Pyramid level of a LAPGAN to stop at, in pixels; the highest when not given."""
-
-    vgg_weights: str | None = None
-    """File of VGG16's weights, if it has moved since the training."""
-
-    device: str = "auto"
-    """Where to compute: cpu, gpu, or auto (a GPU when there is one)."""
-
-
-@dataclass(frozen=True)
-class EvaluateOptions:
-    """Say how good a run's images are: FD, KID, precision, recall, and modes where they are digits.
-
-    Every number stands beside that of real images, which the run was not trained on.
-    """
-
-    run: Positional[Path]
-    """Run folder (its newest checkpoint), checkpoint folder, folder of a generator, or that of a LAPGAN's runs."""
-
-    num_images: int | None = None
-    """Images of each set; 10,000 (26,000 of stacked-mnist) when not given, or as many as there are."""
-
-    real: str = HELD_OUT
-    """Real images that generated ones are compared with: held-out, training, or the same formats as --data."""
-
-    features: tuple[str, ...] = ()
-    """Networks that images are compared by: efficientnet-lite0, digits, inception, vgg16; what suits the data when not
-    given."""
-
-    seed: int = 0
-    """Number that the latents follow from."""
-
-    batch_size: int = FEATURE_BATCH
-    """Images that a network is given at once; changes nothing but the time."""
-
-    ema: bool = True
-    """Whether the averaged generator is evaluated."""
-
-    against: Path | None = None
-    """A second run, by the same protocol, in the same table."""
-
-    data: str | None = None
-    """Where the run's own images are, if they have moved since the training."""
-
-    exclude: str | None = None
-    """Likewise the list of images that were left out."""
-
-    resolution: int | None = None
-    """Pyramid level of a LAPGAN to stop at, in pixels; the highest when not given."""
-
-    inception_weights: str | None = None
-    """File of Inception's weights that scripts/feature_weights.py writes."""
-
-    vgg_weights: str | None = None
-    """File of VGG16's weights that scripts/vgg_weights.py writes."""
-
-    device: str = "auto"
-    """Where to compute: cpu, gpu, or auto (a GPU when there is one)."""
 
 
 def train(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None = None) -> int:
@@ -167,6 +76,21 @@ def sample(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None =
 def evaluate(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None = None) -> int:
     """Run ``evaluate`` and return the exit status; see ``train``."""
     return _guarded(lambda: _evaluate(find_backend, argv), "stopped: no numbers were written")
+
+
+def export(
+    find_backend: Callable[[], MakeBackend],
+    find_writers: Callable[[], Mapping[str, exporting.Writer]],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Run ``export`` and return the exit status; see ``train``.
+
+    Args:
+        find_backend: imports the framework and returns its Backend.
+        find_writers: likewise for what it writes files with.
+        argv: the options, or None for the process's own.
+    """
+    return _guarded(lambda: _export(find_backend, find_writers, argv), "stopped: nothing was written")
 
 
 def parse_train(argv: Sequence[str] | None = None) -> TrainRequest:
@@ -264,6 +188,39 @@ def _evaluate(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | Non
     return 0
 
 
+def _export(
+    find_backend: Callable[[], MakeBackend],
+    find_writers: Callable[[], Mapping[str, exporting.Writer]],
+    argv: Sequence[str] | None,
+) -> int:
+    """Parse, export, and print what was written."""
+    options = tyro.cli(ExportOptions, args=argv)
+    source, out = expanded(options.run), options.out and expanded(options.out)
+    of_hub = options.to == "hub"
+    others = ("batch_size", "resolution") if of_hub else ("push_to", "private", "license")
+    for name in others:
+        if getattr(options, name):
+            wanted = "none, as --to is hub" if of_hub else f"none, as --to is {options.to} and not hub"
+            raise unexpected(name, getattr(options, name), wanted)
+    if of_hub:
+        publish = hub.Publication(options.push_to, options.private, options.license)
+        _say(hub.export(_imported(find_backend), source, out, publish, ema=options.ema))
+        return 0
+    _say(
+        exporting.export(
+            _imported(find_backend),
+            _imported(find_writers),
+            source,
+            options.to,
+            out,
+            batch_size=options.batch_size,
+            ema=options.ema,
+            resolution=options.resolution,
+        )
+    )
+    return 0
+
+
 def _say_how_good(make_backend: MakeBackend, outcome: training.Outcome, config: Config) -> None:
     """Print the numbers of a run's last checkpoint and of its best.
 
@@ -347,15 +304,15 @@ def leave(status: int) -> NoReturn:
     sys.exit(status)
 
 
-def _imported(find_backend: Callable[[], MakeBackend]) -> MakeBackend:
-    """Import the framework.
+def _imported(find: Callable[[], Imported]) -> Imported:
+    """Import the framework, and return what is needed of it.
 
     Raises:
         UserError: it is not installed.
     """
     try:
         with deferred():
-            return find_backend()
+            return find()
     except ModuleNotFoundError as error:
         extra = EXTRAS.get((error.name or "").split(".")[0])
         if extra is None:

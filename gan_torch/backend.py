@@ -16,7 +16,7 @@ from gan_torch import models
 from gan_torch import state as states
 from gan_torch.compilation import Compiled
 from gan_torch.cuda_graph import Captured
-from gan_torch.examples import StepInputs, generate, pick, to_float, to_uint8
+from gan_torch.examples import StepInputs, make_images, pick
 from gan_torch.features.extractor import feature_extractor
 from gan_torch.image_conditions import IMAGE_CONDITIONS
 from gan_torch.models import Networks
@@ -83,13 +83,9 @@ class Backend:
         with self.precision_scope(), torch.no_grad():
             latents = self._put(inputs.latents).to(self.dtype)
             labels = None if inputs.labels is None else self._put(inputs.labels)
-            image_condition = None
-            if inputs.images is not None:
-                images = to_float(self.config, self._put(inputs.images), self.dtype)
-                compute = IMAGE_CONDITIONS[condition_name(self.config)].compute
-                image_condition = compute(self.config, state.image_condition_network, images)
-            made, _ = generate(self.config, network, latents, labels, image_condition)
-            result = to_uint8(self.config, made).cpu().numpy()
+            images = None if inputs.images is None else self._put(inputs.images)
+            made = make_images(self.config, network, state.image_condition_network, latents, labels, images)
+            result = made.cpu().numpy()
         network.train(training)
         return result
 

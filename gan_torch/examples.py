@@ -105,3 +105,32 @@ def to_uint8(config: Config, images: Tensor) -> Tensor:
     """Map images (batch, height, width, channel) in the generator's range to the nearest uint8, ties to even."""
     low = config.lowest_pixel
     return ((images - low) * (255 / (1 - low))).round().clamp(0, 255).to(torch.uint8).movedim(1, -1)
+
+
+def make_images(
+    config: Config,
+    network: nn.Module,
+    image_condition_network: nn.Module | None,
+    latents: Tensor,
+    labels: Tensor | None,
+    images: Tensor | None,
+) -> Tensor:
+    """Make images with a generator in evaluation mode.
+
+    Args:
+        config: the run.
+        network: the generator or its average.
+        image_condition_network: computes the image condition; None where that needs no network.
+        latents: (batch, latent), in the type of the weights.
+        labels: integers (batch,), or None.
+        images: uint8 (batch, height, width, channel) that an image condition is computed of, or None.
+
+    Returns:
+        uint8 (batch, height, width, channel).
+    """
+    image_condition = None
+    if images is not None:
+        floats = to_float(config, images, latents.dtype)
+        image_condition = IMAGE_CONDITIONS[condition_name(config)].compute(config, image_condition_network, floats)
+    made, _ = generate(config, network, latents, labels, image_condition)
+    return to_uint8(config, made)

@@ -10,9 +10,11 @@ import pytest
 
 # The commands wait for their framework until they need it, so that both can be imported everywhere.
 import gan_jax.evaluate
+import gan_jax.export
 import gan_jax.sample
 import gan_jax.train
 import gan_torch.evaluate
+import gan_torch.export
 import gan_torch.sample
 import gan_torch.train
 from gan_shared.manifest import OWN_HASH, own_hash
@@ -21,6 +23,7 @@ from tests.frameworks import FRAMEWORKS, HERE, needs
 TRAIN_MAINS: dict[str, Callable[..., int]] = {"torch": gan_torch.train.main, "jax": gan_jax.train.main}
 SAMPLE_MAINS: dict[str, Callable[..., int]] = {"torch": gan_torch.sample.main, "jax": gan_jax.sample.main}
 EVALUATE_MAINS: dict[str, Callable[..., int]] = {"torch": gan_torch.evaluate.main, "jax": gan_jax.evaluate.main}
+EXPORT_MAINS: dict[str, Callable[..., int]] = {"torch": gan_torch.export.main, "jax": gan_jax.export.main}
 # Parameters of a test that is run once for each backend.
 EACH = tuple(pytest.param(name, marks=needs(name)) for name in FRAMEWORKS)
 # The backend that runs what needs any of them: torch, which compiles nothing, where it is.

@@ -1,0 +1,32 @@
+"""Export with JAX: ``python -m gan_jax.export --help``."""
+
+from collections.abc import Mapping, Sequence
+
+from gan_shared import cli
+from gan_shared.backend import MakeBackend
+from gan_shared.export import Writer
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    return cli.export(_backend, _writers, argv)
+
+
+def _backend() -> MakeBackend:
+    """Import the framework, which takes seconds, and keep what it compiles."""
+    from gan_jax import compilation_cache
+    from gan_jax.backend import Backend
+
+    compilation_cache.enable()
+    return Backend
+
+
+def _writers() -> Mapping[str, Writer]:
+    """Import what writes files, which imports the framework."""
+    from gan_jax.exported import writers
+
+    return writers()
+
+
+if __name__ == "__main__":
+    cli.leave(main())

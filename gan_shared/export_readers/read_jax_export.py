@@ -1,0 +1,14 @@
+"""Make images with a file of ``jax.export``: ``python read_jax_export.py generator.jax INPUTS.npz IMAGES.npy``."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from jax import export
+
+file, inputs, images = sys.argv[1:]
+generator = export.deserialize(bytearray(Path(file).read_bytes()))
+with np.load(inputs) as given:
+    # The labels of JAX are 32 bits wide.
+    made = generator.call(*(value.astype(np.int32) if value.dtype == np.int64 else value for value in given.values()))
+np.save(images, np.asarray(made))
