@@ -48,7 +48,7 @@ from gan_shared.manifest import (
     write_json,
 )
 from gan_shared.option_groups import CUSTOM
-from gan_shared.schedules import images_seen
+from gan_shared.segments import images_seen
 
 # Folders of a run: of its newest checkpoints, and of the one that an evaluation found best.
 CHECKPOINTS, BEST = "checkpoints", "best"

@@ -29,6 +29,7 @@ from gan_shared.interrupt import deferred, handling, status_of, stop_at_once
 from gan_shared.latents import LatentSource, parse_seeds
 from gan_shared.paths import expanded
 from gan_shared.profile import WARM_UP, Profiled
+from gan_shared.segments import continued
 from gan_shared.validation import check_continuation, validate
 
 RUN_DIR_HELP = (
@@ -118,8 +119,9 @@ def parse_train(argv: Sequence[str] | None = None) -> TrainRequest:
     saved = manifest.read_config(run_dir)
     request = _parse_train(saved, argv)._replace(run_dir=run_dir)
     check_continuation(saved, request.config, run_dir)
-    validate(request.config)
-    return request
+    config = continued(saved, request.config, checkpoint.newest_step(run_dir))
+    validate(config)
+    return request._replace(config=config)
 
 
 def _train(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None) -> int:

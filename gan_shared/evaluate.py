@@ -20,7 +20,7 @@ from gan_shared.evaluation_table import table
 from gan_shared.image_conditions import is_image_conditional
 from gan_shared.runlog import METRICS
 from gan_shared.sample import load_checkpoints, restored
-from gan_shared.schedules import images_seen
+from gan_shared.segments import images_seen
 from gan_shared.tensorboard_log import TensorBoardLog
 
 

@@ -32,7 +32,7 @@ ALIASES = {"cnn": "dcgan"}
 # Options that fit() and the constructor's own parameters decide; fit() trains on all images that it is given and writes
 # nothing: checkpoints and grids are the user's to ask for.
 DECIDED = (
-    *("preset", "data", "data_manifest", "data_key", "exclude", "holdout", "steps", "init_from"),
+    *("preset", "data", "data_manifest", "data_key", "exclude", "holdout", "steps", "init_from", "earlier_batch_sizes"),
     *("evaluate_every", "evaluate_images", "sample_every", "save_every", "keep_checkpoints", "rollbacks"),
 )
 # Losses that a discriminator may end in any function for.

@@ -1,7 +1,8 @@
 """Older names and formats: what was renamed, and how files of older versions are read.
 
 Format version 5 of runs and checkpoints renamed options, presets and a file of version 4, and gave each update rule
-hyperparameters of its own. Version 6 added the option ``holdout``.
+hyperparameters of its own. Version 6 added the option ``holdout``, version 8
+``earlier_batch_sizes``.
 """
 
 from collections.abc import Iterable, Mapping
@@ -32,8 +33,8 @@ HYPERPARAMETERS = {
     "rmsprop": ("momentum", "alpha"),
     "sgd": ("momentum", None),
 }
-# Options that version 6 added -> what makes an older run the same as before.
-ADDED_IN_6 = {"holdout": 0.0}
+# Version -> options that it added -> what makes an older run the same as before.
+ADDED: dict[int, dict[str, Any]] = {6: {"holdout": 0.0}, 8: {"earlier_batch_sizes": []}}
 # Options that took the place of version 4's.
 ADDED_IN_5 = frozenset(
     [OPTIONS[name] for name in ("conditional", "classes", "levels")]
@@ -94,9 +95,8 @@ def to_current(values: Mapping[str, Any], version: int, source: object) -> dict[
         UserError: there is an option that the version had not; or one that version 4 had is missing, or holds what it
             could not hold.
     """
-    if version >= 6:
-        return dict(values)
-    added = ADDED_IN_6.keys() | (ADDED_IN_5 if version == 4 else ())
+    new = {name: value for since, names in ADDED.items() if version < since for name, value in names.items()}
+    added = new.keys() | (ADDED_IN_5 if version == 4 else ())
     later = next((name for name in values if name in added), None)
     if later is not None:
         found = f"{later} beside options of format version {version}"
@@ -105,7 +105,7 @@ def to_current(values: Mapping[str, Any], version: int, source: object) -> dict[
         now = _of_version_5(values) if version == 4 else values
     except (KeyError, TypeError) as error:
         raise UserError(f"{source}: found no complete configuration of format version 4 ({error})") from error
-    return {**now, **ADDED_IN_6}
+    return {**now, **new}
 
 
 def lapgan_of_version_1(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -219,7 +219,12 @@ class AugmentationConfig:
 class TrainingConfig:
     """Batches, averages, schedules and randomness."""
 
-    batch_size: int = option(64, "Images per update.", low=1, high=2**20)
+    batch_size: int = option(
+        64, "Images per update; --resume with another number begins a new segment of the run.", low=1, high=2**20
+    )
+    earlier_batch_sizes: tuple[int, ...] = option(
+        (), "Of the run's earlier segments, which --resume notes here: STEP SIZE, each up to that step.", low=1
+    )
     gradient_clip: float = option(
         0.0, "Largest norm of all gradients of a network together; 0 leaves them as they are.", low=0.0, high=1e18
     )

@@ -31,7 +31,7 @@ from gan_shared.manifest import write_config
 from gan_shared.pictures import save_png
 from gan_shared.progress import Progress
 from gan_shared.sample import make_sample_grid
-from gan_shared.schedules import images_seen
+from gan_shared.segments import begun_at, images_seen
 from gan_shared.tensorboard_log import TensorBoardLog
 
 # Held by the process that trains there.
@@ -153,6 +153,7 @@ class RunLog:
             file.write(json.dumps({"step": step, "because": str(error)}) + "\n")
         self.print_line(f"{error}; going back to step {step}, with other random numbers")
         self._scalars.close()
+        self.config = begun_at(self.config, step)
         self._begin_at(step)
         self._progress.restart(step)
         return saved
@@ -180,7 +181,7 @@ class RunLog:
         ``images_per_second`` is wall time since the line before: compilation, samples and saving count.
         """
         now = perf_counter()
-        trained = (event.step - self._logged_step) * self.config.training.batch_size
+        trained = images_seen(self.config, event.step) - images_seen(self.config, self._logged_step)
         numbers = {name: numbers[name] for name in sorted(numbers, key=_column)}
         numbers["images_per_second"] = trained / (now - self._logged_at)
         self._logged_step, self._logged_at = event.step, now

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from gan_shared.config import Config
 from gan_shared.options import Schedule, ends
+from gan_shared.segments import images_seen
 
 
 class ScheduleValues(NamedTuple):
@@ -49,11 +50,6 @@ def ema_complement(batch_size: int, half_life_nimg: float) -> float:
     A half-life of 0 gives 1: the average is a copy.
     """
     return -expm1(-log(2) * batch_size / half_life_nimg) if half_life_nimg > 0 else 1.0
-
-
-def images_seen(config: Config, step: int) -> int:
-    """Return the images seen after ``step`` steps: a step counts its batch once, however many updates it holds."""
-    return step * config.training.batch_size
 
 
 def schedule_values(config: Config, step: int) -> ScheduleValues:

@@ -23,6 +23,7 @@ from gan_shared.paths import expanded
 from gan_shared.runlog import RunLog, check_unused
 from gan_shared.sample import grid_inputs
 from gan_shared.schedules import schedule_values
+from gan_shared.segments import begun_at, check_first_segment, segments_note
 from gan_shared.transfer import transferred
 from gan_shared.validation import check_continuation, with_data_defaults
 
@@ -80,12 +81,14 @@ def train(
     """
     if not resume:
         check_unused(run_dir)
+        check_first_segment(config)
     config = image_condition(config).identified(config)
     dataset = load_data(config)
     config = with_data_defaults(config, dataset.channels, len(dataset.class_names), dataset.no_labels)
     check_batch_size(dataset, config)
     evaluator = find_evaluator(config, dataset.fingerprint)
     notes = [f"{dataset.name}: {dataset.about}"] if dataset.about else []
+    notes += [segments_note(config)] if config.training.earlier_batch_sizes else []
     with deferred():
         backend = make_backend(config)
         state, start = begin(backend, config, run_dir, resume, dataset.fingerprint, notes.append)
@@ -110,6 +113,7 @@ def train(
             if stop:
                 raise Stopped(stop)
             start = saved.step if saved else 0
+            config = begun_at(config, start)
             state = backend.restore(saved.tensors) if saved else first_state(backend, config)
     ended_by = played.signal_number if played.step < config.execution.steps else 0
     return Outcome(run_dir, played.step, ended_by, checkpoint.folders(run_dir)[-1])
@@ -206,7 +210,7 @@ def begin(
     if not resume or not checkpoint.folders(run_dir):
         return first_state(backend, config, say), 0
     saved = checkpoint.load_newest(run_dir)
-    check_continuation(saved.config, config, saved.path)
+    check_continuation(saved.config, config, saved.path, saved.step)
     if saved.data["fingerprint"] != fingerprint:
         raise UserError(
             f"data: found other images in {config.execution.data} than those of {saved.data['name']} that the run in "

@@ -14,6 +14,7 @@ from gan_shared.families import FAMILIES
 from gan_shared.image_conditions import image_condition
 from gan_shared.option_groups import CUSTOM, PAIRED_LOSSES, RULES, SIGNED_LOSSES, AugmentationConfig, ObjectiveConfig
 from gan_shared.options import Value, ends
+from gan_shared.segments import check_segments, history
 
 # Update rules that torch.compile can take, as their learning rate and beta2 may be tensors.
 COMPILED_RULES = ("adam", "adamw")
@@ -69,6 +70,7 @@ def validate(config: Config) -> None:
     values = config.values()
     for name, each in options().items():
         each.check(values[name])
+    check_segments(config)
     _check_levels(config)
     _check_networks(config)
     if config.data.num_classes is not None and not config.data.class_conditional:
@@ -209,28 +211,33 @@ def check_logits(logits: tuple[int, ...], images: tuple[int, ...]) -> None:
         )
 
 
-def check_continuation(saved: Config, wanted: Config, source: object) -> None:
+def check_continuation(saved: Config, wanted: Config, source: object, step: int | None = None) -> None:
     """Refuse to resume when the configuration differs in what defines the run.
 
     Args:
         saved: the run's own configuration.
         wanted: the configuration asked for now.
         source: the run folder, for the error message.
+        step: steps done, up to which the batches must be the same; None where others are asked for from now on.
 
     Raises:
         UserError: listing every difference.
     """
     before, now = saved.values(), wanted.values()
     execution = execution_options()
+    free = {*execution, "batch_size"}
+    if step is not None:
+        free.add("earlier_batch_sizes")
+        before["segments"], now["segments"] = (str(history(config, step)) for config in (saved, wanted))
     different = [
         f"{name} (saved {before[name]}, now {now[name]})"
         for name in before
-        if name not in execution and before[name] != now[name]
+        if name not in free and before[name] != now[name]
     ]
     if different:
         raise UserError(
             f"{source}: resumed with a changed configuration: {', '.join(different)}; "
-            f"only {', '.join(execution)} may change"
+            f"only batch_size, {', '.join(execution)} may change"
         )
 
 

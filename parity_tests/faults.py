@@ -304,8 +304,8 @@ CONVOLUTION = (
     Fault(
         "convolution of the whole map: rows read as columns",
         "gan_jax/convolution.py",
-        "jnp.dot(x.reshape(len(x), -1), kernel",
-        "jnp.dot(x.transpose(0, 2, 1, 3).reshape(len(x), -1), kernel",
+        "jnp.dot(x.reshape(x.shape[0], -1), kernel",
+        "jnp.dot(x.transpose(0, 2, 1, 3).reshape(x.shape[0], -1), kernel",
         ("discriminator/head",),
     ),
     Fault(

@@ -103,6 +103,7 @@ OTHERS: dict[str, object] = {
     **{f"{network}_weight_decay": 0.01 for network in NETWORKS},
     **{f"{network}_{name}": 0.25 for network in NETWORKS for name in HYPERPARAMETERS},
     "gradient_clip": 2.0,
+    "earlier_batch_sizes": (5, 8),
     "augment": ("flip", "cutout"),
     "augment_probability": 0.25,
     "augment_target": 0.5,

@@ -13,7 +13,9 @@ from gan_shared.presets import PRESETS, get_preset
 from gan_shared.validation import check_continuation, validate, with_data_defaults
 
 NAMES = ["preset", *options()]
-MAY_CHANGE = {option.name for group, _, declared in groups() if group == "execution" for option in declared}
+EXECUTION = {option.name for group, _, declared in groups() if group == "execution" for option in declared}
+# Another batch size begins a new segment.
+MAY_CHANGE = EXECUTION | {"batch_size"}
 SIDES = ("generator", "discriminator")
 
 
@@ -185,7 +187,7 @@ def test_what_may_change_defines_no_mathematics():
     where = {"device", "data_on", "steps_per_call", "compile", "cuda_graph", "recompute"}
     files = {"data", "data_manifest", "data_key", "exclude", "vgg_weights"}
     reports = {"log_every", "sample_every", "save_every", "keep_checkpoints", "evaluate_every", "evaluate_images"}
-    assert {"steps", "rollbacks"} | reports | where | files == MAY_CHANGE
+    assert {"steps", "rollbacks"} | reports | where | files == EXECUTION
 
 
 def test_an_error_lists_no_choices_of_another_option():
@@ -229,6 +231,7 @@ def other_value(field: str) -> Any:
         "penalties": ("r1",),
         "augment": ("flip",),
         "pyramid_levels": (16, 32),
+        "earlier_batch_sizes": (5, 8),
     }
     listed |= {name: 0.25 for name, each in options().items() if float in get_args(each.kind)}
     value: Any = Config().values()[field]

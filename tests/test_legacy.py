@@ -18,7 +18,7 @@ from gan_shared.manifest import FORMAT_VERSION, read_config
 from gan_shared.presets import PRESETS
 
 FORMAT_4 = Path(__file__).parent / "data" / "format-4"
-FORMAT_5, FORMAT_6 = FORMAT_4.with_name("format-5"), FORMAT_4.with_name("format-6")
+FORMAT_5, FORMAT_6, FORMAT_7 = (FORMAT_4.with_name(f"format-{version}") for version in (5, 6, 7))
 RUNS = ("rules", "vgg", "pyramid/level-8", "pyramid/level-16")
 
 
@@ -35,7 +35,7 @@ def old(tmp_path):
 
 @pytest.mark.parametrize(
     "run",
-    [*(FORMAT_4 / run for run in RUNS), FORMAT_5 / "rules", FORMAT_6 / "rules"],
+    [*(FORMAT_4 / run for run in RUNS), FORMAT_5 / "rules", FORMAT_6 / "rules", FORMAT_7 / "rules"],
     ids=lambda run: f"{run.parent.name}-{run.name}",
 )
 def test_every_tensor_of_an_old_checkpoint_is_read(run):
@@ -85,10 +85,17 @@ def test_a_run_of_version_5_held_nothing_out():
         assert config.to_json() | before | {"holdout": 0.0} == config.to_json()
 
 
+def test_a_run_of_version_7_had_batches_of_one_size():
+    before = json.loads((FORMAT_7 / "rules" / "config.json").read_text())
+    assert before.pop("format_version") == 7 and "earlier_batch_sizes" not in before
+    for config in (read_config(FORMAT_7 / "rules"), checkpoint.load_newest(FORMAT_7 / "rules").config):
+        assert config.to_json() == before | {"earlier_batch_sizes": []}
+
+
 @pytest.mark.parametrize("framework", ["gan_torch", "gan_jax"])
 @pytest.mark.parametrize(
     "run",
-    [FORMAT_4 / "rules", FORMAT_4 / "vgg", FORMAT_5 / "rules", FORMAT_6 / "rules"],
+    [FORMAT_4 / "rules", FORMAT_4 / "vgg", FORMAT_5 / "rules", FORMAT_6 / "rules", FORMAT_7 / "rules"],
     ids=lambda run: f"{run.parent.name}-{run.name}",
 )
 def test_an_old_run_is_resumed_and_then_of_the_new_format(tmp_path, run, framework):
@@ -163,9 +170,9 @@ def test_old_and_new_names_in_one_configuration_are_refused(tmp_path, version, n
         read_config(tmp_path)
 
 
-@pytest.mark.parametrize("version", [3, 8, "5", None, True])
+@pytest.mark.parametrize("version", [3, 9, "5", None, True])
 def test_another_format_is_refused_with_those_that_are_read(old, version):
     file = old / "rules" / "checkpoints" / "step-0000002" / "manifest.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"format_version": version}))
-    with pytest.raises(UserError, match=r"found format version .*choices: 4, 5, 6, 7$"):
+    with pytest.raises(UserError, match=r"found format version .*choices: 4, 5, 6, 7, 8$"):
         checkpoint.load(file.parent)

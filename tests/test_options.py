@@ -65,6 +65,8 @@ RANGES = [
     ("holdout", 0.0, -1e-300, 1.0 - 2**-53, 1.0),
     ("width", 1e-300, 0.0, 64.0, 64.1),
 ]
+# Lists of numbers, which are checked together.
+LISTS = ("pyramid_levels", "earlier_batch_sizes")
 # Fields -> the changes that give them a meaning, so that only the range of one is tested.
 VGG = {"generator": "vgg-decoder", "vgg_layer": "relu4_3", "vgg_weights": "random"}
 COMPANIONS = {
@@ -135,9 +137,9 @@ def test_a_range_ends_where_it_says(field, low, below, high, above):
 
 def test_every_number_has_a_range():
     kinds = {name: {each.kind, *get_args(each.kind)} for name, each in options().items() if not each.choices}
-    numbers = [name for name, each in kinds.items() if {int, float} & each and name != "pyramid_levels"]
-    assert sorted(numbers) == sorted({*(name for name, *_ in RANGES), "resolution"})
-    assert all(options()[name].range for name in numbers)
+    numbers = [name for name, each in kinds.items() if {int, float} & each]
+    assert sorted(numbers) == sorted({*(name for name, *_ in RANGES), "resolution", *LISTS})
+    assert all(options()[name].range for name in numbers if name != "pyramid_levels")
 
 
 @pytest.mark.parametrize("field", FLOATS + SCHEDULES)

@@ -19,6 +19,7 @@ from gan_shared.config import Config
 from gan_shared.data.dataset import Dataset, stack_labels
 from gan_shared.draws import Stream, generator
 from gan_shared.errors import unexpected
+from gan_shared.segments import images_seen
 
 # Batches that wait ready: one hides the reading, the second evens out a slow disk.
 AHEAD = 2
@@ -54,8 +55,8 @@ def batch_indices(config: Config, step: int, count: int) -> np.ndarray:
         count: images in the data.
     """
     shape = (config.real_rows, config.training.batch_size)
-    per_step = config.real_rows * config.training.batch_size
-    positions = np.arange(step * per_step, (step + 1) * per_step)
+    first = config.real_rows * images_seen(config, step)
+    positions = np.arange(first, first + shape[0] * shape[1])
     epochs, places = np.divmod(positions, count)
     indices = np.empty_like(positions)
     for epoch in np.unique(epochs):
