@@ -89,8 +89,8 @@ class GAN:
             labels: integers (image,), needed where ``class_conditional`` is set.
             steps: generator updates.
             callbacks: entries such as ``Every(100, function)``: after every 100 steps ``function(event)`` is called,
-                with ``event.step``, ``event.numbers()`` and what else ``Event`` lists. Numbers that it returns by name
-                are added to ``history``. What it raises ends ``fit``.
+                with ``event.step``, ``event.numbers()``, ``event.samples()`` and what else ``Event`` lists. Numbers
+                that it returns by name are added to ``history``. What it raises ends ``fit``.
 
         Returns:
             The trained GAN: in PyTorch this one, in JAX a new one, beside which this one stays as it was.

@@ -11,9 +11,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from gan_shared.backend import Backend, State
 from gan_shared.config import Config
 from gan_shared.errors import is_whole, unexpected
+from gan_shared.image_conditions import is_image_conditional
+from gan_shared.latents import LatentSource, check_request
+from gan_shared.sample import TrainedGenerator, check_class_ids, generate_images, inputs_of
 
 # Names of a logged line that no action may use, beside those of the step's scalars.
 RESERVED = ("step", "images_seen", "images_per_second")
@@ -58,6 +63,23 @@ class Event(NamedTuple):
         if not (weights.pixel_weight or weights.feature_weight):
             numbers.pop("reconstruction_loss", None)
         return {name: number for name, number in numbers.items() if isinstance(number, float)}
+
+    def samples(self, num_images: int = 16, seed: int = 0) -> np.ndarray:
+        """Return images that the averaged generator makes now, uint8 (N, H, W, C); the classes in turn.
+
+        Args:
+            num_images: how many.
+            seed: image i follows from the seed and i, so that the same ones are seen to improve.
+
+        Raises:
+            UserError: a number cannot be used, or the generator is image-conditional.
+        """
+        if is_image_conditional(self.config):
+            raise unexpected("samples", "an image-conditional generator", "one that makes images from latents")
+        latents = LatentSource(seed)
+        check_request(num_images, latents)
+        inputs = inputs_of([self.config], latents, num_images, check_class_ids(self.config, ()))
+        return np.concatenate(list(generate_images([TrainedGenerator(self.backend, self.state)], inputs, ema=True)))
 
 
 # What an action returns is logged with the step: numbers by name. What is no mapping is ignored.

@@ -5,8 +5,10 @@
 
 from importlib import import_module
 
+import numpy as np
 import pytest
 
+from gan_shared.errors import UserError
 from gan_shared.hooks import Event, Every
 from tests.fixtures import ANY
 from tests.test_gan import CURVES, IMAGES, NAMES, fresh, refusal, tensors, trained
@@ -36,6 +38,19 @@ def test_callbacks_are_called_after_their_steps_and_change_nothing(trained, name
     assert numbers == [{key: value for key, value in line.items() if key != "step"} for line in lines[:2]]
     assert [line for line in lines if line["step"] != 3] == trained[name].history
     assert sorted(lines[0]) == sorted(["step", *CURVES])
+
+
+@NAMES
+def test_a_callback_sees_what_the_gan_would_sample(name):
+    """After the last step they are those of the trained GAN, before others."""
+    seen: dict[int, np.ndarray] = {}
+    gan = fresh(name).fit(
+        IMAGES, steps=3, callbacks=[Every(1, lambda event: seen.update({event.step: event.samples(5, seed=7)}))]
+    )
+    np.testing.assert_array_equal(seen[3], gan.sample(5, seed=7))
+    assert len(seen) == 3 and (seen[1] != seen[3]).any()
+    with pytest.raises(UserError, match="num_images: found 0"):
+        fresh(name).fit(IMAGES, callbacks=[Every(1, lambda event: event.samples(0))])
 
 
 @NAMES
