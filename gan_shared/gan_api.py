@@ -222,9 +222,7 @@ def dataset(images: object, labels: object, config: Config) -> Dataset:
 def _from_path(images: str, labels: object, config: Config) -> Dataset:
     """Return the images at a path or of a name, with the labels that they have."""
     if labels is not None:
-        raise unexpected(
-            "labels", "an argument", f"none, as the images of {images} have those that they are found with"
-        )
+        raise unexpected("labels", "an argument", f"none, as {images} has labels of its own, or none")
     try:
         return data.load(images, config.data.resolution, config.data.channels)
     except UserError as error:  # it names the option data

@@ -218,12 +218,10 @@ def _array(option: str, name: str, value: Any) -> np.ndarray:
     Raises:
         UserError: it is neither, or of a type that NumPy has not.
     """
-    try:
-        array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
-        if array.dtype.kind in "biuf":
-            return np.array(array, order="C", copy=True)
-    except TypeError:
-        pass
+    if isinstance(value, (bool, int, float)):
+        return np.asarray(value)
+    if isinstance(value, Tensor) and value.dtype not in (torch.bfloat16, torch.complex64, torch.complex128):
+        return np.array(value.detach().cpu().numpy(), order="C", copy=True)
     kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
     raise unexpected(option, f"state {name} of type {kind}", "tensors of NumPy's types, and numbers")
 
