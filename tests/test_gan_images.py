@@ -94,12 +94,12 @@ class Terminal(StringIO):
 
 
 def test_in_a_terminal_there_is_a_bar_of_the_reading_and_one_of_the_steps(monkeypatch):
-    monkeypatch.setattr(progress_bar, "DELAY_SEC", 0.0)
     monkeypatch.setattr(progress_bar.progress_bar, "__defaults__", (0.0,))
     for shown in (True, False):
-        monkeypatch.setattr(sys, "stderr", Terminal())
+        stream = Terminal()
+        monkeypatch.setattr(sys, "stderr", stream)
         fresh(ANY).fit(Items(list(IMAGES)), steps=3, progress=shown)
-        text = sys.stderr.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+        text = stream.getvalue()
         assert ("20/20" in text and "3/3" in text) if shown else text == ""
 
 
@@ -118,12 +118,11 @@ def notebook(monkeypatch) -> Iterator[list[Any]]:
     """A kernel of Jupyter, as tqdm knows one, whose standard error is no terminal."""
     shell = SimpleNamespace(config={"IPKernelApp": {}})
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
-    monkeypatch.setattr(sys, "stderr", StringIO())
     Widget.made.clear()
     yield Widget.made
 
 
-def test_in_a_notebook_there_is_a_widget(notebook, monkeypatch):
+def test_in_a_notebook_there_is_a_widget(notebook, monkeypatch, capsys):
     import tqdm.auto
     import tqdm.notebook
 
@@ -131,16 +130,16 @@ def test_in_a_notebook_there_is_a_widget(notebook, monkeypatch):
     monkeypatch.setattr(tqdm.auto, "tqdm", Widget)
     fresh(ANY).fit(IMAGES, steps=3)
     assert [(each["total"], each["initial"], "file" in each) for each in notebook] == [(3, 0, False)]
-    assert sys.stderr.getvalue() == ""  # pyright: ignore[reportAttributeAccessIssue]
+    assert capsys.readouterr().err == ""
     fresh(ANY).fit(IMAGES, steps=3, progress=False)
     assert len(notebook) == 1
 
 
-def test_in_a_notebook_that_shows_no_widgets_a_line_is_printed(notebook):
+def test_in_a_notebook_that_shows_no_widgets_a_line_is_printed(notebook, capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         shown = Progress("", 10, 0)
         shown.advance(SimpleNamespace(step=5))  # pyright: ignore[reportArgumentType]
         shown.close()
     assert notebook == []
-    assert sys.stderr.getvalue().startswith("step 5 of 10, ")  # pyright: ignore[reportAttributeAccessIssue]
+    assert capsys.readouterr().err.startswith("step 5 of 10, ")
