@@ -647,7 +647,8 @@ STEP = (
         "average of the weights: a step late",
         "gan_jax/step.py",
         "config, components, state, real, fake, schedule_values, observer=observer\n        )",
-        "config, components, update_average(state, schedule_values), real, fake, schedule_values, observer=observer\n        )\n"
+        "config, components, update_average(state, schedule_values), real, fake, schedule_values, observer=observer\n"
+        "        )\n"
         "        schedule_values = schedule_values._replace(ema_complement=0.0 * schedule_values.ema_complement)",
     ),
     Fault(
