@@ -105,7 +105,7 @@ class GAN:
             images: uint8 (image, height, width) or (image, height, width, channel); or a path or a name, as ``--data``
                 takes; or a data set whose items are read by number: one of PyTorch, of images or (image, label), or a
                 split of Hugging Face's ``datasets``. They are read once, into memory but for a path, and brought to
-                the GAN's size; ``docs/data.md`` has more.
+                the GAN's size; ``docs/python.md`` has more.
             labels: integers (image,), needed where ``class_conditional`` is set and the images have none of their own.
             steps: generator updates.
             callbacks: entries such as ``Every(100, function)``: after every 100 steps ``function(event)`` is called,
@@ -122,9 +122,10 @@ class GAN:
                 this GAN stays as it was.
         """
         config = gan_api.prolonged(self.config, self.steps_done, steps)
-        with showing_progress(progress), gan_api.FitLog(config, self.steps_done, callbacks) as log:
+        with showing_progress(progress):
             dataset = gan_api.dataset(images, labels, self.config)
-            class_names = gan_api.known_classes(self.class_names, dataset, self.config)
+        class_names = gan_api.known_classes(self.class_names, dataset, self.config)
+        with showing_progress(progress), gan_api.FitLog(config, self.steps_done, callbacks) as log:
             # A copy: the steps take over the memory of the state that they are given.
             state = self.backend.copy(self.state)
             state, done, _ = play(self.backend, config, state, dataset, self.steps_done, log.hooks, remedy=log.remedy)
