@@ -128,7 +128,7 @@ WRONG_OPTIMIZERS: list[tuple[Any, str]] = [
     (optax.adam, "expected a name, or an optax.GradientTransformation"),
     (lambda: optax.adam(1e-3), "expected a name, or an optax.GradientTransformation"),
     (("adam",), "found ('adam',), expected a name, or an optax.GradientTransformation"),
-    (optax.GradientTransformation(lambda tree: 1 / 0, optax.identity().update), "that raises ZeroDivisionError"),
+    (optax.GradientTransformation(lambda params: 1 / 0, optax.identity().update), "that raises ZeroDivisionError"),
     (optax.GradientTransformation(lambda tree: (), lambda tree, state: None), "that raises TypeError"),  # pyright: ignore
     (optax.adam(1e-3, mu_dtype=jnp.bfloat16), "of type bfloat16, expected arrays of NumPy's types"),
     (optax.add_noise(0.1, 0.5, jax.random.key(0)), "of type key<"),

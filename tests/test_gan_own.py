@@ -104,6 +104,21 @@ def test_another_rate_of_a_new_optimiser_counts_and_a_rate_that_the_old_one_chan
         assert [group["lr"] for group in groups] == [rate]
 
 
+@pytest.mark.torch
+def test_gradients_are_in_their_parameters_memory_order_and_are_not_kept():
+    """Fused rules walk through memory: kernels are channels-last, and their gradients need not be."""
+    import torch
+
+    ends = []
+    for fused in (True, False):
+        gan = make("torch", optimizer=lambda parameters, fused=fused: torch.optim.Adam(parameters, 0.01, fused=fused))
+        gan.fit(IMAGES, steps=3, progress=False)
+        assert all(parameter.grad is None for parameter in gan.parameters())
+        ends.append(gan.backend.export(gan.state))
+    for key, value in ends[0].items():
+        np.testing.assert_allclose(value, ends[1][key], rtol=0, atol=1e-3, err_msg=key)
+
+
 @NAMES
 def test_each_network_may_have_an_optimiser_of_its_own_kind(name, tmp_path):
     own = own_modules(name)
