@@ -255,11 +255,12 @@ def known_classes(before: tuple[str, ...], made: Dataset, config: Config) -> tup
         return ()
     numbers = tuple(map(str, range(config.num_classes)))
     names = tuple(class_names(config, made))
-    for number, old, new in zip(numbers, before or numbers, names, strict=True):
+    before = (*before, *numbers[len(before) :])[: len(numbers)]
+    for number, old, new in zip(numbers, before, names, strict=True):
         if number not in (old, new) and old != new:
             expected = f"{old!r}, as in the images that the GAN was trained on before"
             raise unexpected("images", f"the name {new!r} for class {number}", expected)
-    return names if names != numbers else before or numbers
+    return names if names != numbers else before
 
 
 def written_data(names: tuple[str, ...]) -> dict[str, object]:

@@ -46,9 +46,12 @@ def separated(values: Mapping[str, Any]) -> tuple[dict[str, Any], Own]:
         values: options by name, as the user gave them.
 
     Raises:
-        UserError: the loss is neither a name nor a pair of functions.
+        UserError: the loss is neither a name nor a pair of functions, or a name stands for what was not given.
     """
     given = {name: values[name] for name in Own._fields if not _is_name(values.get(name, ""))}
+    for name in Own._fields:
+        if isinstance(each := values.get(name), str) and each in (CUSTOM, CUSTOM_PAIRED):
+            raise missing(name)
     names = {name: loss_name(each) if name == "loss" else CUSTOM for name, each in given.items()}
     # A learning rate that nothing reads is not recorded.
     unread = {f"{name.removesuffix('optimizer')}learning_rate": 0.0 for name in given if name != "loss"}
@@ -106,7 +109,7 @@ def given_again(config: Config, own: Own, both: object) -> Own:
 def missing(name: str) -> UserError:
     """Build the error that an option is the user's own and was not given."""
     what = "a pair of functions" if name == "loss" else "an optimiser"
-    return unexpected(name, repr(CUSTOM), f"one with a name, or {what} of the user's own, given again")
+    return unexpected(name, repr(CUSTOM), f"one with a name, or {what} of the user's own, which no file holds, given")
 
 
 def own_state(option: str, network: str, framework: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -115,7 +115,7 @@ class OwnOptimizer(NamedTuple):
             UserError: it is the state of another optimiser.
         """
         saved = own.own_state(f"{self.network}_optimizer", self.network, _FRAMEWORK, tensors)
-        if not saved:
+        if not saved or not _learning(parameters):
             return self.init(parameters)
         _, trial = self._trial(parameters)
         return self._filled(parameters, trial, saved)
