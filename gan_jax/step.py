@@ -127,8 +127,7 @@ def train_discriminator(
     """
     real = real_examples(config, state, inputs, row)
     state, fake = fake_examples(config, state, inputs, row, real)
-    interpolated = interpolate(inputs, row, real, fake.examples)
-    examples = {"real": real, "fake": fake.examples, "interpolated": interpolated}
+    examples = {"real": real, "fake": fake.examples, "interpolated": interpolate(inputs, row, real, fake.examples)}
     state, scalars = update_discriminator(config, components, state, examples, schedule_values, observer=observer)
     return state, real, fake, scalars
 

@@ -260,7 +260,7 @@ def known_classes(before: tuple[str, ...], made: Dataset, config: Config) -> tup
         if number not in (old, new) and old != new:
             expected = f"{old!r}, as in the images that the GAN was trained on before"
             raise unexpected("images", f"the name {new!r} for class {number}", expected)
-    return names if names != numbers else before
+    return tuple(old if new == number else new for number, old, new in zip(numbers, before, names, strict=True))
 
 
 def written_data(names: tuple[str, ...]) -> dict[str, object]:

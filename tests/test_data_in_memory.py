@@ -320,6 +320,7 @@ def test_names_of_classes_stay_what_they_are():
     assert known((), ("0", "1")) == ("0", "1", "2") == known(("0", "1", "2"), ("0",))
     assert known((), ("ant", "bee")) == ("ant", "bee", "2")
     assert known(("ant", "bee", "cat"), ("0", "1", "2")) == ("ant", "bee", "cat")
+    assert known(("ant", "1", "cat"), ("0", "bee")) == ("ant", "bee", "cat")
     assert known(("0", "1", "2"), ("ant", "bee", "cat")) == ("ant", "bee", "cat")
     message = refusal(lambda: known(("ant", "bee", "cat"), ("ant", "cow", "cat")))
     assert message == (
