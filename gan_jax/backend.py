@@ -13,6 +13,7 @@ from jax import Array, lax
 
 from gan_jax import models
 from gan_jax import state as states
+from gan_jax.components import Components, build_components
 from gan_jax.examples import StepInputs, make_images, pick
 from gan_jax.features.extractor import feature_extractor
 from gan_jax.image_conditions import IMAGE_CONDITIONS
@@ -34,12 +35,13 @@ class Backend:
     Args:
         config: the run; its channels and classes must be known.
         networks: generator and discriminator, where they are not those that ``config`` names.
+        components: loss and optimisers, likewise.
     """
 
     name = "jax"
 
-    def __init__(self, config: Config, networks: Networks | None = None) -> None:
-        self.config = config
+    def __init__(self, config: Config, networks: Networks | None = None, components: Components | None = None) -> None:
+        self.config, self.components = config, components or build_components(config)
         with self.precision_scope():
             self.networks = networks or build_networks(config)
         self.device = find_device(config.execution.device)
@@ -47,7 +49,7 @@ class Backend:
         # On a CPU XLA gives what is inside a loop no fast convolution, and a call costs nothing beside a step.
         self._scans = self.device.platform != "cpu"
         # Donated: the new state takes over the memory of the old one.
-        self._call = jax.jit(_make_scan(config) if self._scans else _make_call(config), donate_argnums=0)
+        self._call = jax.jit((_make_scan if self._scans else _make_call)(config, self.components), donate_argnums=0)
         self._images: Array | None = None
         self._make_images = jax.jit(partial(make_images, config))
 
@@ -58,7 +60,7 @@ class Backend:
     def init(self) -> State:
         """Return the state at step 0."""
         with self.precision_scope():
-            return states.create(self.config, self.networks, self.device)
+            return states.create(self.config, self.networks, self.components, self.device)
 
     def hold(self, images: np.ndarray) -> None:
         """Copy the data to the device."""
@@ -81,7 +83,7 @@ class Backend:
             inputs, schedule_values = jax.device_put(self._inputs(value), self.device)
             if self._images is not None:
                 inputs = inputs._replace(images=pick(self._images, inputs.images))
-            return record_step(self.config, state, inputs, schedule_values)
+            return record_step(self.config, self.components, state, inputs, schedule_values)
 
     def sample(self, state: State, inputs: Inputs, ema: bool = True) -> np.ndarray:
         """Make images in evaluation mode."""
@@ -108,7 +110,7 @@ class Backend:
     def restore(self, tensors: Mapping[str, np.ndarray]) -> State:
         """Rebuild an exported state."""
         with self.precision_scope():
-            return states.restore(self.config, self.networks, self.device, tensors)
+            return states.restore(self.config, self.networks, self.components, self.device, tensors)
 
     @contextmanager
     def profile(self, folder: Path) -> Generator[None]:
@@ -159,9 +161,9 @@ def build_networks(config: Config) -> Networks:
     return Networks(models.generator(config), models.discriminator(config), condition.build(config))
 
 
-def _make_call(config: Config) -> Callable[..., tuple[State, dict[str, Array]]]:
+def _make_call(config: Config, components: Components) -> Callable[..., tuple[State, dict[str, Array]]]:
     """Build the call of one step: (state, inputs, schedule values, held images or None) -> (state, scalars)."""
-    step = make_step(config)
+    step = make_step(config, components)
 
     def call(
         state: State, inputs: StepInputs, schedule_values: ScheduleValues, held: Array | None
@@ -172,13 +174,13 @@ def _make_call(config: Config) -> Callable[..., tuple[State, dict[str, Array]]]:
     return call
 
 
-def _make_scan(config: Config) -> Callable[..., tuple[State, dict[str, Array]]]:
+def _make_scan(config: Config, components: Components) -> Callable[..., tuple[State, dict[str, Array]]]:
     """Build the call of several steps, whose inputs and schedule values are stacked along a first axis.
 
     One step is a scan as well: outside of one XLA would compile it to other roundings, and a run would depend on how
     many of its steps are called at once.
     """
-    call = _make_call(config)
+    call = _make_call(config, components)
 
     def scan(
         state: State, inputs: StepInputs, schedule_values: ScheduleValues, held: Array | None

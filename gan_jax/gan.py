@@ -1,27 +1,36 @@
 """The Python API: a GAN as one object, trained by the same loop as the command line."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import linen as nn
 from jax import Array
 
 from gan_jax import models
 from gan_jax.backend import Backend
+from gan_jax.components import build_components, check_loss
 from gan_jax.network import Network
+from gan_jax.own_optimizer import own_optimizer
+from gan_jax.state import State
 from gan_shared import checkpoint, gan_api, hub
 from gan_shared.config import Config
-from gan_shared.gan_api import Option
+from gan_shared.gan_api import Images, Option
 from gan_shared.hooks import Every
-from gan_shared.manifest import MEMORY
+from gan_shared.manifest import TRAINED
+from gan_shared.own import Own, given_again, own_options
+from gan_shared.progress_bar import showing_progress
 from gan_shared.sample import TrainedGenerator, generate_images
 from gan_shared.train import play
 from gan_shared.validation import validate
+
+# A loss of the user's own.
+LossPair: TypeAlias = tuple[Callable[[Array, Array], Array], Callable[..., Array]]
 
 
 class GAN:
@@ -37,9 +46,13 @@ class GAN:
     Args:
         generator: a name or a module.
         discriminator: a name or a module.
-        loss: see ``docs/options.md``, which also lists the further options.
-        optimizer: of both networks: adam, adamw, rmsprop or sgd; ``generator_optimizer`` and
-            ``discriminator_optimizer`` override it.
+        loss: see ``docs/options.md``, which also lists the further options; or a pair of functions of the user's own,
+            which return losses of the logits' shape or (batch,), not their mean: of (real logits, fake logits) for the
+            discriminator; for the generator of (fake logits), or, where it pairs them, of (real logits, fake logits):
+            the number of its parameters decides.
+        optimizer: of both networks: adam, adamw, rmsprop or sgd; or one of the user's own: in PyTorch a function from
+            a list of parameters to their torch.optim.Optimizer, in JAX an optax.GradientTransformation.
+            ``generator_optimizer`` and ``discriminator_optimizer`` override it.
         resolution: height and width of the images in pixels.
         channels: colours of the images: 1 (grey) or 3 (RGB).
         options: further options by name, such as batch_size, generator_learning_rate, penalties, seed or device.
@@ -49,6 +62,7 @@ class GAN:
         steps_done: generator updates done.
         history: what ``fit`` has logged: of every ``log_every``-th step, of those at which a callback returned numbers,
             and of the last of each ``fit``, ``step`` and the losses and further numbers by name.
+        class_names: of a class-conditional GAN, after its first ``fit``.
         state: everything that training changes.
         backend: what computes.
 
@@ -60,37 +74,45 @@ class GAN:
         self,
         generator: str | nn.Module = "cnn",
         discriminator: str | nn.Module = "cnn",
-        loss: str = "bce",
-        optimizer: str = "adam",
+        loss: str | LossPair = "bce",
+        optimizer: str | optax.GradientTransformation = "adam",
         resolution: int = 32,
         channels: int = 1,
-        **options: Option,
+        **options: Option | optax.GradientTransformation,
     ) -> None:
-        options = {"loss": loss, "resolution": resolution, "channels": channels, **options}
-        self.config = gan_api.configure(nn.Module, generator, discriminator, optimizer, options)
-        self.backend = _backend(self.config, generator, discriminator)
+        given = {"loss": loss, "resolution": resolution, "channels": channels, **options}
+        self.config, own = gan_api.configure(nn.Module, generator, discriminator, optimizer, given)
+        self.backend = _backend(self.config, generator, discriminator, own)
         self.history: list[dict[str, float]] = []
+        self.class_names: tuple[str, ...] = ()
         with gan_api.applying_own_modules(self.config):
             self.state, self.steps_done = self.backend.init(), 0
             gan_api.check_generator(self.backend, self.state)
             gan_api.check_discriminator(self.config, partial(_discriminate, self.backend, self.state.discriminator))
+        _check_components(self.backend, self.state)
 
     def fit(
         self,
-        images: np.ndarray,
+        images: Images,
         labels: np.ndarray | None = None,
         steps: int = 1000,
         callbacks: Sequence[Every] = (),
+        progress: bool = True,
     ) -> Self:
         """Train for ``steps`` steps more.
 
         Args:
-            images: uint8 (image, height, width) or (image, height, width, channel); brought to the GAN's size.
-            labels: integers (image,), needed where ``class_conditional`` is set.
+            images: uint8 (image, height, width) or (image, height, width, channel); or a path or a name, as ``--data``
+                takes; or a data set whose items are read by number: one of PyTorch, of images or (image, label), or a
+                split of Hugging Face's ``datasets``. They are read once, into memory but for a path, and brought to
+                the GAN's size; ``docs/python.md`` has more.
+            labels: integers (image,), needed where ``class_conditional`` is set and the images have none of their own.
             steps: generator updates.
             callbacks: entries such as ``Every(100, function)``: after every 100 steps ``function(event)`` is called,
                 with ``event.step``, ``event.numbers()``, ``event.samples()`` and what else ``Event`` lists. Numbers
                 that it returns by name are added to ``history``. What it raises ends ``fit``.
+            progress: whether to show how far it is: a bar in a notebook or a terminal, elsewhere a line every half
+                minute and at the end.
 
         Returns:
             The trained GAN: in PyTorch this one, in JAX a new one, beside which this one stays as it was.
@@ -99,15 +121,17 @@ class GAN:
             UserError: the images or callbacks cannot be used, or the losses are no longer finite. Whatever is raised,
                 this GAN stays as it was.
         """
-        dataset = gan_api.dataset(images, labels, self.config)
         config = gan_api.prolonged(self.config, self.steps_done, steps)
-        with gan_api.FitLog(config, self.steps_done, callbacks) as log:
+        with showing_progress(progress):
+            dataset = gan_api.dataset(images, labels, self.config)
+        class_names = gan_api.known_classes(self.class_names, dataset, self.config)
+        with showing_progress(progress), gan_api.FitLog(config, self.steps_done, callbacks) as log:
             # A copy: the steps take over the memory of the state that they are given.
             state = self.backend.copy(self.state)
             state, done, _ = play(self.backend, config, state, dataset, self.steps_done, log.hooks, remedy=log.remedy)
         trained = copy.copy(self)
         trained.state, trained.steps_done = state, done
-        trained.history = [*self.history, *log.history]
+        trained.history, trained.class_names = [*self.history, *log.history], class_names
         return trained
 
     def sample(
@@ -161,7 +185,7 @@ class GAN:
             UserError: it cannot be written.
         """
         written_by = {"backend": self.backend.name, **self.backend.versions()}
-        data = {"name": MEMORY, "fingerprint": ""}
+        data = gan_api.written_data(self.class_names)
         config = self.config.with_options(steps=max(1, self.steps_done))
         checkpoint.write(Path(path), config, self.backend.export(self.state), written_by, data)
 
@@ -182,7 +206,8 @@ class GAN:
         Raises:
             UserError: a network has no name, so that nobody could build it, or the Hub refuses it or is out of reach.
         """
-        return hub.publish(TrainedGenerator(self.backend, self.state), hub.Publication(repository, private, license))
+        generator = TrainedGenerator(self.backend, self.state)
+        return hub.publish(generator, self.class_names, hub.Publication(repository, private, license))
 
     @classmethod
     def from_pretrained(cls, source: str | Path, revision: str | None = None, device: str = "auto") -> Self:
@@ -209,6 +234,11 @@ class GAN:
         generator: nn.Module | None = None,
         discriminator: nn.Module | None = None,
         device: str = "auto",
+        *,
+        loss: LossPair | None = None,
+        optimizer: optax.GradientTransformation | None = None,
+        generator_optimizer: optax.GradientTransformation | None = None,
+        discriminator_optimizer: optax.GradientTransformation | None = None,
     ) -> Self:
         """Read the GAN in a checkpoint folder, or in the newest of a run folder, of either backend.
 
@@ -217,23 +247,32 @@ class GAN:
             generator: the user's own module, where the GAN was made with one.
             discriminator: likewise.
             device: cpu, gpu, or auto, whatever the GAN was trained on.
+            loss: the user's own, where the GAN was made with one.
+            optimizer: likewise, of both networks. The state of an optimiser belongs to its framework: the other backend
+                loads it only where there is none.
+            generator_optimizer: likewise, of the generator.
+            discriminator_optimizer: likewise, of the discriminator.
 
         Returns:
             The GAN as it was saved, with an empty ``history``.
 
         Raises:
-            UserError: there is no good checkpoint, it needs a module, or an argument is not a module.
+            UserError: there is no good checkpoint, something of the user's own is missing or another one, or an
+                argument is no such thing or takes the place of a name.
         """
         loaded = checkpoint.load_newest(Path(path))
         gan = cls.__new__(cls)
         gan.config, gan.history = loaded.config.with_options(device=device), []
+        gan.class_names = loaded.class_names if gan.config.data.class_conditional else ()
         validate(gan.config)
         gan_api.check_condition(gan.config)
         gan_api.check_modules(nn.Module, generator, discriminator)
-        gan.backend = _backend(gan.config, generator, discriminator)
+        own = given_again(gan.config, Own(loss, generator_optimizer, discriminator_optimizer), optimizer)
+        gan.backend = _backend(gan.config, generator, discriminator, own)
         with gan_api.applying_own_modules(gan.config):
             gan.state, gan.steps_done = gan.backend.restore(checkpoint.completed(gan.backend, loaded)), loaded.step
             gan_api.check_generator(gan.backend, gan.state)
+        _check_components(gan.backend, gan.state)
         return gan
 
 
@@ -247,12 +286,30 @@ def _discriminate(
     return np.asarray(logits)
 
 
-def _backend(config: Config, generator: object, discriminator: object) -> Backend:
-    """Build the backend, with the user's own modules where they are given."""
+def _check_components(backend: Backend, state: State) -> None:
+    """Refuse a loss or an optimiser of the user's own that a step cannot use.
+
+    Raises:
+        UserError: naming what is wrong.
+    """
+    components = backend.components
+    if "loss" in own_options(backend.config):
+        logits = _discriminate(backend, state.discriminator, *gan_api.trial_images(backend.config))
+        with backend.precision_scope():
+            check_loss(components.loss, *map(jnp.asarray, np.split(logits, 2)))
+    for network in TRAINED:
+        if optimizer := own_optimizer(components.optimizer(network)):
+            with backend.precision_scope():
+                optimizer.check(getattr(state, network).parameters)
+
+
+def _backend(config: Config, generator: object, discriminator: object, own: Own) -> Backend:
+    """Build the backend, with what is the user's own where it is given."""
     return Backend(
         config,
         models.Networks(
             generator if isinstance(generator, nn.Module) else models.generator(config),
             discriminator if isinstance(discriminator, nn.Module) else models.discriminator(config),
         ),
+        build_components(config, own),
     )

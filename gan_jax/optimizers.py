@@ -265,7 +265,11 @@ def build_optimizer(config: Config, network: str) -> Optimizer:
     if config.objective.freeze == network:
         return Frozen()
     chosen = config.optimizer(network)
-    optimizer = OPTIMIZERS[chosen.optimizer](**chosen.constants())
+    return clipped(config, OPTIMIZERS[chosen.optimizer](**chosen.constants()))
+
+
+def clipped(config: Config, optimizer: Optimizer) -> Optimizer:
+    """Return the optimiser behind gradient clipping where ``config`` asks for that."""
     return Clipped(optimizer, config.training.gradient_clip) if config.training.gradient_clip else optimizer
 
 

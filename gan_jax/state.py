@@ -11,14 +11,16 @@ from flax import traverse_util
 from jax import Array
 from jax.typing import DTypeLike
 
-from gan_jax import interop, optimizers
+from gan_jax import interop, own_optimizer
+from gan_jax.components import Components
 from gan_jax.models import Networks
 from gan_jax.network import Network, call_kwargs
-from gan_jax.optimizers import OptimizerState, Parameters
+from gan_jax.optimizers import Optimizer, OptimizerState, Parameters
 from gan_shared import checkpoint, initial, manifest
 from gan_shared.config import Config
 from gan_shared.errors import unexpected
 from gan_shared.image_conditions import image_condition
+from gan_shared.own import without_state as without_own_state
 
 # jax.Device: jaxlib, which defines it, comes without types.
 Device: TypeAlias = Any
@@ -52,7 +54,7 @@ class State(NamedTuple):
     first_non_finite_step: Array
 
 
-def create(config: Config, networks: Networks, device: Device) -> State:
+def create(config: Config, networks: Networks, components: Components, device: Device) -> State:
     """Return the state at step 0 on ``device``.
 
     Declared weights are drawn from the seed; those of a user's own module are as the module holds them.
@@ -60,7 +62,7 @@ def create(config: Config, networks: Networks, device: Device) -> State:
     drawn = {name: _draw(config, name, variables) for name, variables in _initial_variables(config, networks).items()}
     tensors = {f"{name}/{key}": value for name in drawn for key, value in drawn[name].items()}
     tensors |= {f"generator_ema/{key}": value for key, value in drawn["generator"].items()}
-    return _place(config, networks, device, tensors)
+    return _place(config, networks, components, device, tensors)
 
 
 def export(state: State) -> dict[str, np.ndarray]:
@@ -71,7 +73,11 @@ def export(state: State) -> dict[str, np.ndarray]:
         for tree in (network.parameters, *network.buffers.values()):
             tensors |= {f"{name}/{key}": value for key, value in interop.to_torch(tree).items()}
     for name in manifest.TRAINED:
-        for key, tree in getattr(state, f"{name}_optimizer_state").items():
+        optimizer_state = getattr(state, f"{name}_optimizer_state")
+        if own_optimizer.is_own_state(optimizer_state):
+            tensors |= own_optimizer.export(name, optimizer_state)
+            continue
+        for key, tree in optimizer_state.items():
             if key == "step":  # one for all parameters here, one for each in torch
                 parameters = interop.to_torch(getattr(state, name).parameters)
                 by_name = {each: np.array(tree, np.float32) for each in parameters}
@@ -84,27 +90,34 @@ def export(state: State) -> dict[str, np.ndarray]:
     return tensors
 
 
-def restore(config: Config, networks: Networks, device: Device, tensors: Mapping[str, np.ndarray]) -> State:
+def restore(
+    config: Config, networks: Networks, components: Components, device: Device, tensors: Mapping[str, np.ndarray]
+) -> State:
     """Rebuild the state that ``export`` described.
 
     Raises:
         UserError: names, shapes or types differ from what ``config`` needs; every one is listed.
     """
-    checkpoint.check_layout(layout(config, networks), tensors)
-    return _place(config, networks, device, tensors)
+    checkpoint.check_layout(layout(config, networks, components), without_own_state(tensors, config))
+    return _place(config, networks, components, device, tensors)
 
 
-def layout(config: Config, networks: Networks) -> dict[str, np.ndarray]:
-    """Return name, shape and type of every tensor that ``export`` gives, as arrays that take no memory."""
+def layout(config: Config, networks: Networks, components: Components) -> dict[str, np.ndarray]:
+    """Return name, shape and type of every tensor that ``export`` gives, as arrays that take no memory.
+
+    What optimisers of the user's own keep is left out: each compares its state itself.
+    """
     shapes = _shapes(config, networks)
     tensors = {}
     for network, role in manifest.ROLES.items():
         for tree in shapes[role].values():
             tensors |= {f"{network}/{name}": value for name, value in _shaped(tree).items()}
     for network in manifest.TRAINED:
+        optimizer = components.optimizer(network)
+        if own_optimizer.own_optimizer(optimizer) is not None:
+            continue
         parameters = shapes[network].get("params", {})
-        init = optimizers.build_optimizer(config, network).init
-        for key, tree in jax.eval_shape(init, parameters).items():
+        for key, tree in jax.eval_shape(optimizer.init, parameters).items():
             # One step for all parameters here, one for each in torch.
             by_name = dict.fromkeys(_shaped(parameters), np.zeros((), np.float32)) if key == "step" else _shaped(tree)
             tensors |= {checkpoint.optimizer_state_name(network, name, key): each for name, each in by_name.items()}
@@ -156,7 +169,9 @@ def _draw(config: Config, network: str, variables: dict[str, Any]) -> dict[str, 
     return initial.tensors(config.training.seed, network, declared) | own
 
 
-def _place(config: Config, networks: Networks, device: Device, tensors: Mapping[str, np.ndarray]) -> State:
+def _place(
+    config: Config, networks: Networks, components: Components, device: Device, tensors: Mapping[str, np.ndarray]
+) -> State:
     """Fill the variables and put them on ``device``; optimiser state and adaptation that are absent begin at 0."""
     shapes = _shapes(config, networks)
     parts: dict[str, Network] = {}
@@ -166,7 +181,8 @@ def _place(config: Config, networks: Networks, device: Device, tensors: Mapping[
         trees = {name: interop.from_torch(values, tree) for name, tree in shapes[role].items()}
         parts[network] = Network(getattr(networks, role), trees.pop("params", {}), trees)
     optimizer_states = {
-        name: _begin_optimizer(config, name, parts[name].parameters, tensors) for name in manifest.TRAINED
+        name: _begin_optimizer(components.optimizer(name), name, parts[name].parameters, tensors)
+        for name in manifest.TRAINED
     }
     floats = {
         name: jnp.asarray(tensors.get(f"trainer/{name}", 0.0), dtype(config))
@@ -211,10 +227,12 @@ def _typed(leaf: Array | jax.ShapeDtypeStruct, config: Config) -> jax.ShapeDtype
 
 
 def _begin_optimizer(
-    config: Config, network: str, parameters: Parameters, tensors: Mapping[str, np.ndarray]
+    optimizer: Optimizer, network: str, parameters: Parameters, tensors: Mapping[str, np.ndarray]
 ) -> OptimizerState:
     """Return the optimiser state of a network before its first update, filled with what ``tensors`` holds of it."""
-    optimizer_state = optimizers.build_optimizer(config, network).init(parameters)
+    if own := own_optimizer.own_optimizer(optimizer):
+        return own.restore(parameters, tensors)
+    optimizer_state = optimizer.init(parameters)
     names = list(interop.to_torch(parameters))
     keys = list(optimizer_state)
     if not keys or not names or checkpoint.optimizer_state_name(network, names[0], keys[0]) not in tensors:

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gan_jax import optimizers
 from gan_jax.augment import augment
+from gan_jax.components import Components, build_components
 from gan_jax.examples import Examples, StepInputs, generate, interpolate, real_examples
-from gan_jax.losses import LOSSES, PENALTIES
+from gan_jax.losses import PENALTIES
 from gan_jax.models import call
 from gan_jax.network import Network
 from gan_jax.optimizers import Parameters
@@ -54,7 +54,9 @@ class DiscriminatorScalars(NamedTuple):
 Step: TypeAlias = Callable[[State, StepInputs, ScheduleValues], tuple[State, dict[str, Array]]]
 
 
-def make_step(config: Config, observer: Observer[Parameters] | None = None) -> Step:
+def make_step(
+    config: Config, components: Components | None = None, observer: Observer[Parameters] | None = None
+) -> Step:
     """Build the step of ``config``: (state, inputs, schedule values) -> (state, scalars).
 
     The statistics of batch normalisation and the vectors of spectral normalisation advance once in every forward: in
@@ -64,25 +66,29 @@ def make_step(config: Config, observer: Observer[Parameters] | None = None) -> S
 
     Args:
         config: the run.
+        components: its loss and optimisers; those that ``config`` names when not given.
         observer: called with each network's gradients and updated parameters; for steps that are not compiled.
     """
+    components = components or build_components(config)
     last = config.objective.discriminator_updates - 1
 
     def step(state: State, inputs: StepInputs, schedule_values: ScheduleValues) -> tuple[State, dict[str, Array]]:
         # Discriminator: one update for each of its rows; the generator may use the last row's examples again.
         finite = jnp.ones((), bool)
         for row in range(last):
-            state, _, _, scalars = train_discriminator(config, state, inputs, row, schedule_values, observer=observer)
+            state, _, _, scalars = train_discriminator(
+                config, components, state, inputs, row, schedule_values, observer=observer
+            )
             finite &= jnp.isfinite(scalars.loss + scalars.penalty)
         state, real, fake, scalars = train_discriminator(
-            config, state, inputs, last, schedule_values, observer=observer
+            config, components, state, inputs, last, schedule_values, observer=observer
         )
         finite &= jnp.isfinite(scalars.loss + scalars.penalty)
 
         # Generator: one update, on examples of its own where its loss needs them.
         state, real, fake = generator_examples(config, state, inputs, real, fake)
         state, generator_loss, reconstruction = update_generator(
-            config, state, real, fake, schedule_values, observer=observer
+            config, components, state, real, fake, schedule_values, observer=observer
         )
         finite &= jnp.isfinite(generator_loss + reconstruction)
 
@@ -106,6 +112,7 @@ def make_step(config: Config, observer: Observer[Parameters] | None = None) -> S
 
 def train_discriminator(
     config: Config,
+    components: Components,
     state: State,
     inputs: StepInputs,
     row: int,
@@ -120,30 +127,27 @@ def train_discriminator(
     """
     real = real_examples(config, state, inputs, row)
     state, fake = fake_examples(config, state, inputs, row, real)
-    interpolated = interpolate(inputs, row, real, fake.examples)
-    state, scalars = update_discriminator(
-        config, state, real, fake.examples, interpolated, schedule_values, observer=observer
-    )
+    examples = {"real": real, "fake": fake.examples, "interpolated": interpolate(inputs, row, real, fake.examples)}
+    state, scalars = update_discriminator(config, components, state, examples, schedule_values, observer=observer)
     return state, real, fake, scalars
 
 
 def update_discriminator(
     config: Config,
+    components: Components,
     state: State,
-    real: Examples,
-    fake: Examples,
-    interpolated: Examples,
+    examples: Mapping[str, Examples],
     schedule_values: ScheduleValues,
     *,
     observer: Observer[Parameters] | None = None,
 ) -> tuple[State, DiscriminatorScalars]:
     """Move the discriminator down its loss on reals and fakes plus the penalties.
 
+    The examples are those called real, fake and interpolated.
     It is applied to reals, then fakes, then interpolates where a penalty is taken there. All means are over every
     logit, of which an image may have several.
     """
     points = {PENALTIES[name].point for name in config.objective.penalties}
-    examples = {"real": real, "fake": fake, "interpolated": interpolated}
 
     def objective(parameters: Parameters) -> tuple[Array, tuple[DiscriminatorScalars, Network]]:
         # Logits, and their gradients at the images where a penalty needs them.
@@ -158,7 +162,7 @@ def update_discriminator(
                 moving, logits[point] = discriminate(config, moving, examples[point], schedule_values)
 
         # Discriminator loss and penalty.
-        loss = LOSSES[config.objective.loss].discriminator(logits["real"], logits["fake"]).mean()
+        loss = components.loss.discriminator(logits["real"], logits["fake"]).mean()
         penalty = weighted_penalty(config, gradients, schedule_values, loss)
         scalars = DiscriminatorScalars(
             loss=loss,
@@ -172,7 +176,7 @@ def update_discriminator(
     gradients, (scalars, advanced) = jax.grad(objective, has_aux=True)(state.discriminator.parameters)
     # The parameters of ``advanced`` are the same numbers, but traced by the gradient.
     state = state._replace(discriminator=_with(advanced, state.discriminator.parameters))
-    return _descend(config, state, "discriminator", gradients, schedule_values, observer=observer), scalars
+    return _descend(config, components, state, "discriminator", gradients, schedule_values, observer=observer), scalars
 
 
 def generator_examples(
@@ -202,6 +206,7 @@ def generator_examples(
 
 def update_generator(
     config: Config,
+    components: Components,
     state: State,
     real: Examples,
     fake: _Fakes,
@@ -216,7 +221,7 @@ def update_generator(
     Returns:
         The state, the generator loss and the weighted reconstruction loss.
     """
-    adversarial, real_logits = LOSSES[config.objective.loss], None
+    adversarial, real_logits = components.loss, None
     if adversarial.paired:
         state, real_logits = discriminate(config, state, real, schedule_values)
 
@@ -230,7 +235,7 @@ def update_generator(
 
     gradient, (state, loss, reconstruction) = jax.grad(objective, has_aux=True)(fake.examples.images)
     (gradients,) = fake.pullback(gradient)
-    state = _descend(config, state, "generator", gradients, schedule_values, observer=observer)
+    state = _descend(config, components, state, "generator", gradients, schedule_values, observer=observer)
     return state, loss, reconstruction
 
 
@@ -367,6 +372,7 @@ def _logits_at(
 
 def _descend(
     config: Config,
+    components: Components,
     state: State,
     network: str,
     gradients: Parameters,
@@ -380,7 +386,7 @@ def _descend(
         return state
     if observer is not None:
         observer("gradient", network, gradients)
-    parameters, optimizer_state = optimizers.build_optimizer(config, network).update(
+    parameters, optimizer_state = components.optimizer(network).update(
         before.parameters,
         gradients,
         getattr(state, f"{network}_optimizer_state"),

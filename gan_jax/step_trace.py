@@ -27,6 +27,7 @@ from jax import Array
 
 from gan_jax import interop
 from gan_jax import state as states
+from gan_jax.components import Components
 from gan_jax.examples import StepInputs
 from gan_jax.optimizers import Parameters
 from gan_jax.step import make_step
@@ -40,12 +41,17 @@ INPUT, OUTPUT = ("input", "returned"), ("forward", "backward")
 
 
 def record_step(
-    config: Config, state: states.State, inputs: StepInputs, schedule_values: ScheduleValues
+    config: Config,
+    components: Components,
+    state: states.State,
+    inputs: StepInputs,
+    schedule_values: ScheduleValues,
 ) -> dict[str, np.ndarray]:
     """Take one training step, not compiled, and return its values.
 
     Args:
         config: the run.
+        components: its loss and optimisers.
         state: the state to begin with; it must not be used again.
         inputs: of the step.
         schedule_values: of the step.
@@ -58,7 +64,7 @@ def record_step(
     networks: dict[str, nn.Module] = {name: getattr(state, name).module for name in TRAINED}
     if state.image_condition_network is not None:
         networks["image_condition"] = state.image_condition_network.module
-    step = make_step(config, update_recorder(recorded, before, to_numpy))
+    step = make_step(config, components, update_recorder(recorded, before, to_numpy))
     with record_modules(networks, recorded):
         state, scalars = step(state, inputs, schedule_values)
     recorded |= {f"scalar/{name}": np.array(value) for name, value in scalars.items()}

@@ -3,7 +3,8 @@
     step-0000500/
         manifest.json                          format, config, step, images seen, writer, sha256 of every file
         generator/{config.json,model.safetensors}     likewise discriminator/ and generator_ema/
-        optimizer.safetensors                  <network>.state.<parameter>.exp_avg | exp_avg_sq | step
+        optimizer.safetensors                  <network>.state.<parameter>.exp_avg | exp_avg_sq | step; of one of the
+                                               user's own <network>.torch.<parameter>/<key> | <network>.optax.<path>
         trainer.safetensors                    step, augment_probability, augment_signs
 
 A state crosses into this module as ``{canonical name: array}``; the name is the file, a slash, the tensor:
@@ -85,7 +86,12 @@ class Checkpoint(NamedTuple):
 
 def optimizer_state_name(network: str, parameter: str, key: str) -> str:
     """Return the canonical name of a value (``exp_avg``, say) that the optimiser keeps for one parameter."""
-    return f"optimizer/{network}.state.{parameter}.{key}"
+    return f"{optimizer_prefix(network)}state.{parameter}.{key}"
+
+
+def optimizer_prefix(network: str) -> str:
+    """Return what the canonical names of everything that a network's optimiser keeps begin with."""
+    return f"optimizer/{network}."
 
 
 def save(

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, cast, get_type_hints
 
 from gan_shared.errors import unexpected
 from gan_shared.option_groups import (
+    CUSTOM,
     PAIRED_LOSSES,
     RULES,
     AugmentationConfig,
@@ -207,7 +208,7 @@ def _place(name: str) -> tuple[str, str]:
 
 def _for_rule(before: OptimizerConfig, rule: Value) -> OptimizerConfig:
     """Return an optimiser without the hyperparameters that ``rule`` has not, if it is another rule."""
-    if not isinstance(rule, str) or rule not in RULES or rule == before.optimizer:
+    if not isinstance(rule, str) or rule not in (*RULES, CUSTOM) or rule == before.optimizer:
         return before
     all_names = {name for names in RULES.values() for name in names}
-    return replace(before, **dict.fromkeys(all_names - RULES[rule].keys()))
+    return replace(before, **dict.fromkeys(all_names - RULES.get(rule, {}).keys()))

@@ -1,30 +1,33 @@
 """What the Python API (``gan.py`` of each backend) has without tensors: configuration, data in memory, hooks of fit."""
 
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from hashlib import sha256
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from gan_shared import legacy
+from gan_shared import data, legacy
 from gan_shared.backend import Backend, Inputs, State
 from gan_shared.config import Config
 from gan_shared.config import options as all_options
 from gan_shared.data import Dataset
-from gan_shared.data.arrays import checked_shape, resized_images
 from gan_shared.data.batches import check_batch_size
+from gan_shared.data.in_memory import as_array, from_array, from_items, is_array
 from gan_shared.data.source import check_labels
 from gan_shared.errors import UserError, is_whole, unexpected
 from gan_shared.hooks import Event, Every, ScalarLog
 from gan_shared.image_conditions import is_image_conditional
 from gan_shared.latents import LatentSource, check_request
 from gan_shared.manifest import MEMORY
-from gan_shared.option_groups import CUSTOM, ENDLESS
+from gan_shared.option_groups import CUSTOM, CUSTOM_PAIRED, ENDLESS
 from gan_shared.options import Value
+from gan_shared.own import Own, separated
 from gan_shared.progress import Progress
 from gan_shared.sample import check_class_ids, inputs_of
+from gan_shared.train import class_names
 from gan_shared.validation import typed
 
 # Other names of networks, as users write them.
@@ -36,22 +39,25 @@ DECIDED = (
     *("evaluate_every", "evaluate_images", "sample_every", "save_every", "keep_checkpoints", "rollbacks"),
 )
 # Losses that a discriminator may end in any function for.
-LOSSES_OF_ANY_NUMBER = ("mse",)
+LOSSES_OF_ANY_NUMBER = ("mse", CUSTOM, CUSTOM_PAIRED)
 # The value of an option, or what NumPy makes of one.
 Option = Value | np.generic
+# What ``fit`` trains on: an array, a path, or a data set whose items are read by number.
+Images: TypeAlias = Any
 
 
 def configure(
-    module: type, generator: object, discriminator: object, optimizer: str, options: Mapping[str, Option]
-) -> Config:
-    """Return the configuration of a GAN.
+    module: type, generator: object, discriminator: object, optimizer: object, options: Mapping[str, object]
+) -> tuple[Config, Own]:
+    """Return the configuration of a GAN, and the loss and the optimisers of the user's own.
 
     Args:
         module: what the framework's modules are instances of.
         generator: a network's name, or a module of the user's own.
         discriminator: likewise.
-        optimizer: of both networks; ``generator_optimizer`` and ``discriminator_optimizer`` override it.
-        options: any other option, by its name.
+        optimizer: of both networks, a name or one of the user's own; ``generator_optimizer`` and
+            ``discriminator_optimizer`` override it.
+        options: any other option, by its name; ``loss`` may be the user's own as well.
 
     Raises:
         UserError: an option is unknown or a value cannot work.
@@ -76,8 +82,9 @@ def configure(
     }
     both = {"generator_optimizer": optimizer, "discriminator_optimizer": optimizer}
     never = {"sample_every": ENDLESS, "save_every": ENDLESS}
-    given = {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
-    values: dict[str, Any] = {**names, **both, **never, **given, "data": MEMORY}
+    given, own = separated({**both, **options})
+    given = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
+    values: dict[str, Any] = {**names, **never, **given, "data": MEMORY}
     # Through JSON's types, so that a wrong type is refused now and what was trained can be saved.
     config = typed(Config().with_values(values).to_json())
     check_condition(config)
@@ -85,7 +92,7 @@ def configure(
         raise unexpected("channels", None, "1 (grey) or 3 (RGB)")
     if config.data.class_conditional and config.data.num_classes is None:
         raise unexpected("num_classes", None, "their number, as class_conditional is True")
-    return config
+    return config, own
 
 
 def check_condition(config: Config) -> None:
@@ -189,48 +196,82 @@ def prolonged(config: Config, steps_done: int, steps: int) -> Config:
     return config.with_options(steps=steps_done + int(steps))
 
 
-def dataset(images: np.ndarray, labels: np.ndarray | None, config: Config) -> Dataset:
-    """Return images in memory as a set of the configuration's size.
+def dataset(images: object, labels: object, config: Config) -> Dataset:
+    """Return images as a set of the configuration's size.
 
     Args:
-        images: uint8 (N, H, W), (N, H, W, 1) or (N, H, W, 3).
-        labels: integers (N,), or None.
+        images: a path or a name, see ``data.load``; an array, or a data set: see ``data/in_memory.py``.
+        labels: integers (N,), where the images have none of their own; or None.
         config: whose resolution and channels the images are brought to.
 
     Raises:
         UserError: the images or labels cannot be used.
     """
-    images = _array("images", images)
-    if images.dtype != np.uint8:
-        raise unexpected("images", f"type {images.dtype}", "uint8, from 0 (black) to 255")
-    shape = checked_shape("images", images.shape)
     height, _, channels = config.image_shape
-    decoded = np.array(resized_images(images.reshape(shape), height, channels))
-    digest = sha256(decoded.tobytes())
-    numbers, class_names = None, ()
-    if labels is not None:
-        numbers, class_names = check_labels("labels", _array("labels", labels), len(decoded))
-        digest.update(numbers.tobytes())
-    if config.data.class_conditional and numbers is None:
-        raise unexpected("labels", None, "the class of each image, as class_conditional is True")
-    if config.data.class_conditional and len(class_names) > config.num_classes:
-        expected = f"at most {config.num_classes}, as num_classes says"
-        raise unexpected("labels", f"{len(class_names)} classes", expected)
-    made = Dataset(MEMORY, decoded, numbers, class_names, digest.hexdigest())
+    if isinstance(images, (str, Path)):
+        made = _from_path(str(images), labels, config)
+    else:
+        read = from_array if is_array(images) else from_items
+        made = read(images, labels, MEMORY, height, channels)
+    if config.data.class_conditional:
+        made = _with_classes(made, config)
     check_batch_size(made, config)
     return made
 
 
-def _array(name: str, value: object) -> np.ndarray:
-    """Return what the user gave as an array.
+def _from_path(images: str, labels: object, config: Config) -> Dataset:
+    """Return the images at a path or of a name, with the labels that they have."""
+    if labels is not None:
+        raise unexpected("labels", "an argument", f"none, as {images} has labels of its own, or none")
+    try:
+        return data.load(images, config.data.resolution, config.data.channels)
+    except UserError as error:  # it names the option data
+        raise UserError(re.sub("^data:", "images:", str(error))) from error
+
+
+def _with_classes(made: Dataset, config: Config) -> Dataset:
+    """Return a set with names for the classes of the configuration alone.
 
     Raises:
-        UserError: it is none, such as lists of different lengths.
+        UserError: it has no labels, or more classes.
     """
-    try:
-        return np.asarray(value)
-    except ValueError as error:
-        raise unexpected(name, "lists of different lengths", "an array of one shape") from error
+    if made.labels is None:
+        why = f"; there are none because of {made.no_labels}" if made.no_labels else ""
+        raise unexpected("labels", None, f"the class of each image, as class_conditional is True{why}")
+    # Of a stack of labels every number may come.
+    count = len(made.class_names) if made.stacked > 1 else int(made.labels.max()) + 1
+    if count > config.num_classes:
+        raise unexpected("labels", f"{count} classes", f"at most {config.num_classes}, as num_classes says")
+    return made._replace(class_names=made.class_names[: config.num_classes])
+
+
+def known_classes(before: tuple[str, ...], made: Dataset, config: Config) -> tuple[str, ...]:
+    """Return the names of a GAN's classes after it is trained on a set; those without a name go by their numbers.
+
+    Raises:
+        UserError: the set gives the classes other names than the set before.
+    """
+    if not config.data.class_conditional:
+        return ()
+    numbers = tuple(map(str, range(config.num_classes)))
+    names = tuple(class_names(config, made))
+    before = (*before, *numbers[len(before) :])[: len(numbers)]
+    for number, old, new in zip(numbers, before, names, strict=True):
+        if number not in (old, new) and old != new:
+            expected = f"{old!r}, as in the images that the GAN was trained on before"
+            raise unexpected("images", f"the name {new!r} for class {number}", expected)
+    return tuple(old if new == number else new for number, old, new in zip(numbers, before, names, strict=True))
+
+
+def written_data(names: tuple[str, ...]) -> dict[str, object]:
+    """Return what a GAN's checkpoint records of its images: nothing but the names of its classes."""
+    return {"name": MEMORY, "fingerprint": "", "class_names": list(names)}
+
+
+def trial_images(config: Config) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return noise to try networks with: float32 (4, height, width, channel), and labels (4,) or None."""
+    images = np.random.default_rng(0).uniform(-1, 1, (4, *config.image_shape)).astype(np.float32)
+    return images, np.zeros(4, np.int64) if config.data.class_conditional else None
 
 
 def inputs(
@@ -242,7 +283,7 @@ def inputs(
     (made,) = inputs_of([config], latents, num_images, check_class_ids(config, ()))
     if labels is None:
         return made
-    numbers, _ = check_labels("labels", _array("labels", labels), num_images)
+    numbers, _ = check_labels("labels", as_array("labels", labels), num_images)
     check_class_ids(config, tuple(int(number) for number in np.unique(numbers)))
     return made._replace(labels=numbers)
 

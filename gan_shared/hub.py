@@ -124,7 +124,7 @@ def export(
     return "\n".join(told)
 
 
-def publish(generator: TrainedGenerator, publication: Publication) -> str:
+def publish(generator: TrainedGenerator, class_names: Sequence[str], publication: Publication) -> str:
     """Upload an averaged generator that is in memory to a repository, and return its address.
 
     Raises:
@@ -133,11 +133,11 @@ def publish(generator: TrainedGenerator, publication: Publication) -> str:
     backend, state = generator
     tensors, prefix = backend.export(state), "generator_ema/"
     weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    data, steps = {"name": manifest.MEMORY}, int(tensors["trainer/step"])
+    data, steps = {"name": manifest.MEMORY, "class_names": class_names}, int(tensors["trainer/step"])
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "generator"
         check_named(backend.config)
-        published = Published(backend.config, weights, sample_of(generator, (), True), data, [], steps)
+        published = Published(backend.config, weights, sample_of(generator, class_names, True), data, [], steps)
         write_folder(folder, published, publication)
         return upload(folder, publication)
 

@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from gan_shared.families import families_of
 from gan_shared.options import Schedule, option
 
+# What was given to GAN(...) in the place of a name: a module, a pair of loss functions, an optimiser.
+CUSTOM = "custom"
+# A pair of loss functions of the user's own, the generator's one of real and fake logits.
+CUSTOM_PAIRED = "custom-paired"
 # The losses whose generator half depends on reals too.
-PAIRED_LOSSES = frozenset({"relativistic"})
+PAIRED_LOSSES = frozenset({"relativistic", CUSTOM_PAIRED})
 # The losses under which the sign of a logit says real or fake, which adaptive augmentation steers by.
 SIGNED_LOSSES = frozenset({"bce", "minimax", "mse-bce", "hinge"})
 ACTIVATIONS = ("relu", "leaky_relu", "sigmoid", "tanh", "silu", "gelu")
@@ -38,8 +42,6 @@ AUGMENTATIONS = {
 VGG_LAYERS = ("relu3_3", "relu4_1", "relu4_2", "relu4_3", "relu5_1", "relu5_2", "relu5_3", "fc6")
 # Weights of a VGG16 that are drawn from the run's seed instead of read from a file.
 RANDOM = "random"
-# A module of the user's own, given to GAN(...) (``gan_api.py``).
-CUSTOM = "custom"
 # Upper limit of counts of steps, images and the like.
 ENDLESS = 2**40
 
@@ -141,6 +143,7 @@ class ObjectiveConfig:
         "Adversarial loss: bce is the non-saturating one, mse-bce has squared error on reals, cross-entropy on fakes; "
         "relativistic pairs them.",
         choices=("bce", "minimax", "mse", "mse-bce", "hinge", "wasserstein", "relativistic"),
+        also=(CUSTOM, CUSTOM_PAIRED),
     )
     penalties: tuple[str, ...] = option(
         (),
@@ -168,7 +171,7 @@ class ObjectiveConfig:
 class OptimizerConfig:
     """Optimiser of one network. Hyperparameters that are not given are the rule's own defaults in torch."""
 
-    optimizer: str = option("adam", "Update rule, equivalent to that of torch.optim.", choices=RULES)
+    optimizer: str = option("adam", "Update rule, equivalent to that of torch.optim.", choices=RULES, also=(CUSTOM,))
     learning_rate: Schedule = option(
         2e-4, "Step size. This and the other scheduled numbers: one value, or two for from and to.", low=0.0, high=1e3
     )
@@ -180,6 +183,11 @@ class OptimizerConfig:
         None, "Pull of the weights towards zero, with the meaning that torch gives it in each rule.", low=0.0, high=1e3
     )
 
+    @property
+    def hyperparameters(self) -> tuple[str, ...]:
+        """The names of the rule's hyperparameters; none of an optimiser of the user's own."""
+        return tuple(RULES.get(self.optimizer, ()))
+
     def hyperparameter(self, name: str) -> Schedule:
         """Return one of the rule's hyperparameters: the given value, or else torch's default."""
         given = getattr(self, name)
@@ -187,12 +195,12 @@ class OptimizerConfig:
 
     def constants(self) -> dict[str, float]:
         """Return the rule's hyperparameters that no schedule changes, by name: what its constructor takes."""
-        values = {name: self.hyperparameter(name) for name in RULES[self.optimizer] if name not in SCHEDULED}
+        values = {name: self.hyperparameter(name) for name in self.hyperparameters if name not in SCHEDULED}
         return {name: value for name, value in values.items() if not isinstance(value, tuple)}
 
     def square_decay(self) -> Schedule:
         """Return the decay of the squared gradient average; 0 for a rule that keeps none."""
-        named = [name for name in RULES[self.optimizer] if name in SCHEDULED]
+        named = [name for name in self.hyperparameters if name in SCHEDULED]
         return self.hyperparameter(named[0]) if named else 0.0
 
 

@@ -1,4 +1,4 @@
-"""How far a run is, on standard error: a bar in a terminal, a line now and then anywhere else."""
+"""How far a run is: a bar in a notebook or a terminal, a line now and then on standard error anywhere else."""
 
 import sys
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from time import perf_counter
 from tqdm import tqdm
 
 from gan_shared.hooks import Event
-from gan_shared.progress_bar import progress_bar
+from gan_shared.progress_bar import progress_bar, shows_bars, shows_progress
 
 # Seconds between two redraws of the bar.
 REDRAW_SEC = 0.2
@@ -17,7 +17,7 @@ LINE_SEC = 30.0
 
 
 class Progress:
-    """Shows the steps done; nothing where there is no standard error, or where it has been closed.
+    """Shows the steps done; nothing where there is no standard error, it has been closed, or nothing is to be shown.
 
     Args:
         name: of the run; may be empty.
@@ -30,10 +30,10 @@ class Progress:
         self._step, self._numbers = start, ""
         self._began = perf_counter()
         self._shown_step, self._shown_at = start, self._began
-        self._shows = sys.stderr is not None
+        self._shows = shows_progress()
         self._bar: tqdm | None = None
         with self._guarded():
-            if self._shows and sys.stderr.isatty():
+            if self._shows and shows_bars():
                 options = {"desc": name or None, "unit": "step", "mininterval": REDRAW_SEC}
                 self._bar = progress_bar(delay=0.0, total=total, initial=start, **options)
 

@@ -19,6 +19,7 @@ from gan_shared.errors import UserError, unexpected
 from gan_shared.image_conditions import image_condition, is_image_conditional
 from gan_shared.interrupt import deferred
 from gan_shared.latents import FRAMES_PER_LATENT, WALK_IMAGES, LatentSource, check_request
+from gan_shared.own import for_images
 from gan_shared.pictures import beside, captioned, grid, save_gif, save_mp4, save_png
 from gan_shared.validation import validate
 
@@ -185,6 +186,7 @@ def load_input_images(
 
 def restored(make_backend: MakeBackend, loaded: checkpoint.Checkpoint, config: Config) -> TrainedGenerator:
     """Return the generator of a checkpoint, computed as ``config`` says."""
+    loaded, config = for_images(loaded, config)
     validate(config)
     with deferred():
         backend = make_backend(config)

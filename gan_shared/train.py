@@ -19,6 +19,7 @@ from gan_shared.evaluation_hook import EvaluationHook, settings_while_training
 from gan_shared.hooks import Event, Every, call_length
 from gan_shared.image_conditions import image_condition
 from gan_shared.interrupt import Interrupt, Stopped, deferred
+from gan_shared.own import own_options
 from gan_shared.paths import expanded
 from gan_shared.runlog import RunLog, check_unused
 from gan_shared.sample import grid_inputs
@@ -58,7 +59,7 @@ class Played(NamedTuple):
     signal_number: int
 
 
-def _class_names(config: Config, dataset: Dataset) -> list[str]:
+def class_names(config: Config, dataset: Dataset) -> list[str]:
     """Return the names of a run's classes; one that the data has no name for goes by its number."""
     count = config.num_classes if config.data.class_conditional else len(dataset.class_names)
     return [*dataset.class_names, *map(str, range(len(dataset.class_names), count))]
@@ -93,7 +94,7 @@ def train(
         backend = make_backend(config)
         state, start = begin(backend, config, run_dir, resume, dataset.fingerprint, notes.append)
     written_by = {"backend": backend.name, **backend.versions()}
-    source = {"name": dataset.name, "fingerprint": dataset.fingerprint, "class_names": _class_names(config, dataset)}
+    source = {"name": dataset.name, "fingerprint": dataset.fingerprint, "class_names": class_names(config, dataset)}
     if config.image_condition.pyramid_levels:
         lapgan.register(run_dir, config, source)
     with RunLog(run_dir, config, start if resume else None, written_by, source) as runlog:
@@ -240,6 +241,9 @@ def first_state(backend: Backend, config: Config, say: Callable[[str], None] = l
         return state
     try:
         other = checkpoint.load_newest(expanded(config.training.init_from))
+        if made_with := own_options(other.config):
+            found = f"a GAN whose {' and '.join(made_with)} are the user's own"
+            raise unexpected(str(other.path), found, "one of named ones; GAN.load and fit train it on")
         image_condition(config).check_same(other.config, config)
         begun = transferred(backend.export(state), other, config)
         if begun.about:

@@ -163,7 +163,7 @@ def _check_augmentation(augmentation: AugmentationConfig, loss: str) -> None:
         found = f"{probability} (and augment_target {augmentation.augment_target}) without augment"
         raise unexpected("augment_probability", found, "both 0, or augment that it is the probability of")
     if augmentation.augment_target and loss not in SIGNED_LOSSES:
-        found = f"{augmentation.augment_target} beside loss {loss}, whose logits mean nothing by their sign"
+        found = f"{augmentation.augment_target} beside loss {loss}, whose logits need not mean anything by their sign"
         raise unexpected("augment_target", found, f"0, or loss {', '.join(sorted(SIGNED_LOSSES))}")
 
 
@@ -184,14 +184,21 @@ def _check_custom(config: Config, network: str) -> None:
 def _check_rule(config: Config, network: str) -> None:
     """Refuse hyperparameters that an update rule has not, and a rule that cannot be compiled."""
     chosen = config.optimizer(network)
-    known = RULES[chosen.optimizer]
-    for name in sorted({name for names in RULES.values() for name in names} - known.keys()):
+    own = chosen.optimizer == CUSTOM
+    which = "an optimiser of the user's own" if own else chosen.optimizer
+    known = chosen.hyperparameters
+    for name in sorted({name for names in RULES.values() for name in names}.difference(known)):
         if getattr(chosen, name) is not None:
-            expected = f"none given, as {network}_optimizer is {chosen.optimizer}, which has {', '.join(known)}"
+            has = "" if own else f", which has {', '.join(known)}"
+            expected = f"none given, as {network}_optimizer is {which}{has}"
             raise unexpected(f"{network}_{name}", getattr(chosen, name), expected)
+    if own and chosen.learning_rate != 0.0:
+        expected = f"none given, as {network}_optimizer is {which}, which has its own"
+        raise unexpected(f"{network}_learning_rate", chosen.learning_rate, expected)
     for option in ("compile", "cuda_graph"):
         if getattr(config.execution, option) and chosen.optimizer not in COMPILED_RULES:
-            found = f"True beside {network}_optimizer {chosen.optimizer}, whose learning rate cannot be a tensor"
+            why = "which changes its state by itself" if own else "whose learning rate cannot be a tensor"
+            found = f"True beside {network}_optimizer {chosen.optimizer}, {why}"
             raise unexpected(option, found, f"False, or {network}_optimizer {' or '.join(COMPILED_RULES)}")
 
 

@@ -15,6 +15,7 @@ from gan_shared.image_conditions import condition_name
 from gan_torch import models
 from gan_torch import state as states
 from gan_torch.compilation import Compiled
+from gan_torch.components import Components, build_components
 from gan_torch.cuda_graph import Captured
 from gan_torch.examples import StepInputs, make_images, pick
 from gan_torch.features.extractor import feature_extractor
@@ -32,17 +33,18 @@ class Backend:
     Args:
         config: the run; its channels and classes must be known.
         networks: generator and discriminator, where they are not those that ``config`` names.
+        components: loss and optimisers, likewise.
     """
 
     name = "torch"
 
-    def __init__(self, config: Config, networks: Networks | None = None) -> None:
-        self.config = config
+    def __init__(self, config: Config, networks: Networks | None = None, components: Components | None = None) -> None:
+        self.config, self.components = config, components or build_components(config)
         with self.precision_scope():
             self.networks = networks or build_networks(config)
         self.device = find_device(config.execution.device)
         self.dtype = states.dtype(config)
-        self._step = make_step(config)
+        self._step = make_step(config, self.components)
         if config.execution.compile:
             self._step = Compiled(self._step)
         elif config.execution.cuda_graph:
@@ -56,7 +58,7 @@ class Backend:
     def init(self) -> State:
         """Return the state at step 0."""
         with self.precision_scope():
-            return states.create(self.config, self.networks, self.device)
+            return states.create(self.config, self.networks, self.components, self.device)
 
     def hold(self, images: np.ndarray) -> None:
         """Copy the data to the device."""
@@ -73,7 +75,7 @@ class Backend:
     def trace(self, state: State, value: StepValues) -> dict[str, np.ndarray]:
         """Take one training step, not compiled, and return every value of it."""
         with self.precision_scope():
-            return record_step(self.config, state, self._inputs(value), value.schedule_values)
+            return record_step(self.config, self.components, state, self._inputs(value), value.schedule_values)
 
     def sample(self, state: State, inputs: Inputs, ema: bool = True) -> np.ndarray:
         """Make images in evaluation mode."""
@@ -105,7 +107,7 @@ class Backend:
     def restore(self, tensors: Mapping[str, np.ndarray]) -> State:
         """Rebuild an exported state."""
         with self.precision_scope():
-            return states.restore(self.config, self.networks, self.device, tensors)
+            return states.restore(self.config, self.networks, self.components, self.device, tensors)
 
     @contextmanager
     def profile(self, folder: Path) -> Generator[None]:

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from gan_shared import checkpoint, initial, manifest
 from gan_shared.config import Config
-from gan_torch import optimizers
+from gan_shared.own import without_state as without_own_state
+from gan_torch import own_optimizer
+from gan_torch.components import Components
 from gan_torch.models import Networks
-from gan_torch.optimizers import OptimizerState
+from gan_torch.optimizers import Optimizer, OptimizerState
 
 
 class State(NamedTuple):
@@ -43,7 +45,7 @@ class State(NamedTuple):
     first_non_finite_step: Tensor
 
 
-def create(config: Config, networks: Networks, device: torch.device) -> State:
+def create(config: Config, networks: Networks, components: Components, device: torch.device) -> State:
     """Return the state at step 0 on ``device``.
 
     Declared weights are drawn from the seed; those of a user's own module are as the module holds them.
@@ -51,7 +53,7 @@ def create(config: Config, networks: Networks, device: torch.device) -> State:
     drawn = {name: _draw(config, name, getattr(networks, name)) for name in manifest.TRAINED}
     tensors = {f"{name}/{key}": value for name in drawn for key, value in drawn[name].items()}
     tensors |= {f"generator_ema/{key}": value for key, value in drawn["generator"].items()}
-    return _place(config, networks, device, tensors)
+    return _place(config, networks, components, device, tensors)
 
 
 def export(state: State) -> dict[str, np.ndarray]:
@@ -61,24 +63,33 @@ def export(state: State) -> dict[str, np.ndarray]:
         for name, value in getattr(state, network).state_dict().items():
             tensors[f"{network}/{name}"] = _to_numpy(value)
     for network in manifest.TRAINED:
-        for key, by_name in getattr(state, f"{network}_optimizer_state").items():
+        optimizer_state = getattr(state, f"{network}_optimizer_state")
+        if own_optimizer.is_own_state(optimizer_state):
+            tensors |= own_optimizer.export(network, optimizer_state)
+            continue
+        for key, by_name in optimizer_state.items():
             for name, value in by_name.items():
                 tensors[checkpoint.optimizer_state_name(network, name, key)] = _to_numpy(value)
     return tensors | {f"trainer/{name}": _to_numpy(getattr(state, name)) for name in manifest.TRAINER}
 
 
-def restore(config: Config, networks: Networks, device: torch.device, tensors: Mapping[str, np.ndarray]) -> State:
+def restore(
+    config: Config, networks: Networks, components: Components, device: torch.device, tensors: Mapping[str, np.ndarray]
+) -> State:
     """Rebuild the state that ``export`` described.
 
     Raises:
         UserError: names, shapes or types differ from what ``config`` needs; every one is listed.
     """
-    checkpoint.check_layout(layout(config, networks), tensors)
-    return _place(config, networks, device, tensors)
+    checkpoint.check_layout(layout(config, networks, components), without_own_state(tensors, config))
+    return _place(config, networks, components, device, tensors)
 
 
-def layout(config: Config, networks: Networks) -> dict[str, np.ndarray]:
-    """Return name, shape and type of every tensor that ``export`` gives, as arrays that take no memory."""
+def layout(config: Config, networks: Networks, components: Components) -> dict[str, np.ndarray]:
+    """Return name, shape and type of every tensor that ``export`` gives, as arrays that take no memory.
+
+    What optimisers of the user's own keep is left out: each compares its state itself.
+    """
     tensors = {}
     for network, role in manifest.ROLES.items():
         module: nn.Module = getattr(networks, role)
@@ -86,9 +97,12 @@ def layout(config: Config, networks: Networks) -> dict[str, np.ndarray]:
             kind = dtype(config) if value.is_floating_point() else value.dtype
             tensors[f"{network}/{name}"] = _shaped(value, kind)
     for network in manifest.TRAINED:
+        optimizer = components.optimizer(network)
+        if own_optimizer.own_optimizer(optimizer) is not None:
+            continue
         parameters = dict(getattr(networks, network).named_parameters())
         shapes = {name: torch.empty_like(each, dtype=dtype(config), device="meta") for name, each in parameters.items()}
-        for key, by_name in optimizers.build_optimizer(config, network).init(shapes).items():
+        for key, by_name in optimizer.init(shapes).items():
             for name, value in by_name.items():
                 tensors[checkpoint.optimizer_state_name(network, name, key)] = _shaped(value, value.dtype)
     number = torch.empty((), device="meta")
@@ -120,7 +134,9 @@ def _draw(config: Config, network: str, module: nn.Module) -> dict[str, np.ndarr
     return {name: drawn[name] for name in module.state_dict()}
 
 
-def _place(config: Config, networks: Networks, device: torch.device, tensors: Mapping[str, np.ndarray]) -> State:
+def _place(
+    config: Config, networks: Networks, components: Components, device: torch.device, tensors: Mapping[str, np.ndarray]
+) -> State:
     """Build the modules on ``device`` and fill them; optimiser state and adaptation that are absent begin at 0."""
     parts = {network: copy.deepcopy(getattr(networks, manifest.ROLES[network])) for network in manifest.ROLES}
     for network, module in parts.items():
@@ -131,7 +147,9 @@ def _place(config: Config, networks: Networks, device: torch.device, tensors: Ma
         module.load_state_dict({name: torch.tensor(value) for name, value in values.items()})
         module.train()
     parts["generator_ema"].eval().requires_grad_(False)
-    optimizer_states = {name: _begin_optimizer(config, name, parts[name], tensors) for name in manifest.TRAINED}
+    optimizer_states = {
+        name: _begin_optimizer(components.optimizer(name), name, parts[name], tensors) for name in manifest.TRAINED
+    }
     floats = {
         name: torch.tensor(tensors.get(f"trainer/{name}", 0.0), dtype=dtype(config), device=device)
         for name in ("augment_probability", "augment_signs")
@@ -163,10 +181,13 @@ def _shared(config: Config, network: nn.Module | None, device: torch.device) -> 
 
 
 def _begin_optimizer(
-    config: Config, network: str, module: nn.Module, tensors: Mapping[str, np.ndarray]
+    optimizer: Optimizer, network: str, module: nn.Module, tensors: Mapping[str, np.ndarray]
 ) -> OptimizerState:
     """Return the optimiser state of a network before its first update, filled with what ``tensors`` holds of it."""
-    optimizer_state = optimizers.build_optimizer(config, network).init(dict(module.named_parameters()))
+    parameters = dict(module.named_parameters())
+    if own := own_optimizer.own_optimizer(optimizer):
+        return own.restore(parameters, tensors)
+    optimizer_state = optimizer.init(parameters)
     for key, by_name in optimizer_state.items():
         for name, value in by_name.items():
             saved = tensors.get(checkpoint.optimizer_state_name(network, name, key))

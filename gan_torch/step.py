@@ -11,10 +11,10 @@ from gan_shared.draws import Part
 from gan_shared.schedules import ScheduleValues
 from gan_shared.step_trace import Observer
 from gan_shared.validation import check_logits
-from gan_torch import optimizers
 from gan_torch.augment import augment
+from gan_torch.components import Components, build_components
 from gan_torch.examples import Examples, StepInputs, generate, interpolate, real_examples
-from gan_torch.losses import LOSSES, PENALTIES
+from gan_torch.losses import PENALTIES
 from gan_torch.models import call
 from gan_torch.optimizers import Parameters
 from gan_torch.reconstruction import reconstruction_loss
@@ -45,7 +45,9 @@ class DiscriminatorScalars(NamedTuple):
 Step: TypeAlias = Callable[[State, StepInputs, ScheduleValues], tuple[State, dict[str, Tensor]]]
 
 
-def make_step(config: Config, observer: Observer[Parameters] | None = None) -> Step:
+def make_step(
+    config: Config, components: Components | None = None, observer: Observer[Parameters] | None = None
+) -> Step:
     """Build the step of ``config``: (state, inputs, schedule values) -> (state, scalars).
 
     The statistics of batch normalisation and the vectors of spectral normalisation advance once in every forward: in
@@ -55,25 +57,29 @@ def make_step(config: Config, observer: Observer[Parameters] | None = None) -> S
 
     Args:
         config: the run.
+        components: its loss and optimisers; those that ``config`` names when not given.
         observer: called with each network's gradients and updated parameters; for steps that are not compiled.
     """
+    components = components or build_components(config)
     last = config.objective.discriminator_updates - 1
 
     def step(state: State, inputs: StepInputs, schedule_values: ScheduleValues) -> tuple[State, dict[str, Tensor]]:
         # Discriminator: one update for each of its rows; the generator may use the last row's examples again.
         finite = torch.ones((), dtype=torch.bool, device=inputs.images.device)
         for row in range(last):
-            state, _, _, scalars = train_discriminator(config, state, inputs, row, schedule_values, observer=observer)
+            state, _, _, scalars = train_discriminator(
+                config, components, state, inputs, row, schedule_values, observer=observer
+            )
             finite &= torch.isfinite(scalars.loss + scalars.penalty)
         state, real, fake, scalars = train_discriminator(
-            config, state, inputs, last, schedule_values, observer=observer
+            config, components, state, inputs, last, schedule_values, observer=observer
         )
         finite &= torch.isfinite(scalars.loss + scalars.penalty)
 
         # Generator: one update, on examples of its own where its loss needs them.
         state, real, fake = generator_examples(config, state, inputs, real, fake)
         state, generator_loss, reconstruction = update_generator(
-            config, state, real, fake, schedule_values, observer=observer
+            config, components, state, real, fake, schedule_values, observer=observer
         )
         finite &= torch.isfinite(generator_loss + reconstruction)
 
@@ -97,6 +103,7 @@ def make_step(config: Config, observer: Observer[Parameters] | None = None) -> S
 
 def train_discriminator(
     config: Config,
+    components: Components,
     state: State,
     inputs: StepInputs,
     row: int,
@@ -115,30 +122,27 @@ def train_discriminator(
     with torch.set_grad_enabled(used_again):
         state, fake = fake_examples(config, state, inputs, row, real)
     detached = fake._replace(images=fake.images.detach())
-    interpolated = interpolate(inputs, row, real, detached)
-    state, scalars = update_discriminator(
-        config, state, real, detached, interpolated, schedule_values, observer=observer
-    )
+    examples = {"real": real, "fake": detached, "interpolated": interpolate(inputs, row, real, detached)}
+    state, scalars = update_discriminator(config, components, state, examples, schedule_values, observer=observer)
     return state, real, fake, scalars
 
 
 def update_discriminator(
     config: Config,
+    components: Components,
     state: State,
-    real: Examples,
-    fake: Examples,
-    interpolated: Examples,
+    examples: Mapping[str, Examples],
     schedule_values: ScheduleValues,
     *,
     observer: Observer[Parameters] | None = None,
 ) -> tuple[State, DiscriminatorScalars]:
     """Move the discriminator down its loss on reals and fakes plus the penalties.
 
+    The examples are those called real, fake and interpolated.
     It is applied to reals, then fakes, then interpolates where a penalty is taken there. All means are over every
     logit, of which an image may have several.
     """
     points = {PENALTIES[name].point for name in config.objective.penalties}
-    examples = {"real": real, "fake": fake, "interpolated": interpolated}
 
     # Logits, and their gradients at the images where a penalty needs them.
     logits, gradients = {}, {}
@@ -151,9 +155,9 @@ def update_discriminator(
             state, logits[point] = discriminate(config, state, examples[point], schedule_values)
 
     # Discriminator loss and penalty.
-    loss = LOSSES[config.objective.loss].discriminator(logits["real"], logits["fake"]).mean()
+    loss = components.loss.discriminator(logits["real"], logits["fake"]).mean()
     penalty = weighted_penalty(config, gradients, schedule_values, loss)
-    state = _descend(config, state, "discriminator", loss + penalty, schedule_values, observer=observer)
+    state = _descend(config, components, state, "discriminator", loss + penalty, schedule_values, observer=observer)
 
     real_logits, fake_logits = logits["real"].detach(), logits["fake"].detach()
     return state, DiscriminatorScalars(
@@ -192,6 +196,7 @@ def generator_examples(
 
 def update_generator(
     config: Config,
+    components: Components,
     state: State,
     real: Examples,
     fake: Examples,
@@ -206,7 +211,7 @@ def update_generator(
     Returns:
         The state, the generator loss and the weighted reconstruction loss.
     """
-    adversarial, real_logits = LOSSES[config.objective.loss], None
+    adversarial, real_logits = components.loss, None
     if adversarial.paired:
         with torch.no_grad():
             state, real_logits = discriminate(config, state, real, schedule_values)
@@ -215,7 +220,7 @@ def update_generator(
     state, fake_logits = discriminate(config, state, fake, schedule_values)
     loss = adversarial.generator(real_logits, fake_logits).mean()
     reconstruction = reconstruction_loss(config, state, real, fake, loss)
-    state = _descend(config, state, "generator", loss + reconstruction, schedule_values, observer=observer)
+    state = _descend(config, components, state, "generator", loss + reconstruction, schedule_values, observer=observer)
     return state, loss.detach(), reconstruction.detach()
 
 
@@ -337,6 +342,7 @@ def count_step(state: State, finite: Tensor) -> State:
 
 def _descend(
     config: Config,
+    components: Components,
     state: State,
     network: str,
     loss: Tensor,
@@ -353,7 +359,7 @@ def _descend(
     gradients = dict(zip(parameters, found, strict=True))
     if observer is not None:
         observer("gradient", network, gradients)
-    parameters, optimizer_state = optimizers.build_optimizer(config, network).update(
+    parameters, optimizer_state = components.optimizer(network).update(
         parameters,
         gradients,
         getattr(state, f"{network}_optimizer_state"),

@@ -28,6 +28,7 @@ from gan_shared.manifest import TRAINED
 from gan_shared.schedules import ScheduleValues
 from gan_shared.step_trace import update_recorder
 from gan_torch import state as states
+from gan_torch.components import Components
 from gan_torch.examples import StepInputs
 from gan_torch.optimizers import Parameters
 from gan_torch.step import make_step
@@ -37,12 +38,17 @@ INPUT, OUTPUT = ("input", "returned"), ("forward", "backward")
 
 
 def record_step(
-    config: Config, state: states.State, inputs: StepInputs, schedule_values: ScheduleValues
+    config: Config,
+    components: Components,
+    state: states.State,
+    inputs: StepInputs,
+    schedule_values: ScheduleValues,
 ) -> dict[str, np.ndarray]:
     """Take one training step, not compiled, and return its values.
 
     Args:
         config: the run.
+        components: its loss and optimisers.
         state: the state to begin with; it must not be used again.
         inputs: of the step.
         schedule_values: of the step.
@@ -55,7 +61,7 @@ def record_step(
     networks: dict[str, nn.Module] = {name: getattr(state, name) for name in TRAINED}
     if state.image_condition_network is not None:
         networks["image_condition"] = state.image_condition_network
-    step = make_step(config, update_recorder(recorded, before, to_numpy))
+    step = make_step(config, components, update_recorder(recorded, before, to_numpy))
     with record_modules(networks, recorded):
         state, scalars = step(state, inputs, schedule_values)
     recorded |= {f"scalar/{name}": np.asarray(value) for name, value in to_numpy(scalars).items()}

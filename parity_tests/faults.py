@@ -646,15 +646,16 @@ STEP = (
     Fault(
         "average of the weights: a step late",
         "gan_jax/step.py",
-        "config, state, real, fake, schedule_values, observer=observer\n        )",
-        "config, update_average(state, schedule_values), real, fake, schedule_values, observer=observer\n        )\n"
+        "config, components, state, real, fake, schedule_values, observer=observer\n        )",
+        "config, components, update_average(state, schedule_values), real, fake, schedule_values, observer=observer\n"
+        "        )\n"
         "        schedule_values = schedule_values._replace(ema_complement=0.0 * schedule_values.ema_complement)",
     ),
     Fault(
         "average of the weights: moved twice",
         "gan_jax/step.py",
-        "config, state, real, fake, schedule_values, observer=observer",
-        "config, update_average(state, schedule_values), real, fake, schedule_values, observer=observer",
+        "config, components, state, real, fake, schedule_values, observer=observer",
+        "config, components, update_average(state, schedule_values), real, fake, schedule_values, observer=observer",
     ),
     Fault(
         "average of the weights: buffers left out",

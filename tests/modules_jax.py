@@ -5,7 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import linen
+
+from gan_jax import losses
 
 
 class Generator(linen.Module):
@@ -84,6 +87,52 @@ class Pair(Shaped):
     @linen.compact
     def __call__(self, x: jax.Array) -> Any:
         return super().__call__(x), x
+
+
+# Pairs of functions of one's own that are those of a named loss.
+LOSSES: dict[str, Any] = {
+    "bce": (losses.bce_discriminator, lambda fake: losses.bce_generator(None, fake)),
+    "relativistic": (losses.relativistic_discriminator, losses.relativistic_generator),
+    # One loss for each image, as a mean over the axes behind the first is.
+    "wasserstein": (
+        lambda real, fake: (fake - real).reshape(len(fake), -1).mean(1),
+        lambda fake: -fake.reshape(len(fake), -1).mean(1),
+    ),
+}
+# Pairs that are refused, and words of the line that says so.
+WRONG_LOSSES: list[tuple[Any, str]] = [
+    ((losses.bce_discriminator, lambda fake: -fake.mean()), "float32 of shape () (the generator's function returns"),
+    ((lambda real, fake: (fake - real).mean(), max), "expected a name, or a pair of functions"),
+    ((lambda real, fake: (fake - real).mean(), lambda fake: -fake), "shape () (the discriminator's"),
+    ((lambda real, fake: fake[:1], lambda fake: -fake), "float32 of shape (1,)"),
+    ((lambda real, fake: (fake - real).astype(jnp.bfloat16), lambda fake: -fake), "found bfloat16 of shape (2,)"),
+    ((lambda real, fake: fake / 0, lambda fake: -fake), "found a number that is not finite"),
+    ((lambda real, fake: fake - real, lambda fake: -np.array(fake)), "a function for the generator that raises Tracer"),
+    ((lambda real, fake: fake - real, lambda fake: fake.nothing), "a function for the generator that raises Attribute"),
+    ((lambda real, fake: fake - real, lambda fake: jnp.sqrt(jnp.abs(fake - fake)) - fake), "derivative is not finite"),
+]
+
+
+def sgd(rate: float, momentum: float = 0.0) -> Any:
+    """Return gradient descent as one's own optimiser."""
+    return optax.sgd(rate, momentum or None)
+
+
+# Adam of one's own; a chain of several rules; one whose state has numbers of its own, a falling rate.
+adam = optax.adam(1e-3)
+nested = optax.chain(optax.clip_by_global_norm(1.0), optax.masked(optax.amsgrad(1e-3), lambda tree: tree and True))
+counting = optax.inject_hyperparams(optax.sgd)(optax.exponential_decay(0.1, 1, 0.75))
+
+# What is refused as an optimiser, and words of the line that says so.
+WRONG_OPTIMIZERS: list[tuple[Any, str]] = [
+    (optax.adam, "expected a name, or an optax.GradientTransformation"),
+    (lambda: optax.adam(1e-3), "expected a name, or an optax.GradientTransformation"),
+    (("adam",), "found ('adam',), expected a name, or an optax.GradientTransformation"),
+    (optax.GradientTransformation(lambda params: 1 / 0, optax.identity().update), "that raises ZeroDivisionError"),
+    (optax.GradientTransformation(lambda tree: (), lambda tree, state: None), "that raises TypeError"),  # pyright: ignore
+    (optax.adam(1e-3, mu_dtype=jnp.bfloat16), "of type bfloat16, expected arrays of NumPy's types"),
+    (optax.add_noise(0.1, 0.5, jax.random.key(0)), "of type key<"),
+]
 
 
 def called(gan: Any, latents: np.ndarray) -> np.ndarray:

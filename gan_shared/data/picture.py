@@ -127,8 +127,26 @@ def decode(content: bytes, field: str) -> Image.Image:
 
 
 def read_resized(content: bytes, field: str, resolution: int, channels: int) -> np.ndarray:
-    """Bring a picture file to a size; see ``decode`` and ``resized``, whose conversions find damage too."""
-    picture = decode(content, field)
+    """Bring a picture file to a size; see ``decode`` and ``brought_to``, whose conversions find damage too."""
+    return brought_to(decode(content, field), field, resolution, channels)
+
+
+def brought_to(picture: Image.Image, field: str, resolution: int, channels: int) -> np.ndarray:
+    """Bring a picture to a size; see ``resized``. One of the MNIST family's size gets a border first.
+
+    Args:
+        picture: of any size and any mode that ``decode`` returns.
+        field: its name, for the error message.
+        resolution: height and width of the result in pixels.
+        channels: 1 or 3.
+
+    Returns:
+        uint8 (resolution, resolution, channels).
+
+    Raises:
+        UserError: it cannot be converted, or is too small or too large.
+    """
+    check_size(field, *picture.size)
     with _naming(field):
         if picture.size == (MNIST_SIDE, MNIST_SIDE) and resolution != MNIST_SIDE:
             return resized(with_border(flatten(picture), channels), resolution, channels)
