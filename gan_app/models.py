@@ -119,8 +119,14 @@ class Models:
         names = manifest["data"].get("class_names", ())
         return tuple(names) or _numbered(manifest["config"]["num_classes"])
 
-    def open(self, name: str, chosen: str, backend: str) -> Opened:
+    def open(self, name: str, chosen: str, backend: str, *, given_images: bool = False) -> Opened:
         """Return the generators of a run, from its checkpoint or from those that are kept.
+
+        Args:
+            name: of the run.
+            chosen: which of its checkpoints.
+            backend: that computes.
+            given_images: whether whoever asks has images for an image-conditional generator; without, it is refused.
 
         Raises:
             UserError: there is no such run, checkpoint or backend, or it cannot make images from latents alone.
@@ -135,18 +141,20 @@ class Models:
         with self._lock:
             newest = path if lapgan.is_lapgan(path) or _is_generator(path) else checkpoint.newest_checkpoint(path)
             key = (f"{newest} {_changed(newest)}", backend)
+            loaded = self._opened[key].loaded if key in self._opened else load_checkpoints(newest, None)
+            if is_image_conditional(loaded[0].config) and not given_images:
+                raise UserError(
+                    f"{newest.name}: its generator is given images; choose one that makes them from latents"
+                )
             if key not in self._opened:
-                self._opened[key] = self._restored(newest, backend)
+                self._opened[key] = self._restored(loaded, backend)
             self._opened.move_to_end(key)
             while len(self._opened) > KEPT:
                 self._opened.popitem(last=False)
             return self._opened[key]
 
-    def _restored(self, path: Path, backend: str) -> Opened:
-        """Read a checkpoint and build its generators."""
-        loaded = load_checkpoints(path, None)
-        if is_image_conditional(loaded[0].config):
-            raise UserError(f"{path.name}: its generator is given images; choose one that makes them from latents")
+    def _restored(self, loaded: list[Checkpoint], backend: str) -> Opened:
+        """Build the generators of checkpoints."""
         make_backend = importlib.import_module(f"gan_{backend}.backend").Backend
         with self._locks[backend]:
             configs = [each.config.with_options(device=self._device) for each in loaded]
@@ -184,6 +192,27 @@ def make_of(opened: Opened, latents: np.ndarray, classes: Sequence[str] = (), em
     with opened.lock:
         made = generate_images(opened.generators, [first._replace(latents=latents), *above], ema)
         return np.concatenate(list(made))
+
+
+def make_blends(opened: Opened, latents: LatentSource, weights: np.ndarray) -> np.ndarray:
+    """Return the images of one latent and of weights of the classes, float32 (N, classes); see ``latents.blends``."""
+    made = [each._replace(latents=each.latents.repeat(len(weights), 0)) for each in _inputs(opened, latents, 1, ())]
+    with opened.lock:
+        blended = [each._replace(labels=weights) for each in made]
+        return np.concatenate(list(generate_images(opened.generators, blended, ema=True)))
+
+
+def reconstruct(opened: Opened, image: np.ndarray, classes: Sequence[str] = ()) -> np.ndarray:
+    """Return what an image-conditional generator makes of an image uint8 (H, W, C), with the latent of seed 0.
+
+    Args:
+        opened: the generator.
+        image: of the size and colours that it was trained on.
+        classes: the name of the class that the image has; the first where there is none.
+    """
+    (inputs,) = _inputs(opened, LatentSource(), 1, classes)
+    with opened.lock:
+        return next(generate_images(opened.generators, [inputs._replace(images=image[None])], ema=True))[0]
 
 
 def _inputs(opened: Opened, latents: LatentSource, count: int, classes: Sequence[str]) -> list[Inputs]:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from gan_shared.backend import FeatureExtractor, Inputs, StepValues
+from gan_shared.backend import FeatureExtractor, Inputs, Projector, StepValues
 from gan_shared.config import Config
 from gan_shared.errors import unexpected
 from gan_shared.image_conditions import condition_name
-from gan_torch import models
+from gan_torch import models, projection
 from gan_torch import state as states
 from gan_torch.compilation import Compiled
 from gan_torch.cuda_graph import Captured
@@ -78,9 +78,7 @@ class Backend:
     def sample(self, state: State, inputs: Inputs, ema: bool = True) -> np.ndarray:
         """Make images in evaluation mode."""
         network = state.generator_ema if ema else state.generator
-        training = network.training
-        network.eval()
-        with self.precision_scope(), torch.no_grad():
+        with self.precision_scope(), _evaluating(network), torch.no_grad():
             latents = self._put(inputs.latents).to(self.dtype)
             labels = None if inputs.labels is None else self._put(inputs.labels)
             image_condition = None
@@ -89,9 +87,24 @@ class Backend:
                 compute = IMAGE_CONDITIONS[condition_name(self.config)].compute
                 image_condition = compute(self.config, state.image_condition_network, images)
             made, _ = generate(self.config, network, latents, labels, image_condition)
-            result = to_uint8(self.config, made).cpu().numpy()
-        network.train(training)
-        return result
+            return to_uint8(self.config, made).cpu().numpy()
+
+    def projector(self, state: State, target: np.ndarray, inputs: Inputs, ema: bool = True) -> Projector:
+        """Return the function that moves latents towards those whose images are most like a target."""
+        network = state.generator_ema if ema else state.generator
+        with self.precision_scope():
+            wanted = to_float(self.config, self._put(target[None]), self.dtype)
+            labels = None if inputs.labels is None else self._put(inputs.labels)
+            search = projection.begin(self._put(inputs.latents).to(self.dtype))
+
+        def advance(learning_rates: Sequence[float]) -> np.ndarray:
+            nonlocal search
+            with self.precision_scope(), _evaluating(network):
+                for rate in learning_rates:
+                    search = projection.advance(self.config, network, search, wanted, labels, rate)
+                return search.latents.cpu().numpy()
+
+        return advance
 
     def feature_extractor(self, network: str, tensors: Mapping[str, np.ndarray]) -> FeatureExtractor:
         """Return the function that computes a feature network, in float32 whatever the run's precision."""
@@ -139,6 +152,17 @@ class Backend:
         tensor = torch.from_numpy(array)
         # Only from pinned memory does a GPU copy by itself.
         return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Generator[None]:
+    """Hold a network in evaluation mode while the block runs."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)
 
 
 def find_device(device: str) -> torch.device:
