@@ -3,7 +3,7 @@
 import importlib
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gan_shared import checkpoint, lapgan
+from gan_shared import checkpoint, lapgan, projection
 from gan_shared.backend import Inputs
 from gan_shared.checkpoint import Checkpoint
 from gan_shared.config import Config
@@ -36,6 +36,8 @@ MAX_DEPTH, MAX_RUNS = 3, 1000
 MAX_CLASSES = 10_000
 # Generators that are kept, those that were not used for longest give way.
 KEPT = 4
+# Steps of a projection between two pictures.
+LOOK_EVERY = 5
 # What stands for the newest checkpoint of a run.
 NEWEST = "newest"
 # The generator that comes with the project.
@@ -200,6 +202,29 @@ def make_blends(opened: Opened, latents: LatentSource, weights: np.ndarray) -> n
     with opened.lock:
         blended = [each._replace(labels=weights) for each in made]
         return np.concatenate(list(generate_images(opened.generators, blended, ema=True)))
+
+
+def projected(
+    opened: Opened, target: np.ndarray, classes: Sequence[str], steps: int, seed: int
+) -> Iterator[projection.Projected]:
+    """Yield the image that is most like a target so far, until all steps are taken; see ``projection.project``.
+
+    Args:
+        opened: the generator.
+        target: uint8 (H, W, C).
+        classes: the name of the class that the image has; of several, each start has one. All where there are none.
+        steps: of Adam.
+        seed: what the first latents follow from.
+    """
+    names = opened.class_names
+    chosen = check_class_ids(opened.config, class_numbers(classes, names), names)
+    search = projection.project(opened.generators[0], target, chosen, steps=steps, seed=seed, look_every=LOOK_EVERY)
+    while True:
+        with opened.lock:
+            found = next(search, None)
+        if found is None:
+            return
+        yield found
 
 
 def reconstruct(opened: Opened, image: np.ndarray, classes: Sequence[str] = ()) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What samples are made from: latents of a seed or a list of seeds, perhaps truncated, or along a walk; class blends."""
+"""What samples are made from: latents of seeds, perhaps truncated, or along a walk, and blends of classes."""
 
 import re
 from collections.abc import Iterator, Sequence
