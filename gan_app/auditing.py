@@ -38,8 +38,7 @@ class Auditor:
             UserError: the run's images are not known or cannot be read, or it takes too long.
         """
         command = [sys.executable, "-m", "gan_shared.audit", *arguments(run), "--out", str(run / FOLDER)]
-        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-        with self._lock, subprocess.Popen(command, **streams, start_new_session=True) as process:
+        with self._lock, _started(command) as process:
             self._process = process
             try:
                 _, printed = process.communicate(timeout=self._seconds)
@@ -56,6 +55,18 @@ class Auditor:
         """End the audit with the server."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
+
+
+def _started(command: list[str]) -> "subprocess.Popen[bytes]":
+    """Start a command of which only the errors are read."""
+    # A session of its own: Ctrl-C in the server's terminal is the server's to pass on.
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
 
 
 def arguments(run: Path) -> list[str]:

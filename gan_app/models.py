@@ -198,10 +198,9 @@ def make_of(opened: Opened, latents: np.ndarray, classes: Sequence[str] = (), em
 
 def make_blends(opened: Opened, latents: LatentSource, weights: np.ndarray) -> np.ndarray:
     """Return the images of one latent and of weights of the classes, float32 (N, classes); see ``latents.blends``."""
-    made = [each._replace(latents=each.latents.repeat(len(weights), 0)) for each in _inputs(opened, latents, 1, ())]
+    inputs = [Inputs(each.latents.repeat(len(weights), 0), weights) for each in _inputs(opened, latents, 1, ())]
     with opened.lock:
-        blended = [each._replace(labels=weights) for each in made]
-        return np.concatenate(list(generate_images(opened.generators, blended, ema=True)))
+        return np.concatenate(list(generate_images(opened.generators, inputs, ema=True)))
 
 
 def projected(

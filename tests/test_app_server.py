@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
+from threading import Timer
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -401,6 +402,17 @@ def test_a_blend_leads_from_class_to_class(served: Served):
     assert found.shape == (3, 16, 16, 1) and np.abs(found[[0, 2]] - made).max() <= 1
 
 
+def test_a_blend_of_a_lapgan_is_made_by_all_of_its_levels(tmp_path: Path):
+    size = ["--width", "0.0625", "--latent-size", "8", "--batch-size", "8", "--device", "cpu", "--steps", "2"]
+    for level in ("8", "16"):
+        given = ["lapgan", *size, "--pyramid-levels", "8", "16", "--resolution", level, "--class-conditional"]
+        assert TRAIN_MAINS[ANY]([*given, "--run-dir", str(tmp_path / "two" / f"level-{level}")]) == 0
+    opened = Models(tmp_path, HERE, "cpu").open("two", "newest", ANY)
+    made = np.concatenate(list(make(opened, LatentSource(), 1, ["4"]))).astype(int)
+    found = make_blends(opened, LatentSource(), blends((4, 5), 3, 10))
+    assert len(opened.generators) == 2 and found.shape == (3, 16, 16, 1) and np.abs(found[0] - made[0]).max() <= 1
+
+
 def uploaded(client: httpx.Client, name: str, content: bytes) -> tuple[Path, dict[str, Any]]:
     """Upload a file, and return where it lies and what stands for it in a request."""
     (path,) = client.post("/gradio_api/upload", files={"files": (name, content)}).json()
@@ -540,6 +552,12 @@ def test_an_audit_is_of_what_a_run_is_trained_on_and_takes_so_long_at_most(folde
     assert auditing.arguments(run) == ["mnist-5k", "--resolution", "16", "--channels", "1"]
     with pytest.raises(UserError, match=r"^the audit took more than 0 seconds"):
         Auditor(0.01).run(run)
+    auditor = Auditor(60.0)
+    Timer(0.5, auditor.close).start()  # as when the server ends
+    begun = time.monotonic()
+    with pytest.raises(UserError, match=r"^the audit was ended$"):
+        auditor.run(run)
+    assert time.monotonic() - begun < 30 and not (run / "audit").exists()
     config = json.loads((run / "config.json").read_text())
     for data, message in (
         ("--out=/elsewhere", r"^data: found '--out=/elsewhere', expected a name or a path of images$"),

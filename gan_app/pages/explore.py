@@ -164,8 +164,8 @@ def one_seed(seed: float) -> LatentSource:
     Raises:
         UserError: it is no number that one follows from.
     """
-    if not isinstance(seed, (int, float)):
-        raise unexpected("seed", "none", "a whole number from 0")
+    if not isinstance(seed, (int, float)) or seed != seed or seed != int(seed):
+        raise unexpected("seed", seed, "a whole number from 0")
     latents = LatentSource(int(seed))
     latents.check()
     return latents
