@@ -93,7 +93,7 @@ class Backend:
         """Return the function that moves latents towards those whose images are most like a target."""
         network = state.generator_ema if ema else state.generator
         with self.precision_scope():
-            wanted = to_float(self.config, self._put(target[None]), self.dtype)
+            wanted = to_float(self.config, self._put(np.array(target[None])), self.dtype)
             labels = None if inputs.labels is None else self._put(inputs.labels)
             search = projection.begin(self._put(inputs.latents).to(self.dtype))
 

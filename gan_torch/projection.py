@@ -43,7 +43,8 @@ def advance(
         labels: (batch,), or weights (batch, class), or None.
         learning_rate: step size.
     """
-    latents = search.latents.detach().requires_grad_()
+    # A copy, as Adam moves it in place, and the latents before may be somebody's array.
+    latents = search.latents.clone().requires_grad_()
     images, _ = generate(config, network, latents, labels, None)
     (gradient,) = torch.autograd.grad(difference(images, target).sum(), latents)
     moved, optimizer_state = ADAM.update(

@@ -57,13 +57,14 @@ def test_an_image_that_the_generator_made_is_found_again(name: str):
     assert found[0].error > 40 and found[-1].error < 3
     errors = [each.error for each in found]
     assert errors == sorted(errors, reverse=True)
-    # What is shown is what the latents make, and as far from the target as is said.
+    # What is shown is what the latents make, and as far from the target as is said; later steps change none of it.
+    for each in found:
+        made = generator.backend.sample(generator.state, Inputs(each.latents[None]))[0].astype(int)
+        assert np.abs(made - each.image).max() <= 1
+        assert each.error == pytest.approx(np.sqrt(np.square(each.image.astype(float) - target).mean()))
     end = found[-1]
     assert end.latents.shape == (100,) and end.latents.dtype == np.float32 and end.label is None
     assert np.linalg.norm(end.latents) <= longest(100) * (1 + 1e-6)
-    made = generator.backend.sample(generator.state, Inputs(end.latents[None]))[0].astype(int)
-    assert np.abs(made - end.image).max() <= 1
-    assert end.error == pytest.approx(np.sqrt(np.square(end.image.astype(float) - target).mean()))
     few = small(name)
     assert last(few, image(few, 3)).error < 0.3
 
@@ -72,6 +73,7 @@ def test_an_image_that_the_generator_made_is_found_again(name: str):
 def test_a_projection_follows_from_its_arguments_and_changes_nothing(name: str):
     generator = small(name)
     before = generator.backend.export(generator.state)
+    mode = getattr(generator.state.generator_ema, "training", None)  # of torch's modules
     target = image(generator, 3)
     first, again = (list(project(generator, target, steps=20, seed=4)) for _ in range(2))
     for ours, theirs in zip(first, again, strict=True):
@@ -79,6 +81,7 @@ def test_a_projection_follows_from_its_arguments_and_changes_nothing(name: str):
         np.testing.assert_array_equal(ours.image, theirs.image)
         assert ours.error == theirs.error
     assert not np.array_equal(first[0].latents, last(generator, target, steps=0, seed=5).latents)
+    assert getattr(generator.state.generator_ema, "training", None) == mode
     after = generator.backend.export(generator.state)
     assert all(np.array_equal(value, after[key]) for key, value in before.items())
 
