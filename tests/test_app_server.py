@@ -468,6 +468,7 @@ def test_a_reconstruction_comes_nearer_and_is_stopped(served: Served):
         assert last["output"]["data"][4]["interactive"] is True
         # Whoever comes next does not wait for what was stopped.
         assert call(other, served, "generate", GOOD)["success"]
+        assert error(call(other, served, "stop_reconstruction", [])) == "nothing of yours is being reconstructed"
 
 
 def test_pictures_that_cannot_be_reconstructed_are_refused_and_not_kept(served: Served):
