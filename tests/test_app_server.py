@@ -527,7 +527,7 @@ def test_the_images_of_a_run_are_audited_when_an_owner_asks(served: Served):
     assert (served.folder / "runs" / "digits" / "audit" / "audit.json").is_file()
 
 
-def test_reports_of_strangers_are_text_or_nothing(folder: Path, tmp_path: Path):
+def test_reports_of_strangers_are_text_or_nothing(tmp_path: Path):
     report = {
         "kinds": {"duplicate": {"count": 2}, HOSTILE: {"count": 1}},
         "findings": [{"kind": "duplicate", "name": f"{HOSTILE}\n{number}", "index": number} for number in range(9)],
@@ -542,14 +542,15 @@ def test_reports_of_strangers_are_text_or_nothing(folder: Path, tmp_path: Path):
     for text in ("", "[]", "{", '{"kinds": 1}', '{"kinds": {}, "findings": [1], "warnings": []}', "[" * 10**5):
         file.write_text(text)
         assert auditing.table(tmp_path) == []
+    (tmp_path / "elsewhere.json").write_text(json.dumps(report))
     file.unlink()
-    file.symlink_to(folder / "secret.txt")
+    file.symlink_to(tmp_path / "elsewhere.json")
     assert auditing.table(tmp_path) == []
 
 
 def test_an_audit_is_of_what_a_run_is_trained_on_and_takes_so_long_at_most(folder: Path, tmp_path: Path):
     run = tmp_path / "digits"
-    shutil.copytree(folder / "runs" / "digits", run)
+    shutil.copytree(folder / "runs" / "digits", run, ignore=shutil.ignore_patterns(auditing.FOLDER))
     assert auditing.arguments(run) == ["mnist-5k", "--resolution", "16", "--channels", "1"]
     with pytest.raises(UserError, match=r"^the audit took more than 0 seconds"):
         Auditor(0.01).run(run)
