@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import gradio as gr
 
+from gan_app.auditing import Auditor
 from gan_app.models import Models
 from gan_app.record import AccessLog
 from gan_app.training import Trainer
@@ -35,6 +36,7 @@ class Limits(NamedTuple):
         images: at once.
         frames: of a walk.
         seconds: that a request computes for.
+        projection_steps: of a projection into a latent space.
         steps: of a training.
         training_seconds: after which a training is asked to save and end.
         waiting: requests that wait; more are refused.
@@ -44,6 +46,7 @@ class Limits(NamedTuple):
     images: int = 256
     frames: int = 300
     seconds: float = 300.0
+    projection_steps: int = 1000
     steps: int = 10**6
     training_seconds: float = 12 * 3600.0
     waiting: int = 100
@@ -58,6 +61,7 @@ class Context(NamedTuple):
         log: of who asked for what.
         limits: of a request.
         trainer: what trains.
+        auditor: what audits the images of runs.
         files: folder of files that were made for a download.
         computing: held by the handler that computes images; one that was cancelled computes on until it ends.
     """
@@ -66,6 +70,7 @@ class Context(NamedTuple):
     log: AccessLog
     limits: Limits
     trainer: Trainer
+    auditor: Auditor
     files: Path
     computing: Semaphore
 
@@ -77,12 +82,17 @@ class Context(NamedTuple):
                 shutil.rmtree(old, ignore_errors=True)
         return Path(tempfile.mkdtemp(dir=self.files))
 
+    def clock(self) -> Callable[[], bool]:
+        """Return a function that says whether a request has computed for too long."""
+        end = monotonic() + self.limits.seconds
+        return lambda: monotonic() > end
+
     def deadline(self) -> Callable[[], None]:
         """Return a function that refuses to go on when a request has computed for too long."""
-        end = monotonic() + self.limits.seconds
+        time_is_up = self.clock()
 
         def check() -> None:
-            if monotonic() > end:
+            if time_is_up():
                 raise UserError(f"this took more than {self.limits.seconds:.0f} seconds: ask for less at once")
 
         return check

@@ -3,7 +3,7 @@
 import importlib
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gan_shared import checkpoint, lapgan
+from gan_shared import checkpoint, lapgan, projection
 from gan_shared.backend import Inputs
 from gan_shared.checkpoint import Checkpoint
 from gan_shared.config import Config
@@ -36,6 +36,8 @@ MAX_DEPTH, MAX_RUNS = 3, 1000
 MAX_CLASSES = 10_000
 # Generators that are kept, those that were not used for longest give way.
 KEPT = 4
+# Steps of a projection between two pictures.
+LOOK_EVERY = 5
 # What stands for the newest checkpoint of a run.
 NEWEST = "newest"
 # The generator that comes with the project.
@@ -119,8 +121,14 @@ class Models:
         names = manifest["data"].get("class_names", ())
         return tuple(names) or _numbered(manifest["config"]["num_classes"])
 
-    def open(self, name: str, chosen: str, backend: str) -> Opened:
+    def open(self, name: str, chosen: str, backend: str, *, given_images: bool = False) -> Opened:
         """Return the generators of a run, from its checkpoint or from those that are kept.
+
+        Args:
+            name: of the run.
+            chosen: which of its checkpoints.
+            backend: that computes.
+            given_images: whether whoever asks has images for an image-conditional generator; without, it is refused.
 
         Raises:
             UserError: there is no such run, checkpoint or backend, or it cannot make images from latents alone.
@@ -135,18 +143,20 @@ class Models:
         with self._lock:
             newest = path if lapgan.is_lapgan(path) or _is_generator(path) else checkpoint.newest_checkpoint(path)
             key = (f"{newest} {_changed(newest)}", backend)
+            loaded = self._opened[key].loaded if key in self._opened else load_checkpoints(newest, None)
+            if is_image_conditional(loaded[0].config) and not given_images:
+                raise UserError(
+                    f"{newest.name}: its generator is given images; choose one that makes them from latents"
+                )
             if key not in self._opened:
-                self._opened[key] = self._restored(newest, backend)
+                self._opened[key] = self._restored(loaded, backend)
             self._opened.move_to_end(key)
             while len(self._opened) > KEPT:
                 self._opened.popitem(last=False)
             return self._opened[key]
 
-    def _restored(self, path: Path, backend: str) -> Opened:
-        """Read a checkpoint and build its generators."""
-        loaded = load_checkpoints(path, None)
-        if is_image_conditional(loaded[0].config):
-            raise UserError(f"{path.name}: its generator is given images; choose one that makes them from latents")
+    def _restored(self, loaded: list[Checkpoint], backend: str) -> Opened:
+        """Build the generators of checkpoints."""
         make_backend = importlib.import_module(f"gan_{backend}.backend").Backend
         with self._locks[backend]:
             configs = [each.config.with_options(device=self._device) for each in loaded]
@@ -184,6 +194,49 @@ def make_of(opened: Opened, latents: np.ndarray, classes: Sequence[str] = (), em
     with opened.lock:
         made = generate_images(opened.generators, [first._replace(latents=latents), *above], ema)
         return np.concatenate(list(made))
+
+
+def make_blends(opened: Opened, latents: LatentSource, weights: np.ndarray) -> np.ndarray:
+    """Return the images of one latent and of weights of the classes, float32 (N, classes); see ``latents.blends``."""
+    inputs = [Inputs(each.latents.repeat(len(weights), 0), weights) for each in _inputs(opened, latents, 1, ())]
+    with opened.lock:
+        return np.concatenate(list(generate_images(opened.generators, inputs, ema=True)))
+
+
+def projected(
+    opened: Opened, target: np.ndarray, classes: Sequence[str], steps: int, seed: int
+) -> Iterator[projection.Projected]:
+    """Yield the image that is most like a target so far, until all steps are taken; see ``projection.project``.
+
+    Args:
+        opened: the generator.
+        target: uint8 (H, W, C).
+        classes: the name of the class that the image has; of several, each start has one. All where there are none.
+        steps: of Adam.
+        seed: what the first latents follow from.
+    """
+    names = opened.class_names
+    chosen = check_class_ids(opened.config, class_numbers(classes, names), names)
+    search = projection.project(opened.generators[0], target, chosen, steps=steps, seed=seed, look_every=LOOK_EVERY)
+    while True:
+        with opened.lock:
+            found = next(search, None)
+        if found is None:
+            return
+        yield found
+
+
+def reconstruct(opened: Opened, image: np.ndarray, classes: Sequence[str] = ()) -> np.ndarray:
+    """Return what an image-conditional generator makes of an image uint8 (H, W, C), with the latent of seed 0.
+
+    Args:
+        opened: the generator.
+        image: of the size and colours that it was trained on.
+        classes: the name of the class that the image has; the first where there is none.
+    """
+    (inputs,) = _inputs(opened, LatentSource(), 1, classes)
+    with opened.lock:
+        return next(generate_images(opened.generators, [inputs._replace(images=image[None])], ema=True))[0]
 
 
 def _inputs(opened: Opened, latents: LatentSource, count: int, classes: Sequence[str]) -> list[Inputs]:

@@ -2,18 +2,20 @@
 
 import gradio as gr
 
-from gan_app.context import Context, user_of
-from gan_app.pages import compare, explore, generate, runs, train
+from gan_app.context import Context
+from gan_app.pages import compare, explore, generate, reconstruct, runs, train
+from gan_app.pages.choosing import show_to_owners
 
 TABS = {
     "Generate": generate.build,
     "Explore": explore.build,
     "Compare": compare.build,
+    "Reconstruct": reconstruct.build,
     "Runs": runs.build,
     "Train": train.build,
 }
 # Tabs for owners; what they call refuses others whether they see it or not.
-OWNERS = ("Train",)
+OWNERS = ("Reconstruct", "Train")
 CSS = ".pixels img { image-rendering: pixelated; }"
 
 
@@ -33,11 +35,6 @@ def build(context: Context, *, with_login: bool) -> gr.Blocks:
             with gr.Tab(title, visible=title not in OWNERS) as opened:
                 tab(context)
             if title in OWNERS:
-                page.load(_visible_for_owners, None, opened, show_progress="hidden", api_visibility="private")
+                show_to_owners(opened)
     page.queue(max_size=context.limits.waiting, default_concurrency_limit=1)
     return page
-
-
-def _visible_for_owners(request: gr.Request) -> gr.Tab:
-    """Return a tab that is seen by owners alone."""
-    return gr.Tab(visible=user_of(request).role == "owner")

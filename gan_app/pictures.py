@@ -11,9 +11,14 @@ from gan_shared.pictures import grid
 LEAST = 640
 
 
-def shown(images: np.ndarray) -> np.ndarray:
-    """Return images uint8 (N, H, W, C) as one picture of three channels, large enough to be looked at."""
-    sheet = enlarged(grid(images), LEAST)
+def shown(images: np.ndarray, columns: int | None = None) -> np.ndarray:
+    """Return images uint8 (N, H, W, C) as one picture of three channels, large enough to be looked at.
+
+    Args:
+        images: in rows.
+        columns: images in a row; the square root of N, rounded up, when not given.
+    """
+    sheet = enlarged(grid(images, columns), LEAST)
     return sheet.repeat(3 // sheet.shape[2], 2)
 
 

@@ -154,6 +154,7 @@ def application(
     safehttpx = optional_module("safehttpx", "app", "it without safehttpx", "app")
     safehttpx.async_validate_url = _fetch_nothing
     from gan_app import page
+    from gan_app.auditing import Auditor
     from gan_app.context import Context, Limits
     from gan_app.models import Models, installed_backends
     from gan_app.training import Trainer
@@ -164,7 +165,10 @@ def application(
     runs, limits = expanded(options.runs), Limits()
     trainer = Trainer(runs, options.device, limits.training_seconds)
     stack.callback(trainer.close)
-    context = Context(Models(runs, backends, options.device), log, limits, trainer, files / "made", Semaphore(1))
+    auditor = Auditor(limits.seconds)
+    stack.callback(auditor.close)
+    models = Models(runs, backends, options.device)
+    context = Context(models, log, limits, trainer, auditor, files / "made", Semaphore(1))
     blocks = page.build(context, with_login=credentials is not None)
     app = gradio.mount_gradio_app(
         fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None),

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from gan_jax import models
+from gan_jax import models, projection
 from gan_jax import state as states
 from gan_jax.components import Components, build_components
-from gan_jax.examples import StepInputs, make_images, pick
+from gan_jax.examples import StepInputs, make_images, pick, to_float
 from gan_jax.features.extractor import feature_extractor
 from gan_jax.image_conditions import IMAGE_CONDITIONS
 from gan_jax.models import Networks
@@ -22,7 +22,7 @@ from gan_jax.precision import precision_scope
 from gan_jax.state import Device, State
 from gan_jax.step import make_step
 from gan_jax.step_trace import record_step
-from gan_shared.backend import FeatureExtractor, Inputs, StepValues
+from gan_shared.backend import FeatureExtractor, Inputs, Projector, StepValues
 from gan_shared.config import Config
 from gan_shared.errors import unexpected
 from gan_shared.image_conditions import condition_name
@@ -52,6 +52,7 @@ class Backend:
         self._call = jax.jit((_make_scan if self._scans else _make_call)(config, self.components), donate_argnums=0)
         self._images: Array | None = None
         self._make_images = jax.jit(partial(make_images, config))
+        self._advance = jax.jit(partial(projection.advance, config))
 
     def precision_scope(self) -> AbstractContextManager[None]:
         """Return a context in which the framework computes in this run's precision."""
@@ -88,10 +89,28 @@ class Backend:
     def sample(self, state: State, inputs: Inputs, ema: bool = True) -> np.ndarray:
         """Make images in evaluation mode."""
         network = state.generator_ema if ema else state.generator
-        labels = None if inputs.labels is None else inputs.labels.astype(np.int32)
+        labels = None if inputs.labels is None else _given_labels(inputs.labels)
         with self.precision_scope():
             arrays = jax.device_put((inputs.latents.astype(self.dtype), labels, inputs.images), self.device)
             return np.array(self._make_images(network, state.image_condition_network, *arrays))
+
+    def projector(self, state: State, target: np.ndarray, inputs: Inputs, ema: bool = True) -> Projector:
+        """Return the function that moves latents towards those whose images are most like a target."""
+        network = state.generator_ema if ema else state.generator
+        labels = None if inputs.labels is None else _given_labels(inputs.labels)
+        with self.precision_scope():
+            latents, labels, bytes_ = jax.device_put((inputs.latents.astype(self.dtype), labels, target), self.device)
+            wanted = to_float(self.config, bytes_[None], self.dtype)
+            search = projection.begin(latents)
+
+        def advance(learning_rates: Sequence[float]) -> np.ndarray:
+            nonlocal search
+            with self.precision_scope():
+                for rate in learning_rates:
+                    search = self._advance(network, search, wanted, labels, np.asarray(rate, self.dtype))
+                return np.array(search.latents)
+
+        return advance
 
     def feature_extractor(self, network: str, tensors: Mapping[str, np.ndarray]) -> FeatureExtractor:
         """Return the function that computes a feature network, in float32 whatever the run's precision."""
@@ -133,6 +152,11 @@ class Backend:
             draws.augment.astype(self.dtype),
         )
         return StepInputs(*arrays), jax.tree.map(lambda number: np.asarray(number, self.dtype), schedule_values)
+
+
+def _given_labels(labels: np.ndarray) -> np.ndarray:
+    """Return labels in the type of indices, or weights of classes as they are."""
+    return labels.astype(np.int32) if np.issubdtype(labels.dtype, np.integer) else labels
 
 
 def find_device(device: str) -> Device:

@@ -168,7 +168,10 @@ class Embedding(nn.Module):
 
     @nn.compact
     def __call__(self, labels: Array, train: bool = False) -> Array:
-        """Map labels (batch,) to vectors (batch, features), in the weight's own type."""
+        """Map labels (batch,), or weights of the classes (batch, class), to vectors (batch, features).
+
+        They have the weight's own type. Those of weights are the weighted sums of the classes' vectors.
+        """
         embedding = self.param("embedding", declare(self.weight_initial), (self.num_classes, self.features))
         if self.spectral:
             embedding = embedding / _spectral_norm(self, embedding, train)
@@ -201,7 +204,12 @@ def _unit(vector: Array) -> Array:
 
 
 def _look_up(table: Array, labels: Array) -> Array:
-    """Take the rows of a table (classes, ...); a label beyond them gives NaN, which the run reports."""
+    """Take the rows of a table (classes, ...), or their weighted sums.
+
+    A label beyond them gives NaN, which the run reports.
+    """
+    if jnp.issubdtype(labels.dtype, jnp.floating):
+        return jnp.dot(labels.astype(table.dtype), table)
     return jnp.take(table, labels, axis=0, mode="fill")
 
 
@@ -233,7 +241,8 @@ class BatchNorm(nn.Module):
 
         Args:
             x: activations; the result has their type.
-            labels: (batch,), which scale and bias each image gets; ignored without classes.
+            labels: (batch,), which scale and bias each image gets, or floating-point weights (batch, class), for the
+                weighted sum of all; ignored without classes.
 
         Raises:
             ValueError: training on one value per channel, whose variance is always 0.

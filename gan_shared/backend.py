@@ -22,6 +22,9 @@ from gan_shared.schedules import ScheduleValues
 # None where it has none.
 FeatureExtractor = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
 
+# A learning rate for each step to take on latents -> where they are then, (N, Z) in the type that the run computes in.
+Projector = Callable[[Sequence[float]], np.ndarray]
+
 # A state belongs to its backend: the training loop passes it on and reads nothing in it.
 State = Any
 
@@ -60,7 +63,8 @@ class Inputs(NamedTuple):
 
     Attributes:
         latents: float32 (N, Z).
-        labels: int64 (N,), or None for a generator without class labels.
+        labels: int64 (N,), or None for a generator without class labels. For blends of classes float32 (N, classes):
+            the weight of each, whose vectors, scales and biases are summed in these shares.
         images: uint8 (N, H', W', C), or None for a generator without an image condition: the images whose VGG16
             features it is given, or those whose next lower pyramid level, which they may be themselves, it adds detail
             to.
@@ -143,6 +147,17 @@ class Backend(Protocol):
 
         Returns:
             uint8 (N, H, W, C).
+        """
+        ...
+
+    def projector(self, state: State, target: np.ndarray, inputs: Inputs, ema: bool = True) -> Projector:
+        """Return the function that moves latents towards those whose images are most like a target.
+
+        Args:
+            state: of which the generator is; it stays as it is.
+            target: uint8 (H, W, C).
+            inputs: the latents where the search begins, each of which is moved by itself, and their classes; no images.
+            ema: whether the averaged generator makes the images.
         """
         ...
 

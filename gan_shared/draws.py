@@ -25,6 +25,7 @@ class Stream(IntEnum):
     STACK = 5
     EVALUATION = 6
     REAL_IMAGES = 7
+    PROJECTION = 8
 
 
 class Part(IntEnum):

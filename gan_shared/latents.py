@@ -1,7 +1,8 @@
-"""The latents that samples are made from: of a seed or a list of seeds, perhaps truncated, or along a walk."""
+"""What samples are made from: latents of seeds, perhaps truncated, or along a walk, and blends of classes."""
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -129,6 +130,33 @@ def parse_seeds(texts: Sequence[str], most: int = MAX_IMAGES) -> tuple[int, ...]
             raise unexpected("seeds", f"more than {most:,}", "fewer")
         seeds += range(first, last + 1)
     return tuple(seeds)
+
+
+def blends(class_ids: Sequence[int], count: int, num_classes: int) -> np.ndarray:
+    """Return the weights of images from each class to the next, in equal steps: float32 (rows * count, num_classes).
+
+    What a generator has for a class, a vector of an embedding or the scales and biases of its normalisation, is summed
+    in these weights (``backend.Inputs``), so that an image between two classes is made of the means of theirs.
+
+    Args:
+        class_ids: two or more classes; a row of images leads from each to the one behind it.
+        count: images in a row, at least 2: its first is the one class, its last the other.
+        num_classes: of the generator.
+
+    Raises:
+        UserError: there are fewer than two classes, or images, or no such class.
+    """
+    if len(class_ids) < 2:
+        raise unexpected("classes", len(class_ids), "two or more to blend")
+    if not is_whole(count) or count < 2:
+        raise unexpected("count", count, "a number from 2")
+    for number in class_ids:
+        if not 0 <= number < num_classes:
+            raise unexpected("classes", number, f"numbers from 0 to {num_classes - 1}")
+    vectors = np.eye(num_classes, dtype=np.float32)[list(class_ids)]
+    shares = np.linspace(0, 1, count, dtype=np.float32)[:, None]
+    rows = [(1 - shares) * first + shares * second for first, second in pairwise(vectors)]
+    return np.concatenate(rows)
 
 
 def slerp(start: np.ndarray, end: np.ndarray, fraction: float) -> np.ndarray:

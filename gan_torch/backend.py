@@ -6,18 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from gan_shared.backend import FeatureExtractor, Inputs, StepValues
+from gan_shared.backend import FeatureExtractor, Inputs, Projector, StepValues
 from gan_shared.config import Config
 from gan_shared.errors import unexpected
 from gan_shared.image_conditions import condition_name
-from gan_torch import models
+from gan_torch import models, projection
 from gan_torch import state as states
 from gan_torch.compilation import Compiled
 from gan_torch.components import Components, build_components
 from gan_torch.cuda_graph import Captured
-from gan_torch.examples import StepInputs, make_images, pick
+from gan_torch.examples import StepInputs, make_images, pick, to_float
 from gan_torch.features.extractor import feature_extractor
 from gan_torch.image_conditions import IMAGE_CONDITIONS
 from gan_torch.models import Networks
@@ -80,16 +80,29 @@ class Backend:
     def sample(self, state: State, inputs: Inputs, ema: bool = True) -> np.ndarray:
         """Make images in evaluation mode."""
         network = state.generator_ema if ema else state.generator
-        training = network.training
-        network.eval()
-        with self.precision_scope(), torch.no_grad():
+        with self.precision_scope(), _evaluating(network), torch.no_grad():
             latents = self._put(inputs.latents).to(self.dtype)
             labels = None if inputs.labels is None else self._put(inputs.labels)
             images = None if inputs.images is None else self._put(inputs.images)
             made = make_images(self.config, network, state.image_condition_network, latents, labels, images)
-            result = made.cpu().numpy()
-        network.train(training)
-        return result
+            return made.cpu().numpy()
+
+    def projector(self, state: State, target: np.ndarray, inputs: Inputs, ema: bool = True) -> Projector:
+        """Return the function that moves latents towards those whose images are most like a target."""
+        network = state.generator_ema if ema else state.generator
+        with self.precision_scope():
+            wanted = to_float(self.config, self._put(np.array(target[None])), self.dtype)
+            labels = None if inputs.labels is None else self._put(inputs.labels)
+            search = projection.begin(self._put(inputs.latents).to(self.dtype))
+
+        def advance(learning_rates: Sequence[float]) -> np.ndarray:
+            nonlocal search
+            with self.precision_scope(), _evaluating(network):
+                for rate in learning_rates:
+                    search = projection.advance(self.config, network, search, wanted, labels, rate)
+                return search.latents.cpu().numpy()
+
+        return advance
 
     def feature_extractor(self, network: str, tensors: Mapping[str, np.ndarray]) -> FeatureExtractor:
         """Return the function that computes a feature network, in float32 whatever the run's precision."""
@@ -137,6 +150,17 @@ class Backend:
         tensor = torch.from_numpy(array)
         # Only from pinned memory does a GPU copy by itself.
         return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Generator[None]:
+    """Hold a network in evaluation mode while the block runs."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)
 
 
 def find_device(device: str) -> torch.device:

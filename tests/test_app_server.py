@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
+from threading import Timer
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -25,15 +26,16 @@ from PIL import Image
 if find_spec("gradio") is None:
     pytest.skip("the extra app is not installed", allow_module_level=True)
 
-from gan_app import directions, server
+from gan_app import auditing, directions, server
 from gan_app.access import COOKIE
-from gan_app.models import EXAMPLE, EXAMPLE_FOLDER, Models, make
+from gan_app.auditing import Auditor
+from gan_app.models import EXAMPLE, EXAMPLE_FOLDER, Models, make, make_blends, reconstruct
 from gan_app.pictures import shown as sheet
 from gan_app.users import add
 from gan_shared.checkpoint import newest_step
 from gan_shared.config import Config
 from gan_shared.errors import UserError
-from gan_shared.latents import LatentSource
+from gan_shared.latents import LatentSource, blends
 from gan_shared.manifest import read_config
 from tests.fixtures import ANY, TRAIN_MAINS
 from tests.frameworks import HERE
@@ -94,10 +96,15 @@ def serving(folder: Path, *options: str) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two steps, and a file beside the runs."""
+    """Runs of two steps, the newest of which are digits, and a file beside them."""
     path = tmp_path_factory.mktemp("app")
     size = ["--resolution", "16", "--width", "0.0625", "--latent-size", "8", "--batch-size", "8", "--device", "cpu"]
-    assert TRAIN_MAINS[ANY](["dcgan", *size, "--steps", "2", "--run-dir", str(path / "runs" / "digits")]) == 0
+    for name, options in (
+        ("inverted", ["vgg-inversion", *size, "--resolution", "32", "--data", "mnist-5k", "--vgg-weights", "random"]),
+        ("classes", ["dcgan", *size, "--class-conditional"]),
+        ("digits", ["dcgan", *size]),
+    ):
+        assert TRAIN_MAINS[ANY]([*options, "--steps", "2", "--run-dir", str(path / "runs" / name)]) == 0
     (path / "secret.txt").write_text(SECRET)
     (path / "runs" / "link").symlink_to(path)
     for name, role in (("vera", "viewer"), ("otto", "owner")):
@@ -152,7 +159,7 @@ def test_users_are_added_by_the_command(capsys, tmp_path: Path):
 
 def test_the_runs_of_the_folder_are_found_and_no_others(folder: Path):
     models = Models(folder / "runs", HERE, "cpu")
-    assert models.names() == ["digits", EXAMPLE]
+    assert models.names() == ["digits", "classes", "inverted", EXAMPLE]
     assert models.checkpoints("digits") == ["newest", "step-0000002"]
     for name in ("..", "link", "digits/checkpoints", "/etc", "", "digits/../digits"):
         with pytest.raises(UserError, match=r"^run: found .*, expected a run of the list$"):
@@ -160,6 +167,18 @@ def test_the_runs_of_the_folder_are_found_and_no_others(folder: Path):
     with pytest.raises(UserError, match=r"^checkpoint: found '\.\./\.\.', expected one of the list$"):
         models.open("digits", "../..", ANY)
     assert Models(folder / "nowhere", HERE, "cpu").names() == [EXAMPLE]
+
+
+def test_generators_that_are_given_images_are_opened_for_who_has_some(folder: Path):
+    models = Models(folder / "runs", HERE, "cpu")
+    refused = "its generator is given images; choose one that makes them from latents"
+    with pytest.raises(UserError, match=refused):
+        models.open("inverted", "newest", ANY)
+    opened = models.open("inverted", "newest", ANY, given_images=True)
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    assert reconstruct(opened, image).shape == (32, 32, 3)
+    with pytest.raises(UserError, match=refused):  # one that is kept, too
+        models.open("inverted", "newest", ANY)
 
 
 @pytest.mark.parametrize("name", HERE)
@@ -266,20 +285,44 @@ def test_no_file_of_the_machine_is_served(served: Served, attack: str):
     assert SECRET not in found.text and "root:" not in found.text and "PATH=" not in found.text
 
 
-def call(client: httpx.Client, served: Served, name: str, data: list[Any]) -> dict[str, Any]:
-    """Call a handler of the page by its name, as its script does, and return the last event."""
+def call(client: httpx.Client, served: Served, name: str, data: list[Any], choose: str = "") -> dict[str, Any]:
+    """Call a handler of the page by its name, as its script does, and return the last event; see ``events``."""
+    *_, last = events(client, name, data, choose)
+    return last
+
+
+def events(client: httpx.Client, name: str, data: list[Any], choose: str = "") -> Iterator[dict[str, Any]]:
+    """Call a handler of the page by its name, as its script does, and yield its answers as they come.
+
+    Where a run is chosen, what depends on it is looked up first: its checkpoints and classes.
+    """
     config = client.get("/config").json()
-    function = next(each["id"] for each in config["dependencies"] if each["api_name"] == name)
+    called = next(each for each in config["dependencies"] if each["api_name"] == name)
     session = os.urandom(8).hex()
+    if choose:
+        run, checkpoint, _, classes, *_ = called["inputs"]
+        lists = {"inputs": [run], "outputs": [checkpoint, classes]}
+        looked = next(each for each in config["dependencies"] if {key: each[key] for key in lists} == lists)
+        (found,) = answers(client, looked["id"], [choose], session)
+        assert found["success"], found
+    yield from answers(client, called["id"], data, session)
+
+
+def answers(client: httpx.Client, function: int, data: list[Any], session: str) -> Iterator[dict[str, Any]]:
+    """Call a handler of the page by its number, and yield what it answers."""
     body = {"data": data, "fn_index": function, "session_hash": session}
     joined = client.post("/gradio_api/queue/join", json=body)
     if joined.status_code != 200:
-        return {"status": joined.status_code, "text": joined.text}
+        yield {"status": joined.status_code, "text": joined.text}
+        return
     with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as stream:
         for line in stream.iter_lines():
             event = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {}
+            if event.get("msg") == "process_generating":
+                yield event
             if event.get("msg") == "process_completed":
-                return event
+                yield event
+                return
     raise AssertionError("the stream ended without an answer")
 
 
@@ -331,6 +374,202 @@ def test_both_backends_make_the_same_images_on_the_page(served: Served):
     assert event["success"], event
     (largest,) = re.findall(r"Largest difference: (\d+) of 255", event["output"]["data"][3])
     assert int(largest) <= 1  # one grey level between the frameworks' float32
+
+
+BLEND = ["classes", "newest", ANY, ["0", "3", "7"], 1, 4]
+
+
+def test_a_blend_leads_from_class_to_class(served: Served):
+    with served.client("vera") as client:
+        event = call(client, served, "blend", BLEND, "classes")
+        assert event["success"], event
+        for place, value, message in (
+            (0, "digits", "run: found digits, expected one whose generator is class-conditional"),
+            (0, "inverted", "step-0000002: its generator is given images"),
+            (3, ["0"], "classes: found 1, expected two or more to blend"),
+            (3, ["0", "10"], "Value: '10' (type: <class 'str'>) is not in the list of choices"),
+            (4, -1, "Value -1 is less than minimum value 0"),
+            (5, 17, "Value 17 is greater than maximum value 16"),
+        ):
+            data = [*BLEND[:place], value, *BLEND[place + 1 :]]
+            if place == 0:
+                data[3] = []
+            assert error(call(client, served, "blend", data, data[0])).startswith(message)
+    opened = Models(served.folder / "runs", HERE, "cpu").open("classes", "newest", ANY)
+    made = np.concatenate(list(make(opened, LatentSource(seeds=(1, 1)), 2, ["0", "3"])))
+    weights = blends((0, 3), 3, 10)
+    found = make_blends(opened, LatentSource(1), weights).astype(int)
+    assert found.shape == (3, 16, 16, 1) and np.abs(found[[0, 2]] - made).max() <= 1
+
+
+def test_a_blend_of_a_lapgan_is_made_by_all_of_its_levels(tmp_path: Path):
+    size = ["--width", "0.0625", "--latent-size", "8", "--batch-size", "8", "--device", "cpu", "--steps", "2"]
+    for level in ("8", "16"):
+        given = ["lapgan", *size, "--pyramid-levels", "8", "16", "--resolution", level, "--class-conditional"]
+        assert TRAIN_MAINS[ANY]([*given, "--run-dir", str(tmp_path / "two" / f"level-{level}")]) == 0
+    opened = Models(tmp_path, HERE, "cpu").open("two", "newest", ANY)
+    made = np.concatenate(list(make(opened, LatentSource(), 1, ["4"]))).astype(int)
+    found = make_blends(opened, LatentSource(), blends((4, 5), 3, 10))
+    assert len(opened.generators) == 2 and found.shape == (3, 16, 16, 1) and np.abs(found[0] - made[0]).max() <= 1
+
+
+def uploaded(client: httpx.Client, name: str, content: bytes) -> tuple[Path, dict[str, Any]]:
+    """Upload a file, and return where it lies and what stands for it in a request."""
+    (path,) = client.post("/gradio_api/upload", files={"files": (name, content)}).json()
+    return Path(path), {"path": path, "orig_name": name, "meta": {"_type": "gradio.FileData"}}
+
+
+def drawn(size: int = 20, mode: str = "RGB") -> bytes:
+    """Return a picture file: a gradient."""
+    content = BytesIO()
+    Image.linear_gradient("L").resize((size, size)).convert(mode).save(content, format="PNG")
+    return content.getvalue()
+
+
+def reconstruction(client: httpx.Client, served: Served, run: str, file: Any, steps: int = 20) -> dict[str, Any]:
+    """Ask for a reconstruction, and return the last event."""
+    return call(client, served, "reconstruct", [run, "newest", ANY, [], file, steps, 0])
+
+
+def test_a_picture_is_reconstructed_and_not_kept(served: Served):
+    with served.client("otto") as client:
+        for run, said in (
+            ("digits", r"20 steps: \d+\.\d of 255 grey levels apart \(root mean square\)$"),
+            ("classes", r"20 steps: .*, class \d$"),
+            ("inverted", r"Made of the picture itself\.$"),
+        ):
+            path, given = uploaded(client, "a.png", drawn())
+            event = reconstruction(client, served, run, given)
+            assert event["success"], event
+            *pictures, text, download, file = event["output"]["data"]
+            assert re.match(said, text) and file is None and not path.exists()
+            sides = {Image.open(BytesIO(client.get(each["url"]).content)).size for each in pictures}
+            assert len(pictures) == 3 and len(sides) == 1
+            with np.load(BytesIO(client.get(download["value"]["url"]).content)) as arrays:
+                assert arrays["input_images"].shape == arrays["images"].shape
+                assert set(arrays) == {"images", "input_images"} | ({"latents"} if run != "inverted" else set()) | (
+                    {"labels"} if run == "classes" else set()
+                )
+    assert "reconstruct" in {line["event"] for line in served.log() if line["user"] == "otto"}
+
+
+def test_a_reconstruction_comes_nearer_and_is_stopped(served: Served):
+    with served.client("otto") as client, served.client("otto") as other:
+        assert error(call(other, served, "stop_reconstruction", [])) == "nothing of yours is being reconstructed"
+        _, given = uploaded(client, "a.png", drawn())
+        coming = events(client, "reconstruct", [EXAMPLE, "newest", ANY, [], given, 1000, 0])
+        first = next(coming)
+        assert call(other, served, "stop_reconstruction", [])["success"]
+        *_, last = [first, *coming]
+        assert last["success"], last
+        steps, apart = re.match(r"(\d+) of 1000 steps: ([\d.]+) of 255", last["output"]["data"][3]).groups()  # type: ignore[union-attr]
+        (before,) = re.findall(r"0 of 1000 steps: ([\d.]+) of 255", first["output"]["data"][3])
+        assert 0 <= int(steps) < 1000 and float(apart) <= float(before)
+        assert last["output"]["data"][4]["interactive"] is True
+        # Whoever comes next does not wait for what was stopped.
+        assert call(other, served, "generate", GOOD)["success"]
+        assert error(call(other, served, "stop_reconstruction", [])) == "nothing of yours is being reconstructed"
+
+
+def test_pictures_that_cannot_be_reconstructed_are_refused_and_not_kept(served: Served):
+    bomb = BytesIO()
+    Image.new("1", (30_000, 30_000)).save(bomb, format="PNG")
+    with served.client("otto") as client:
+        for name, content, message in (
+            ("a.png", b"no picture", "a.png: found a picture that cannot be decoded (no known format), expected a"),
+            ("b.png", drawn()[:100], "b.png: found a picture that cannot be decoded"),
+            ("c.png", drawn(4), "c.png: found 4 x 4 pixels, expected at least 8 pixels on each side and at most 80,0"),
+            ("bomb.png", bomb.getvalue(), "bomb.png: found too large a picture (Image size (900000000 pixels)"),
+            ("<img src=x onerror=alert(1)>.png", b"no picture", "img src=x onerror=alert(1).png: found a picture that"),
+            ("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "a.svg: found a picture that cannot be"),
+        ):
+            path, given = uploaded(client, name, content)
+            found = error(reconstruction(client, served, "digits", given))
+            assert found.startswith(message) and not path.exists(), found
+        path, given = uploaded(client, "a.png", drawn())
+        data = ["digits", "newest", ANY, [], given, 1001, 0]
+        assert error(call(client, served, "reconstruct", data)).startswith("Value 1001 is greater than maximum value")
+        expected = "picture: found none, expected one to upload"
+        assert error(reconstruction(client, served, "digits", None)).startswith(expected)
+        # Files of the server that were never uploaded, and addresses.
+        for each in (served.folder / "secret.txt", "/etc/passwd", "http://files.example.org/a.png"):
+            given = {"path": str(each), "meta": {"_type": "gradio.FileData"}}
+            found = error(reconstruction(client, served, "digits", given))
+            assert SECRET not in found and "decoded" not in found
+            assert not isinstance(each, Path) or each.exists()
+
+
+def test_a_viewer_may_not_reconstruct(served: Served):
+    with served.client("vera") as client, served.client("otto") as owner:
+        found = client.post("/gradio_api/upload", files={"files": ("a.png", drawn())})
+        assert found.status_code == 403
+        _, given = uploaded(owner, "a.png", drawn())
+        assert error(reconstruction(client, served, "digits", given)) == "Only owners may reconstruct."
+        assert error(call(client, served, "stop_reconstruction", [])) == "Only owners may stop reconstruction."
+
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+def test_the_images_of_a_run_are_audited_when_an_owner_asks(served: Served):
+    with served.client("vera") as client, served.client("otto") as owner:
+        assert error(call(client, served, "audit", ["digits"])) == "Only owners may audit."
+        assert call(client, served, "show_run", ["digits"])["output"]["data"][4]["visible"] is False
+        event = call(owner, served, "audit", ["digits"])
+        assert event["success"], event
+        accordion, sheet, findings = event["output"]["data"]
+        assert accordion["visible"] and owner.get(sheet["url"]).headers["content-type"] == "image/png"
+        kinds = {row[0]: row[1] for row in findings["data"]}
+        assert "duplicate" in kinds and "outlier" in kinds
+        # Now a viewer sees it, too.
+        assert call(client, served, "show_run", ["digits"])["output"]["data"][6]["data"] == findings["data"]
+        assert error(call(owner, served, "audit", [EXAMPLE])).endswith("expected a run of the folder")
+    assert (served.folder / "runs" / "digits" / "audit" / "audit.json").is_file()
+
+
+def test_reports_of_strangers_are_text_or_nothing(tmp_path: Path):
+    report = {
+        "kinds": {"duplicate": {"count": 2}, HOSTILE: {"count": 1}},
+        "findings": [{"kind": "duplicate", "name": f"{HOSTILE}\n{number}", "index": number} for number in range(9)],
+        "warnings": [HOSTILE],
+    }
+    file = tmp_path / auditing.FOLDER / "audit.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(report))
+    first, second = auditing.table(tmp_path)
+    assert first[:2] == ["duplicate", 2] and first[3].count(HOSTILE) == 3 and "\n" not in first[3]
+    assert second == ["warning", "", HOSTILE, ""]
+    for text in ("", "[]", "{", '{"kinds": 1}', '{"kinds": {}, "findings": [1], "warnings": []}', "[" * 10**5):
+        file.write_text(text)
+        assert auditing.table(tmp_path) == []
+    (tmp_path / "elsewhere.json").write_text(json.dumps(report))
+    file.unlink()
+    file.symlink_to(tmp_path / "elsewhere.json")
+    assert auditing.table(tmp_path) == []
+
+
+def test_an_audit_is_of_what_a_run_is_trained_on_and_takes_so_long_at_most(folder: Path, tmp_path: Path):
+    run = tmp_path / "digits"
+    shutil.copytree(folder / "runs" / "digits", run, ignore=shutil.ignore_patterns(auditing.FOLDER))
+    assert auditing.arguments(run) == ["mnist-5k", "--resolution", "16", "--channels", "1"]
+    with pytest.raises(UserError, match=r"^the audit took more than 0 seconds"):
+        Auditor(0.01).run(run)
+    auditor = Auditor(60.0)
+    Timer(0.5, auditor.close).start()  # as when the server ends
+    begun = time.monotonic()
+    with pytest.raises(UserError, match=r"^the audit was ended$"):
+        auditor.run(run)
+    assert time.monotonic() - begun < 30 and not (run / "audit").exists()
+    config = json.loads((run / "config.json").read_text())
+    for data, message in (
+        ("--out=/elsewhere", r"^data: found '--out=/elsewhere', expected a name or a path of images$"),
+        (str(tmp_path / "nowhere"), r"^data: found .*nowhere"),
+    ):
+        (run / "config.json").write_text(json.dumps(config | {"data": data}))
+        with pytest.raises(UserError, match=message):
+            Auditor(60.0).run(run)
+    with pytest.raises(UserError, match=r"^run: found checkpoints, a checkpoint alone, expected a run"):
+        auditing.arguments(run / "checkpoints")
 
 
 TRAINING = ["new", "dcgan", "mnist-5k", None, "16", "8", 2, ANY]
@@ -553,13 +792,87 @@ def test_an_owner_trains_on_uploaded_pictures_goes_on_and_deletes(served: Served
     assert {"train", "go on training", "delete run"} <= set(events)
 
 
-def test_a_viewer_sees_no_tab_to_train(served: Served, browser: Any):
+def test_an_uploaded_picture_is_reconstructed_and_a_stop_keeps_what_there_is(page: Any, tmp_path: Path):
+    (tmp_path / "gradient.png").write_bytes(drawn())
+    page.get_by_role("tab", name="Reconstruct").click()
+    tab = page.get_by_role("tabpanel").filter(visible=True).first
+    tab.locator("input[type=file]").set_input_files(tmp_path / "gradient.png")
+    tab.locator(".file-preview tr").first.wait_for(timeout=30_000)
+    tab.get_by_label("number input for Steps").fill("40")
+    tab.get_by_role("button", name="Reconstruct", exact=True).click()
+    said = tab.get_by_label("Progress")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('textarea')].some(each => /^40 steps: [0-9.]+ of 255/.test(each.value))",
+        timeout=60_000,
+    )
+    assert tab.locator("img").filter(visible=True).count() == 3
+    assert tab.locator(".file-preview tr").count() == 0  # it is gone, and has to be uploaded anew
+    with page.expect_download() as download:
+        tab.get_by_role("button", name="Download NPZ").click()
+    with np.load(download.value.path()) as arrays:
+        assert arrays["latents"].shape == (1, 8) and arrays["images"].shape == (1, 16, 16, 1)
+    # Once more, with a thousand steps on the example, which take seconds.
+    tab.get_by_label("Run", exact=True).click()
+    page.get_by_role("option", name=EXAMPLE).click()
+    tab.locator("input[type=file]").set_input_files(tmp_path / "gradient.png")
+    tab.locator(".file-preview tr").first.wait_for(timeout=30_000)
+    tab.get_by_label("number input for Steps").fill("1000")
+    tab.get_by_role("button", name="Reconstruct", exact=True).click()
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('textarea')].some(each => / of 1000 steps: /.test(each.value))",
+        timeout=60_000,
+    )
+    tab.get_by_role("button", name="Stop", exact=True).click()
+    tab.locator(".file-preview tr").first.wait_for(state="detached", timeout=30_000)
+    assert re.match(r"\d+ of 1000 steps: ", said.input_value())
+    assert page.get_by_text("Error", exact=True).count() == 0
+
+
+def test_a_blend_between_classes_that_are_chosen(page: Any):
+    page.get_by_role("tab", name="Explore").click()
+    tab = page.get_by_role("tabpanel").filter(visible=True).first
+    tab.get_by_label("Run", exact=True).click()
+    page.get_by_role("option", name="classes").click()
+    tab.get_by_label("Classes, in turn").click()
+    page.get_by_role("option", name="3", exact=True).click()
+    page.get_by_role("option", name="7", exact=True).click()
+    page.keyboard.press("Escape")
+    tab.get_by_role("button", name="Blend", exact=True).click()
+    assert shown(page, "Blend").shape[1] > 5 * shown(page, "Blend").shape[0]
+
+
+def test_an_audit_in_the_browser_shows_names_as_text(served: Served, page: Any):
+    run = served.folder / "runs" / "hostile"
+    shutil.copytree(served.folder / "runs" / "digits", run)
+    try:
+        (run / "audit").mkdir(exist_ok=True)
+        Image.new("L", (20, 20)).save(run / "audit" / "audit.png")
+        finding = {"kind": "duplicate", "name": HOSTILE, "index": 0}
+        report = {"kinds": {"duplicate": {"count": 1}}, "findings": [finding], "warnings": [HOSTILE]}
+        (run / "audit" / "audit.json").write_text(json.dumps(report))
+        alerts = list[str]()
+        page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
+        tab = press(page, "Runs", "Look again")
+        tab.get_by_label("Run", exact=True).click()
+        page.get_by_role("option", name="hostile").click()
+        tab.get_by_role("button", name="Show", exact=True).click()
+        tab.get_by_text("Audit of its images").click()
+        tab.get_by_text(HOSTILE).filter(visible=True).first.wait_for()
+        assert page.locator("img[src=x]").count() == 0 and not alerts
+    finally:
+        shutil.rmtree(run)
+
+
+def test_a_viewer_sees_no_tab_to_train_or_to_upload(served: Served, browser: Any):
     page = browser.new_page()
     page.goto(served.url)
     log_in(page, "vera", PASSWORDS["vera"])
     page.get_by_role("tab", name="Runs").wait_for()
     page.wait_for_timeout(2000)
-    assert page.get_by_role("tab", name="Train").count() == 0
+    for name in ("Train", "Reconstruct"):
+        assert page.get_by_role("tab", name=name).count() == 0
+    page.get_by_role("tab", name="Runs").click()
+    assert page.get_by_role("button", name="Audit its images").count() == 0
     page.close()
 
 

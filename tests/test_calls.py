@@ -118,7 +118,7 @@ def test_a_scan_has_the_same_bits_for_any_number_of_steps(pictures):
         resolution=16, width=0.0625, latent_size=8, batch_size=8, channels=1, steps=4, device="cpu", data=str(pictures)
     )
     backend = gan_jax.backend.Backend(small)
-    scanned = jax.jit(gan_jax.backend._make_scan(small))
+    scanned = jax.jit(gan_jax.backend._make_scan(small, backend.components))
     data = Dataset("noise", np.load(pictures), None, (), "noise")
     given = [
         backend._inputs(StepValues(batch_at(data, small, step), draw(small, step), schedule_values(small, step)))

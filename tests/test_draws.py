@@ -57,7 +57,8 @@ def test_stream_numbers_keep_their_meaning():
     assert (Stream.EPOCH_ORDER, Stream.LATENTS, Stream.SAMPLES) == (0, 1, 2)
     assert (Stream.INTERPOLATION, Stream.AUGMENT, Stream.STACK) == (3, 4, 5)
     assert (Stream.EVALUATION, Stream.REAL_IMAGES) == (6, 7)
-    assert len(Stream) == 8
+    assert Stream.PROJECTION == 8
+    assert len(Stream) == 9
 
 
 @pytest.mark.parametrize("name", ["interpolation", "augment"])

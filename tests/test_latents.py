@@ -13,6 +13,7 @@ from gan_shared.latents import (
     FRAMES_PER_LATENT,
     WALK_IMAGES,
     LatentSource,
+    blends,
     check_request,
     parse_seeds,
     slerp,
@@ -120,3 +121,26 @@ def test_slerp_between_parallel_vectors_is_straight_and_finite():
     start = np.array([[1.0, 2.0], [1.0, 0.0]])
     np.testing.assert_allclose(slerp(start, start, 0.3), start, rtol=1e-6)
     np.testing.assert_allclose(slerp(start, 3 * start, 0.5), 2 * start, rtol=1e-6)
+
+
+def test_blends_lead_from_each_class_to_the_next_in_equal_steps():
+    found = blends((2, 0, 1), 5, 4)
+    assert found.shape == (10, 4) and found.dtype == np.float32
+    np.testing.assert_array_equal(found[0], [0, 0, 1, 0])
+    np.testing.assert_array_equal(found[1], [0.25, 0, 0.75, 0])
+    np.testing.assert_array_equal(found[4], found[5])
+    np.testing.assert_array_equal(found[7], [0.5, 0.5, 0, 0])
+    np.testing.assert_array_equal(found[9], [0, 1, 0, 0])
+    np.testing.assert_array_equal(found.sum(1), np.ones(10, np.float32))
+
+
+def test_what_is_no_blend_is_refused():
+    for class_ids, count, message in (
+        ((1,), 5, "classes: found 1, expected two or more to blend"),
+        ((0, 4), 5, "classes: found 4, expected numbers from 0 to 3"),
+        ((-1, 0), 5, "classes: found -1, expected numbers from 0 to 3"),
+        ((0, 1), 1, "count: found 1, expected a number from 2"),
+    ):
+        with pytest.raises(UserError) as raised:
+            blends(class_ids, count, 4)
+        assert str(raised.value) == message

@@ -1,4 +1,4 @@
-"""The fields that most tabs begin with: which run, which checkpoint, which backend, which classes."""
+"""Fields that several tabs have: which run, which checkpoint, which backend, which classes; and what owners see."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 from gradio.context import Context as Building
 
-from gan_app.context import Context
+from gan_app.context import Context, user_of
 from gan_app.models import NEWEST
 from gan_shared.errors import UserError
 
@@ -48,8 +48,7 @@ def choose_run(context: Context) -> tuple[gr.Dropdown, gr.Button, Callable[..., 
         return gr.Dropdown(now, value=chosen if chosen in now else now[0])
 
     # Runs come and go while the page is built once: what there is now is looked up when the page is opened.
-    page = Building.root_block
-    assert page is not None, "the fields are built inside of a page"
+    page = _page()
     gr.on([refresh.click, page.load], look_again, run, run, show_progress="hidden", api_visibility="private")
     return run, refresh, page.load
 
@@ -79,3 +78,19 @@ def choose_backend(context: Context) -> gr.Radio:
     names = {"torch": "PyTorch", "jax": "JAX"}
     choices = [(names[each], each) for each in context.models.backends]
     return gr.Radio(choices, value=context.models.backends[0], label="Backend")
+
+
+def show_to_owners(part: gr.Tab | gr.Button) -> None:
+    """Let owners alone see a part of the page, which begins invisible; what it calls refuses others in any case."""
+
+    def visible(request: gr.Request) -> Any:
+        return type(part)(visible=user_of(request).role == "owner")
+
+    _page().load(visible, None, part, show_progress="hidden", api_visibility="private")
+
+
+def _page() -> gr.Blocks:
+    """Return the page that fields are being added to."""
+    page = Building.root_block
+    assert page is not None, "the fields are built inside of a page"
+    return page

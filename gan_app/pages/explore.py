@@ -1,4 +1,4 @@
-"""The tab that moves through a latent space: walks between seeds, and directions of one seed."""
+"""The tab that moves through a latent space: walks between seeds, directions of one seed, blends of classes."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -8,18 +8,21 @@ import numpy as np
 
 from gan_app.context import ONE_AT_A_TIME, Context, answering, check_number
 from gan_app.directions import principal_directions
-from gan_app.models import KEPT, Opened, make_of
+from gan_app.models import KEPT, Opened, make_blends, make_of
 from gan_app.pages.choosing import Choice, choose
 from gan_app.pages.generate import source_of
 from gan_app.pictures import enlarged, picture, shown
 from gan_shared.errors import UserError, unexpected
-from gan_shared.latents import FRAMES_PER_LATENT, LatentSource
+from gan_shared.latents import FRAMES_PER_LATENT, LatentSource, blends
 from gan_shared.pictures import save_gif, save_mp4
+from gan_shared.sample import check_class_ids, class_numbers
 
 # Directions, and how far one goes along each in the length of a latent.
 DIRECTIONS, FARTHEST = 5, 1.5
 # Frames that are made at once, and the side of a frame in pixels: Pillow holds all of a GIF.
 BATCH, FRAME_SIDE = 64, 256
+# Images from one class to the next.
+MOST_BLENDS = 16
 
 
 def build(context: Context) -> None:
@@ -30,6 +33,7 @@ def build(context: Context) -> None:
             _add_walk(context, choice)
         with gr.Column():
             _add_directions(context, choice)
+    _add_blends(context, choice)
 
 
 def _add_walk(context: Context, choice: Choice) -> None:
@@ -109,10 +113,7 @@ def _add_directions(context: Context, choice: Choice) -> None:
         request: gr.Request,
     ) -> np.ndarray:
         amounts = (first, second, third, fourth, fifth)
-        if not isinstance(seed, (int, float)):
-            raise unexpected("seed", "none", "a whole number from 0")
-        latents = LatentSource(int(seed))
-        latents.check()
+        latents = one_seed(seed)
         for amount in amounts:
             if not isinstance(amount, (int, float)) or not abs(amount) <= FARTHEST:
                 raise unexpected("direction", amount, f"a number from {-FARTHEST} to {FARTHEST}")
@@ -124,6 +125,50 @@ def _add_directions(context: Context, choice: Choice) -> None:
 
     events = [nudge.click, *(slider.release for slider in sliders)]
     gr.on(events, move, [*choice.fields(), seed, *sliders], image, api_name="nudge", **ONE_AT_A_TIME)
+
+
+def _add_blends(context: Context, choice: Choice) -> None:
+    """Add the fields of blends of classes, and what they do."""
+    gr.Markdown("### One seed, from class to class: choose two or more of a class-conditional run above")
+    with gr.Row():
+        seed = gr.Number(0, label="Seed of the blend", precision=0, minimum=0)
+        count = gr.Slider(2, MOST_BLENDS, value=9, step=1, label="Images from each class to the next")
+    button = gr.Button("Blend", variant="primary")
+    image = picture("Blend")
+
+    @answering(context, "blend", computes=True)
+    def blend(
+        run: str,
+        checkpoint: str,
+        backend: str,
+        classes: list[str],
+        seed: float,
+        count: float,
+        request: gr.Request,
+    ) -> np.ndarray:
+        latents, number = one_seed(seed), check_number("images", count, MOST_BLENDS)
+        check_number("images", number * max(1, len(classes) - 1), context.limits.images)
+        opened = context.models.open(run, checkpoint, backend)
+        names, num_classes = opened.class_names, opened.config.num_classes
+        if not names:
+            raise unexpected("run", run, "one whose generator is class-conditional")
+        chosen = check_class_ids(opened.config, class_numbers(classes, names), names)
+        return shown(make_blends(opened, latents, blends(chosen[: len(classes)], number, num_classes)), number)
+
+    button.click(blend, [*choice.fields(), seed, count], image, api_name="blend", **ONE_AT_A_TIME)
+
+
+def one_seed(seed: float) -> LatentSource:
+    """Return where the latent of a seed comes from.
+
+    Raises:
+        UserError: it is no number that one follows from.
+    """
+    if not isinstance(seed, (int, float)) or seed != seed or seed != int(seed):
+        raise unexpected("seed", seed, "a whole number from 0")
+    latents = LatentSource(int(seed))
+    latents.check()
+    return latents
 
 
 def one_class(opened: Opened, classes: list[str]) -> tuple[str, ...]:

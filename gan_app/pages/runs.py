@@ -1,4 +1,4 @@
-"""The tab that shows what a run is and how it went."""
+"""The tab that shows what a run is, how it went, and what an audit of its images has found."""
 
 import json
 import re
@@ -10,9 +10,13 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from gan_app.context import Context, answering
-from gan_app.pages.choosing import choose_run
+from gan_app import auditing
+from gan_app.context import ONE_AT_A_TIME, Context, answering
+from gan_app.models import EXAMPLE
+from gan_app.pages.choosing import choose_run, show_to_owners
 from gan_app.pictures import picture
+from gan_app.run_files import copied, is_shown
+from gan_shared.errors import unexpected
 from gan_shared.manifest import read_json
 from gan_shared.runlog import METRICS, read_scalars
 
@@ -25,8 +29,10 @@ CURVES = (
 )
 # Numbers of an evaluation that the table shows, where they are there.
 NUMBERS = ("step", "network", "num_images", "fd", "kid", "precision", "recall", "modes", "modes_kl", "confident_share")
-# Lines of a log that are shown, and bytes of a file that is read for them.
-LINES, MAX_BYTES = 2000, 10 * 10**6
+# Columns of what an audit has found.
+FINDINGS = ("kind", "images", "meaning", "some of them")
+# Lines of a log that are shown.
+LINES = 2000
 # A sample grid, by its step.
 GRID = re.compile(r"step-(\d+)\.png")
 
@@ -35,43 +41,57 @@ def build(context: Context) -> None:
     """Add the tab's fields to the page."""
     models = context.models
     run, _, _ = choose_run(context)
-    button = gr.Button("Show", variant="primary")
+    with gr.Row():
+        button = gr.Button("Show", variant="primary")
+        audit = gr.Button("Audit its images", visible=False)
+    show_to_owners(audit)
     with gr.Row():
         plot = gr.Plot(label="Curves")
         grid = picture("Newest samples", kind="filepath")
     table = gr.Dataframe(label="Evaluations", headers=list(NUMBERS), interactive=False)
     configuration = gr.JSON(label="Configuration")
+    with gr.Accordion("Audit of its images", open=False, visible=False) as report:
+        sheet = picture("Strongest findings", kind="filepath")
+        findings = gr.Dataframe(label="Findings", headers=list(FINDINGS), datatype="str", wrap=True, interactive=False)
+    audited = [report, sheet, findings]
 
     @answering(context, "show run")
-    def show(name: str, request: gr.Request) -> tuple[Figure, Any, list[list[Any]], dict[str, Any]]:
+    def show(name: str, request: gr.Request) -> tuple[Any, ...]:
         path = models.path(name)
         lines = scalars(path)
-        config = read_json(path / "config.json") if _is_shown(path / "config.json") else {}
-        return curves(lines), newest_samples(context, path), evaluations(path), config
+        config = read_json(path / "config.json") if is_shown(path / "config.json") else {}
+        shown = (curves(lines), newest_samples(context, path), evaluations(path), config)
+        return *shown, *_audited(context, path, is_open=False)
 
-    button.click(show, run, [plot, grid, table, configuration], api_name="show_run")
+    @answering(context, "audit", role="owner", computes=True)
+    def examine(name: str, request: gr.Request) -> tuple[Any, ...]:
+        if name == EXAMPLE:
+            raise unexpected("run", repr(name), "a run of the folder")
+        path = models.path(name)
+        context.auditor.run(path)
+        return _audited(context, path, is_open=True)
+
+    button.click(show, run, [plot, grid, table, configuration, *audited], api_name="show_run")
+    audit.click(examine, run, audited, api_name="audit", **ONE_AT_A_TIME)
+
+
+def _audited(context: Context, path: Path, *, is_open: bool) -> tuple[gr.Accordion, str | None, list[list[Any]]]:
+    """Return what the page shows of a run's audit; where there is none, nothing."""
+    rows, sheet = auditing.table(path), path / auditing.FOLDER / "audit.png"
+    copy = copied(sheet, context.new_folder()) if rows and is_shown(sheet) else None
+    return gr.Accordion(visible=bool(rows), open=is_open), copy, rows
 
 
 def scalars(path: Path) -> list[dict[str, float]]:
     """Return the last lines of a run's scalars; none where there are none, or more than are shown."""
-    return read_scalars(path)[-LINES:] if _is_shown(path / "scalars.jsonl") else []
-
-
-def _is_shown(file: Path) -> bool:
-    """Return whether a file of a run is one, and not too large to be read at a request."""
-    return file.is_file() and not file.is_symlink() and file.stat().st_size <= MAX_BYTES
+    return read_scalars(path)[-LINES:] if is_shown(path / "scalars.jsonl") else []
 
 
 def newest_samples(context: Context, path: Path) -> str | None:
     """Return a copy of a run's newest sample grid, as files of runs are not served; None where there is none."""
     found = [(int(match[1]), file) for file in path.glob("samples/step-*.png") if (match := GRID.fullmatch(file.name))]
-    # A run may come from a stranger: a link could lead anywhere.
-    newest = next((file for _, file in sorted(found, reverse=True) if not file.is_symlink()), None)
-    if newest is None or newest.parent.is_symlink():
-        return None
-    copied = context.new_folder() / newest.name
-    copied.write_bytes(newest.read_bytes())
-    return str(copied)
+    newest = next((file for _, file in sorted(found, reverse=True) if is_shown(file)), None)
+    return None if newest is None else copied(newest, context.new_folder())
 
 
 def curves(lines: list[dict[str, float]]) -> Figure:
@@ -94,7 +114,7 @@ def evaluations(path: Path) -> list[list[Any]]:
     """Return the rows of the table of evaluations; lines that cannot be read are left out."""
     rows = []
     file = path / METRICS
-    for text in file.read_text(encoding="utf-8", errors="replace").splitlines()[-LINES:] if _is_shown(file) else ():
+    for text in file.read_text(encoding="utf-8", errors="replace").splitlines()[-LINES:] if is_shown(file) else ():
         try:
             line = json.loads(text)
         except ValueError:
