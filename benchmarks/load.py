@@ -113,15 +113,16 @@ def run(options: Options) -> None:
     waits = Waits()
     with serving(options.users) as server:
         clients = [logged_in(server, name) for name in server.passwords]
+        function = function_of(clients[0])
         began = time.perf_counter()
-        first = ask(clients[0], options, 0)
+        first = ask(clients[0], function, options, 0)
         if first is not None:
             raise UserError(f"the first request failed: {first}")
         first_seconds = time.perf_counter() - began
         say(f"page after {server.start_seconds:.1f} s, first images {first_seconds:.1f} s after that")
         end = time.perf_counter() + options.seconds
         threads = [
-            threading.Thread(target=keep_asking, args=(client, options, number, end, waits))
+            threading.Thread(target=keep_asking, args=(client, function, options, number * 10**6, end, waits))
             for number, client in enumerate(clients)
         ]
         for thread in threads:
@@ -189,14 +190,19 @@ def logged_in(server: Server, name: str) -> httpx.Client:
     return client
 
 
-def keep_asking(client: httpx.Client, options: Options, number: int, end: float, waits: Waits) -> None:
-    """Ask for images until the time has come."""
-    request = number * 10**6
+def function_of(client: httpx.Client) -> int:
+    """Return the number that the page has for what makes images."""
+    functions = client.get("/config").json()["dependencies"]
+    return next(each["id"] for each in functions if each["api_name"] == "generate")
+
+
+def keep_asking(client: httpx.Client, function: int, options: Options, seed: int, end: float, waits: Waits) -> None:
+    """Ask for images until the time has come, of another seed each time."""
     while time.perf_counter() < end:
-        request += 1
+        seed += 1
         began = time.perf_counter()
         try:
-            failure = ask(client, options, request)
+            failure = ask(client, function, options, seed)
         except (httpx.HTTPError, ValueError, KeyError) as error:
             failure = f"{type(error).__name__}: {error}"
         if failure is None:
@@ -208,10 +214,8 @@ def keep_asking(client: httpx.Client, options: Options, number: int, end: float,
             waits.errors.append(failure)
 
 
-def ask(client: httpx.Client, options: Options, seed: int) -> str | None:
+def ask(client: httpx.Client, function: int, options: Options, seed: int) -> str | None:
     """Ask for images of a seed as the page's script does; return what was wrong, None where nothing was."""
-    found = client.get("/config").json()
-    function = next(each["id"] for each in found["dependencies"] if each["api_name"] == "generate")
     session = secrets.token_hex(8)
     data = [EXAMPLE, NEWEST, options.backend, [], str(seed), options.images, 3, True]
     joined = client.post("/gradio_api/queue/join", json={"data": data, "fn_index": function, "session_hash": session})
@@ -235,7 +239,9 @@ def memory(pid: int) -> float:
 
 def result(options: Options, server: Server, first_seconds: float, waits: Waits) -> dict[str, Any]:
     """Return what is written."""
-    p50, p95 = np.percentile(waits.seconds, [50, 95]) if waits.seconds else (float("nan"), float("nan"))
+    if not waits.seconds:
+        raise UserError("no request was answered")
+    p50, p95 = np.percentile(waits.seconds, [50, 95])
     readings = waits.megabytes
     return {
         "users": options.users,

@@ -70,7 +70,7 @@ def _started(command: list[str]) -> "subprocess.Popen[bytes]":
 
 
 def arguments(run: Path) -> list[str]:
-    """Return which images the command is to check: those of a run, at the size that it is trained at.
+    """Return which images the command is to check: the set of a run, with what it leaves out, at the run's size.
 
     Raises:
         UserError: it is a checkpoint alone, or its configuration cannot be read.

@@ -62,7 +62,7 @@ class GAN:
         steps_done: generator updates done.
         history: what ``fit`` has logged: of every ``log_every``-th step, of those at which a callback returned numbers,
             and of the last of each ``fit``, ``step`` and the losses and further numbers by name.
-        class_names: of a class-conditional GAN, after its first ``fit``.
+        class_names: names of the classes; none before the first ``fit``, or without classes.
         state: everything that training changes.
         backend: what computes.
 

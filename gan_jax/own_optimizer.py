@@ -69,7 +69,7 @@ class OwnOptimizer(NamedTuple):
         return moved, _OwnState(content)
 
     def check(self, parameters: Parameters) -> None:
-        """Take one step of an optimiser of copies, and refuse one whose state a checkpoint cannot hold.
+        """Refuse an optimiser that cannot take a step, or whose state a checkpoint cannot hold.
 
         Raises:
             UserError: it cannot take a step, or its state cannot be saved, or is another one when it is given back.
@@ -130,7 +130,7 @@ def export(network: str, optimizer_state: Any) -> dict[str, np.ndarray]:
 
 
 def _named(optimizer_state: _OwnState) -> dict[str, Any]:
-    """Return the leaves of a state by their paths, ``0/mu/stem.conv/kernel`` say."""
+    """Return the leaves of a state by their paths, ``0/mu/stem/conv/kernel`` say."""
     leaves, _ = jax.tree.flatten_with_path(optimizer_state.content)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 

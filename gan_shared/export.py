@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,6 +46,7 @@ class FileFormat(NamedTuple):
         packages: that writing it needs beside the framework.
         reader: the program of ``export_readers`` that computes it, with none of this project's code.
         read_by: the package that the reader needs.
+        label_type: of the class labels that the function is given.
         any_batch: whether the number of images may be left open.
     """
 
@@ -54,15 +55,16 @@ class FileFormat(NamedTuple):
     packages: tuple[str, ...]
     reader: str
     read_by: str
+    label_type: str
     any_batch: bool = True
 
 
 FORMATS = {
-    "onnx": FileFormat("torch", ".onnx", ("onnx", "onnxscript"), "read_onnx.py", "onnxruntime"),
-    "torch-export": FileFormat("torch", ".pt2", (), "read_torch_export.py", "torch"),
-    "jax-export": FileFormat("jax", ".jax", (), "read_jax_export.py", "jax"),
+    "onnx": FileFormat("torch", ".onnx", ("onnx", "onnxscript"), "read_onnx.py", "onnxruntime", "int64"),
+    "torch-export": FileFormat("torch", ".pt2", (), "read_torch_export.py", "torch", "int64"),
+    "jax-export": FileFormat("jax", ".jax", (), "read_jax_export.py", "jax", "int32"),
     # Compilers of StableHLO want every shape.
-    "stablehlo": FileFormat("jax", ".mlirbc", (), "read_stablehlo.py", "jaxlib", any_batch=False),
+    "stablehlo": FileFormat("jax", ".mlirbc", (), "read_stablehlo.py", "jaxlib", "int32", any_batch=False),
 }
 
 
@@ -87,15 +89,15 @@ class Signature(NamedTuple):
         """Names of all that is given."""
         return [*(name for name, _ in self.latents), *(["labels"] if self.labels else [])]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON holds it."""
+    def to_json(self, label_type: str) -> dict[str, Any]:
+        """Return it as JSON holds it, with the type of the labels."""
         batch = self.batch_size or "batch"
         given = [
             {"name": name, "type": "float32", "shape": [batch, length], "meaning": "numbers from N(0, 1)"}
             for name, length in self.latents
         ]
         if self.labels:
-            given.append({"name": "labels", "type": "integer", "shape": [batch], "meaning": "number of the class"})
+            given.append({"name": "labels", "type": label_type, "shape": [batch], "meaning": "number of the class"})
         made = {"name": "images", "type": "uint8", "shape": [batch, *self.image], "meaning": "0 is black"}
         return {"inputs": given, "output": made}
 
@@ -229,7 +231,7 @@ def check(
             f"{file.name}: its images differ by {largest} grey levels from those of sample, expected at most "
             f"{TOLERANCE}: it was not kept"
         )
-    by = f"{chosen.read_by} {version(chosen.read_by)}"
+    by = f"{chosen.read_by} {getattr(import_module(chosen.read_by), '__version__', '')}".rstrip()
     return {"by": by, "images": sum(counts), "largest_difference": largest}
 
 
@@ -268,7 +270,7 @@ def description(
         "file": out.name,
         "sha256": manifest.sha256(out),
         "format": to,
-        **signature.to_json(),
+        **signature.to_json(FORMATS[to].label_type),
         "class_names": list(found[0].class_names) if signature.labels else [],
         "averaged": ema,
         "step": found[-1].step,

@@ -43,6 +43,7 @@ from gan_shared.sample import (
     restored,
     sample_grid,
 )
+from gan_shared.segments import images_seen
 
 CARD, SAMPLES = "README.md", "samples.png"
 FILES = ("config.json", GENERATOR_WEIGHTS, CARD, SAMPLES)
@@ -73,7 +74,7 @@ class Published(NamedTuple):
         samples: uint8 (height, width, channel), a grid of images.
         data: name and class names of the training images.
         evaluations: how good the images are, where that is known.
-        steps: that it was trained for.
+        steps: that it was trained for; 0 where that is not known.
     """
 
     config: Config
@@ -118,10 +119,10 @@ def export(
     samples = sample_of(generator, loaded.class_names, ema)
     evaluations = evaluations_of(loaded, ema)
     write_folder(out, Published(config, weights, samples, loaded.data, evaluations, loaded.step), publication)
-    told = [f"wrote {out}"]
+    lines = [f"wrote {out}"]
     if publication.repository is not None:
-        told.append(f"uploaded to {upload(out, publication)}")
-    return "\n".join(told)
+        lines.append(f"uploaded to {upload(out, publication)}")
+    return "\n".join(lines)
 
 
 def publish(generator: TrainedGenerator, class_names: Sequence[str], publication: Publication) -> str:
@@ -159,8 +160,12 @@ def evaluations_of(loaded: Checkpoint, ema: bool) -> list[Evaluation]:
         record = manifest.read_json(file)
         if record.get("checkpoint_sha256") != own or record.get("network") not in FEATURE_NETWORKS:
             continue
-        evaluation = Evaluation(*(record[name] for name in Evaluation._fields))
-        if evaluation.protocol["ema"] == ema:
+        try:
+            evaluation = Evaluation(*(record[name] for name in Evaluation._fields))
+            of_this_generator = evaluation.protocol["ema"] == ema
+        except (KeyError, TypeError) as error:
+            raise unexpected(str(file), f"no {error}", "a whole evaluation") from error
+        if of_this_generator:
             found[evaluation.protocol_hash] = evaluation
     return list(found.values())
 
@@ -220,12 +225,15 @@ def card(published: Published, publication: Publication) -> str:
     height, width, channels = config.image_shape
     colours = "grey" if channels == 1 else "RGB"
     trained_on = f"`{data['name']}`." if known else "Images of its author."
+    trained = ""
+    if published.steps:  # of a generator that came alone it is not known
+        seen = f"{images_seen(config, published.steps):,} images"
+        trained = f", trained for {published.steps:,} steps ({seen}) with the loss `{config.objective.loss}`"
     made_by = f"`{config.networks.generator}`, width {config.networks.width:g}"
     lines = [
         f"---\n{front}\n---",
         f"# {(publication.repository or 'generator').split('/')[-1]}",
-        f"A GAN's generator ({made_by}) that makes {colours} images of {height}x{width} pixels, trained for "
-        f"{published.steps:,} steps of {config.training.batch_size} images with the loss `{config.objective.loss}`.",
+        f"A GAN's generator ({made_by}) that makes {colours} images of {height}x{width} pixels{trained}.",
         f"![64 images of seed 0]({SAMPLES})",
         f"## Data\n\n{trained_on}{_classes(config, data)}",
         f"## How good it is\n\n{_numbers(published.evaluations)}",
@@ -293,6 +301,8 @@ def fetched(source: str | os.PathLike[str], revision: str | None = None) -> Iter
         UserError: there is neither, or the Hub cannot be reached.
     """
     if Path(source).is_dir():
+        if revision is not None:
+            raise unexpected("revision", revision, f"none, as {source} is a folder here")
         yield Path(source)
         return
     hub = optional_module("huggingface_hub", "source", f"{source}, which is no folder here", "hub")
@@ -300,7 +310,11 @@ def fetched(source: str | os.PathLike[str], revision: str | None = None) -> Iter
         cached = Path(hub.snapshot_download(str(source), revision=revision, allow_patterns=list(FILES)))
     with tempfile.TemporaryDirectory() as parent:
         # The Hub's cache has links, which are refused where a folder may come from a stranger.
-        yield Path(shutil.copytree(cached, Path(parent) / "generator"))
+        folder = shutil.copytree(cached, Path(parent) / "generator")
+        try:
+            yield folder
+        except UserError as error:
+            raise UserError(str(error).replace(str(folder), str(source))) from error
 
 
 @contextmanager

@@ -1,8 +1,7 @@
 """Older names and formats: what was renamed, and how files of older versions are read.
 
 Format version 5 of runs and checkpoints renamed options, presets and a file of version 4, and gave each update rule
-hyperparameters of its own. Version 6 added the option ``holdout``, version 8
-``earlier_batch_sizes``.
+hyperparameters of its own. Version 6 added the option ``holdout``, version 8 ``earlier_batch_sizes``.
 """
 
 from collections.abc import Iterable, Mapping

@@ -87,7 +87,7 @@ def given_again(config: Config, own: Own, both: object) -> Own:
         both: an optimiser that was given for both networks, or None.
 
     Raises:
-        UserError: something is missing or of another kind, or was given in the place of a name.
+        UserError: something is of another kind, or was given in the place of a name.
     """
     needed = own_options(config)
     optimizers = [name for name in needed if name != "loss"]

@@ -58,7 +58,7 @@ def project(
 ) -> Iterator[Projected]:
     """Look for the latents whose image is most like a target, and yield the best so far until all steps are taken.
 
-    The search ends where no more is asked for. What it finds follows from its arguments alone.
+    The search stops when the caller stops iterating. What it finds follows from its arguments alone.
 
     Args:
         generator: of latents, and perhaps classes, alone.

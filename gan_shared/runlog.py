@@ -153,7 +153,9 @@ class RunLog:
             file.write(json.dumps({"step": step, "because": str(error)}) + "\n")
         self.print_line(f"{error}; going back to step {step}, with other random numbers")
         self._scalars.close()
-        self.config = begun_at(self.config, step)
+        if (config := begun_at(self.config, step)) != self.config:
+            self.config = config
+            write_config(self.run_dir, config)
         self._begin_at(step)
         self._progress.restart(step)
         return saved

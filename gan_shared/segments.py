@@ -61,7 +61,7 @@ def continued(saved: Config, wanted: Config, step: int) -> Config:
 
 
 def check_segments(config: Config) -> None:
-    """Refuse earlier segments that are none.
+    """Refuse a malformed ``earlier_batch_sizes``.
 
     Raises:
         UserError: naming the option.

@@ -24,7 +24,7 @@ from gan_shared.paths import expanded
 from gan_shared.runlog import RunLog, check_unused
 from gan_shared.sample import grid_inputs
 from gan_shared.schedules import schedule_values
-from gan_shared.segments import begun_at, check_first_segment, segments_note
+from gan_shared.segments import check_first_segment, segments_note
 from gan_shared.transfer import transferred
 from gan_shared.validation import check_continuation, with_data_defaults
 
@@ -114,7 +114,7 @@ def train(
             if stop:
                 raise Stopped(stop)
             start = saved.step if saved else 0
-            config = begun_at(config, start)
+            config = runlog.config
             state = backend.restore(saved.tensors) if saved else first_state(backend, config)
     ended_by = played.signal_number if played.step < config.execution.steps else 0
     return Outcome(run_dir, played.step, ended_by, checkpoint.folders(run_dir)[-1])

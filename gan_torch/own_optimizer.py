@@ -88,7 +88,7 @@ class OwnOptimizer(NamedTuple):
         return parameters, optimizer_state
 
     def check(self, parameters: Parameters) -> None:
-        """Take one step of an optimiser of copies, and refuse one whose state a checkpoint cannot hold.
+        """Refuse an optimiser that cannot take a step, or whose state a checkpoint cannot hold.
 
         Raises:
             UserError: it cannot take a step, or its state cannot be saved, or is another one when it is given back.

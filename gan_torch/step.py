@@ -138,9 +138,9 @@ def update_discriminator(
 ) -> tuple[State, DiscriminatorScalars]:
     """Move the discriminator down its loss on reals and fakes plus the penalties.
 
-    The examples are those called real, fake and interpolated.
-    It is applied to reals, then fakes, then interpolates where a penalty is taken there. All means are over every
-    logit, of which an image may have several.
+    The discriminator is applied to reals, then fakes, then interpolates where a penalty is taken there; ``examples``
+    are those by the names real, fake and interpolated. All means are over every logit, of which an image may have
+    several.
     """
     points = {PENALTIES[name].point for name in config.objective.penalties}
 

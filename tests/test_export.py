@@ -143,6 +143,7 @@ def test_classes_and_the_generator_that_is_no_average(conditional: Path, tmp_pat
     assert gap(made, sampled(kind, conditional, tmp_path, count, "--no-ema", "--classes", "c", "a")) <= 1
     assert gap(made, sampled(kind, conditional, tmp_path, count, "--classes", "c", "a")) > 5
     assert beside["class_names"] == ["a", "b", "c"] and beside["inputs"][1]["name"] == "labels"
+    assert beside["inputs"][1]["type"] == ("int64" if FORMATS[kind].backend == "torch" else "int32")
 
 
 @pytest.mark.parametrize("kind", [KINDS[0], KINDS[2]])

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load
 
-from gan_shared import hub
+from gan_shared import checkpoint, hub
 from gan_shared.errors import UserError
 from tests.fake_hub import TOKEN, FakeHub, serving
 from tests.fixtures import ANY, EACH, EVALUATE_MAINS, EXPORT_MAINS, SAMPLE_MAINS, TRAIN_MAINS, gan_class
@@ -81,6 +82,11 @@ def test_a_gan_in_memory_is_published(server: FakeHub, run: Path, tmp_path: Path
     assert done.stdout == f"{server.endpoint}/somebody/in-memory\n" and not server.private["somebody/in-memory"]
     files = server.repositories["somebody/in-memory"]
     assert set(files) == set(hub.FILES) and b'license: "mit"' in files["README.md"]
+    tensors, prefix = checkpoint.load_newest(run).tensors, "generator_ema/"
+    published = load(files["model.safetensors"])
+    assert {f"{prefix}{name}" for name in published} == {name for name in tensors if name.startswith(prefix)}
+    for name, value in published.items():
+        np.testing.assert_array_equal(value, tensors[f"{prefix}{name}"])
 
 
 def test_the_hub_refuses(server: FakeHub, run: Path, tmp_path: Path):
@@ -112,7 +118,10 @@ def test_the_card_says_what_it_is_and_nothing_of_the_machine(run: Path, tmp_path
         "tags": ["gan", "pytorch", "jax"],
         "datasets": ["mnist-5k"],
     }
-    assert "`mnist-5k`. Classes, from number 0: `0`, `1`," in body and "trained for 3 steps of 8 images" in body
+    assert (
+        "`mnist-5k`. Classes, from number 0: `0`, `1`," in body
+        and "trained for 3 steps (24 images) with the loss `bce`" in body
+    )
     assert "protocol " in body and "20 images of the averaged generator" in body
     assert (
         'from gan_torch import GAN\n\ngan = GAN.from_pretrained("FOLDER")' in body and "from gan_jax import GAN" in body

@@ -49,7 +49,7 @@ def last(generator: TrainedGenerator, target: np.ndarray, *arguments: Any, **opt
 
 @pytest.mark.parametrize("name", EACH)
 def test_an_image_that_the_generator_made_is_found_again(name: str):
-    """To two grey levels, from more than 40 of the nearest of 256 random images; of four latents nearly exactly."""
+    """To three grey levels, from more than 40 of the nearest of 256 random images; of four latents nearly exactly."""
     generator = example(name)
     target = image(generator, 5)
     found = list(project(generator, target, steps=1000, look_every=250))

@@ -14,7 +14,7 @@ from gan_shared.manifest import read_config
 from gan_shared.schedules import schedule_values
 from gan_shared.segments import begun_at, continued, history, images_seen
 from gan_shared.validation import check_continuation, validate
-from tests.fixtures import ANY, EACH, TRAIN_MAINS
+from tests.fixtures import ANY, EACH, TRAIN_MAINS, backend_class
 
 THREE = Config().with_options(batch_size=4, earlier_batch_sizes=(10, 64, 30, 16))
 
@@ -52,7 +52,7 @@ def test_a_run_that_goes_back_begins_its_newest_segment_there(step: int, earlier
 def test_another_batch_size_begins_a_segment(size: int, step: int, earlier: tuple[int, ...]):
     config = continued(THREE, THREE.with_options(batch_size=size), step)
     assert config.training.batch_size == size and config.training.earlier_batch_sizes == earlier
-    assert history(config, step) == [pair for pair in history(THREE, step) if pair[0] <= step]
+    assert history(config, step) == history(THREE, step)
 
 
 def test_the_next_segment_takes_the_images_where_the_last_one_ended():
@@ -117,6 +117,34 @@ def test_a_run_goes_on_with_smaller_batches_and_repeats_itself(name: str, tmp_pa
     one, two = tensors(whole), tensors(parts)
     for key, value in one.items():
         np.testing.assert_array_equal(value, two[key], err_msg=key)
+
+
+def test_a_run_that_goes_back_behind_a_segment_has_its_batches_from_there_on(tmp_path: Path, monkeypatch):
+    """The checkpoint that the segment began at is damaged when a loss is no longer finite."""
+    folder = tmp_path / "run"
+    size = ["--data", "mnist-5k", "--width", "0.0625", "--latent-size", "8", "--batch-size", "8", "--save-every", "3"]
+    run(ANY, *size, "--steps", "6", "--run-dir", str(folder))
+    backend, calls = backend_class(ANY), []
+    step = backend.steps
+
+    def poisoned(self, state, *inputs):
+        calls.append(len(calls))
+        if len(calls) == 2:
+            (folder / "checkpoints" / "step-0000006" / "trainer.safetensors").write_bytes(b"damaged")
+            tensors = self.export(state)
+            tensors["discriminator/head.weight"][...] = np.inf
+            state = self.restore(tensors)
+        return step(self, state, *inputs)
+
+    monkeypatch.setattr(backend, "steps", poisoned)
+    resume = ["--resume", "--run-dir", str(folder)]
+    run(ANY, *resume, "--batch-size", "4", "--rollbacks", "1", "--steps", "9")
+    monkeypatch.undo()
+    run(ANY, *resume, "--steps", "12")
+    config = checkpoint.load_newest(folder).config
+    assert read_config(folder) == config and config.training.earlier_batch_sizes == (3, 8)
+    lines = [json.loads(line) for line in (folder / "scalars.jsonl").read_text().splitlines()]
+    assert [line["images_seen"] for line in lines] == [8, 16, *range(24, 61, 4)]
 
 
 def test_a_run_that_begins_has_no_earlier_batches(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

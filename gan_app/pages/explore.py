@@ -152,8 +152,9 @@ def _add_blends(context: Context, choice: Choice) -> None:
         names, num_classes = opened.class_names, opened.config.num_classes
         if not names:
             raise unexpected("run", run, "one whose generator is class-conditional")
-        chosen = check_class_ids(opened.config, class_numbers(classes, names), names)
-        return shown(make_blends(opened, latents, blends(chosen[: len(classes)], number, num_classes)), number)
+        chosen = class_numbers(classes, names)
+        check_class_ids(opened.config, chosen, names)
+        return shown(make_blends(opened, latents, blends(chosen, number, num_classes)), number)
 
     button.click(blend, [*choice.fields(), seed, count], image, api_name="blend", **ONE_AT_A_TIME)
 

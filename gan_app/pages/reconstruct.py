@@ -11,7 +11,7 @@ import numpy as np
 from gan_app.context import ONE_AT_A_TIME, Context, answering, check_number, user_of
 from gan_app.models import Opened, projected, reconstruct
 from gan_app.pages.choosing import Choice, choose
-from gan_app.pages.explore import one_seed
+from gan_app.pages.explore import one_class, one_seed
 from gan_app.pictures import picture, shown
 from gan_shared.data.collection import MAX_FILE_BYTES
 from gan_shared.data.picture import read_resized
@@ -84,12 +84,12 @@ def _add_handlers(context: Context, fields: Fields, outputs: list[Any]) -> None:
         seed: float,
         request: gr.Request,
     ) -> Iterator[list[Any]]:
-        content, name = taken(file)
         number = check_number("steps", steps, context.limits.projection_steps)
         source = one_seed(seed)
         opened = context.models.open(run, checkpoint, backend, given_images=True)
         if len(opened.generators) > 1:
             raise unexpected("run", f"{run}, a LAPGAN, each of whose levels has latents", "a single generator")
+        content, name = taken(file)
         target = read_resized(content, name, opened.config.data_resolution, opened.config.image_shape[2])
         if is_image_conditional(opened.config):
             yield _at_once(context, opened, target, classes)
@@ -152,7 +152,7 @@ def said(opened: Opened, found: Projected, steps: int) -> str:
 
 def _at_once(context: Context, opened: Opened, target: np.ndarray, classes: list[str]) -> list[Any]:
     """Return what the page shows of a generator that is given images."""
-    made = reconstruct(opened, target, classes[:1])
+    made = reconstruct(opened, target, list(one_class(opened, classes)))
     images = pictures(target, made)
     arrays = {"images": made[None], "input_images": target[None]}
     return [*images, "Made of the picture itself.", _offered(context, arrays), None]
