@@ -36,7 +36,8 @@ from gan_shared.initial import ZEROS, Initial, fan_in_normal
 
 WEIGHT = Initial("normal", gain=0.02)
 SCALE = Initial("normal", gain=0.02, mean=1.0)
-LABEL = Initial("normal", gain=1.0)
+# As large as latents, embeddings would decide on the images by themselves: one for each class (docs/quality-search.md).
+LABEL = Initial("normal", gain=0.1)
 
 
 class UpStage(nn.Module):
