@@ -133,7 +133,7 @@ def to_flax(array: np.ndarray, path: Path) -> np.ndarray:
     if is_singular_vector(path):
         return array[None]
     turned = path[-1] == "kernel" and array.ndim > 1
-    return np.ascontiguousarray(array.transpose(*range(2, array.ndim), 1, 0) if turned else array)
+    return np.asarray(array.transpose(*range(2, array.ndim), 1, 0) if turned else array, order="C")
 
 
 def torch_axes(path: Path, rank: int) -> tuple[int, ...]:
@@ -146,7 +146,7 @@ def to_torch(array: np.ndarray, path: Path) -> np.ndarray:
     """Turn a tensor from Flax's layout to torch's."""
     if is_singular_vector(path):
         return array.reshape(-1)
-    return np.ascontiguousarray(array.transpose(torch_axes(path, array.ndim)))
+    return np.asarray(array.transpose(torch_axes(path, array.ndim)), order="C")
 
 
 def canonical(name: str) -> str:

@@ -121,7 +121,10 @@ def export(
     write_folder(out, Published(config, weights, samples, loaded.data, evaluations, loaded.step), publication)
     lines = [f"wrote {out}"]
     if publication.repository is not None:
-        lines.append(f"uploaded to {upload(out, publication)}")
+        try:
+            lines.append(f"uploaded to {upload(out, publication)}")
+        except UserError as error:
+            raise UserError(f"{error}; {out} was written") from error
     return "\n".join(lines)
 
 
@@ -136,7 +139,7 @@ def publish(generator: TrainedGenerator, class_names: Sequence[str], publication
     weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
     data, steps = {"name": manifest.MEMORY, "class_names": class_names}, int(tensors["trainer/step"])
     with tempfile.TemporaryDirectory() as parent:
-        folder = Path(parent) / "generator"
+        folder = Path(parent) / str(publication.repository).split("/")[-1]
         check_named(backend.config)
         published = Published(backend.config, weights, sample_of(generator, class_names, True), data, [], steps)
         write_folder(folder, published, publication)
@@ -205,10 +208,10 @@ def write_folder(folder: Path, published: Published, publication: Publication) -
         manifest.write_json(temporary / "config.json", values)
         save_file(published.weights, temporary / GENERATOR_WEIGHTS, metadata={"format": "pt"})
         save_png(temporary / SAMPLES, published.samples)
-        (temporary / CARD).write_text(card(published, publication), encoding="utf-8")
+        (temporary / CARD).write_text(card(published, publication, folder.name), encoding="utf-8")
 
 
-def card(published: Published, publication: Publication) -> str:
+def card(published: Published, publication: Publication, title: str) -> str:
     """Return the model card as the Hub reads it: YAML between two lines, then Markdown."""
     config, data = published.config, published.data
     known = data["name"] in (*NAMED, *STACKED)
@@ -217,8 +220,6 @@ def card(published: Published, publication: Publication) -> str:
         "pipeline_tag": "unconditional-image-generation",
         "tags": ["gan", "pytorch", "jax"],
     }
-    if known:
-        about["datasets"] = [data["name"]]
     if publication.license is not None:
         about["license"] = publication.license
     front = "\n".join(f"{name}: {json.dumps(value)}" for name, value in about.items())
@@ -232,7 +233,7 @@ def card(published: Published, publication: Publication) -> str:
     made_by = f"`{config.networks.generator}`, width {config.networks.width:g}"
     lines = [
         f"---\n{front}\n---",
-        f"# {(publication.repository or 'generator').split('/')[-1]}",
+        f"# {title}",
         f"A GAN's generator ({made_by}) that makes {colours} images of {height}x{width} pixels{trained}.",
         f"![64 images of seed 0]({SAMPLES})",
         f"## Data\n\n{trained_on}{_classes(config, data)}",
@@ -324,9 +325,7 @@ def _answers_of_the_hub(field: str, repository: object) -> Iterator[None]:
     Raises:
         UserError: naming the repository.
     """
-    import httpx
-
     try:
         yield
-    except (httpx.HTTPError, OSError, ValueError) as error:  # ValueError: a name that is none
-        raise UserError(f"{field}: {repository}: {one_line(error)}") from error
+    except Exception as error:  # those of its transport are others from version to version
+        raise UserError(f"{field}: {repository}: {one_line(error) or type(error).__name__}") from error

@@ -88,7 +88,7 @@ def check_first_segment(config: Config) -> None:
 def segments_note(config: Config) -> str:
     """Return which batch sizes a run has had until when."""
     before = ", ".join(f"{size} up to step {last}" for last, size in _earlier(config))
-    return f"batch size {config.training.batch_size}, before {before}"
+    return f"batch size {config.training.batch_size} from step {_earlier(config)[-1][0]} on; before: {before}"
 
 
 def _earlier(config: Config) -> list[tuple[int, int]]:

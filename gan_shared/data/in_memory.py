@@ -202,6 +202,8 @@ def _pair(index: int, item: Any) -> Example:
     """Return image and label of an item of a data set of PyTorch."""
     if not isinstance(item, (tuple, list)):
         return item, None
+    if len(item) == 1:
+        return item[0], None
     if len(item) != 2:
         raise unexpected(f"images[{index}]", f"a {type(item).__name__} of {len(item)}", "an image, or (image, label)")
     return item[0], item[1]

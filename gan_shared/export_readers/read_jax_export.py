@@ -9,6 +9,8 @@ from jax import export
 file, inputs, images = sys.argv[1:]
 generator = export.deserialize(bytearray(Path(file).read_bytes()))
 with np.load(inputs) as given:
+    arrays = [given[name] for name in given if name.startswith("latents")]
     # The labels of JAX are 32 bits wide.
-    made = generator.call(*(value.astype(np.int32) if value.dtype == np.int64 else value for value in given.values()))
+    arrays += [given["labels"].astype(np.int32)] if "labels" in given else []
+    made = generator.call(*arrays)
 np.save(images, np.asarray(made))

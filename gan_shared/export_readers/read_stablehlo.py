@@ -16,7 +16,8 @@ cpu = get_backend("cpu")
 devices = _jax.DeviceList(tuple(cpu.local_devices()[:1]))
 generator = cpu.compile_and_load(Path(file).read_bytes(), devices, _jax.CompileOptions())
 with np.load(inputs) as given:
+    arrays = [given[name] for name in given if name.startswith("latents")]
     # The labels of JAX are 32 bits wide.
-    arrays = [value.astype(np.int32) if value.dtype == np.int64 else value for value in given.values()]
+    arrays += [given["labels"].astype(np.int32)] if "labels" in given else []
 (made,) = generator.execute([jax.device_put(value, cpu.local_devices()[0]) for value in arrays])
 np.save(images, np.asarray(made))

@@ -8,5 +8,6 @@ import torch
 file, inputs, images = sys.argv[1:]
 generator = torch.export.load(file).module()
 with np.load(inputs) as given, torch.no_grad():
-    made = generator(*(torch.from_numpy(value) for value in given.values()))
+    names = [name for name in given if name.startswith("latents") or name == "labels"]
+    made = generator(*(torch.from_numpy(given[name]) for name in names))
 np.save(images, made.numpy())
