@@ -115,7 +115,7 @@ def run(options: Options) -> None:
         clients = [logged_in(server, name) for name in server.passwords]
         function = function_of(clients[0])
         began = time.perf_counter()
-        first = ask(clients[0], function, options, 0)
+        first = ask(clients[0], function, secrets.token_hex(8), options, 0)
         if first is not None:
             raise UserError(f"the first request failed: {first}")
         first_seconds = time.perf_counter() - began
@@ -197,12 +197,13 @@ def function_of(client: httpx.Client) -> int:
 
 
 def keep_asking(client: httpx.Client, function: int, options: Options, seed: int, end: float, waits: Waits) -> None:
-    """Ask for images until the time has come, of another seed each time."""
+    """Ask for images until the time has come, of another seed each time, in one page."""
+    session = secrets.token_hex(8)
     while time.perf_counter() < end:
         seed += 1
         began = time.perf_counter()
         try:
-            failure = ask(client, function, options, seed)
+            failure = ask(client, function, session, options, seed)
         except (httpx.HTTPError, ValueError, KeyError) as error:
             failure = f"{type(error).__name__}: {error}"
         if failure is None:
@@ -214,9 +215,8 @@ def keep_asking(client: httpx.Client, function: int, options: Options, seed: int
             waits.errors.append(failure)
 
 
-def ask(client: httpx.Client, function: int, options: Options, seed: int) -> str | None:
-    """Ask for images of a seed as the page's script does; return what was wrong, None where nothing was."""
-    session = secrets.token_hex(8)
+def ask(client: httpx.Client, function: int, session: str, options: Options, seed: int) -> str | None:
+    """Ask for images of a seed as the script of an open page does; return what was wrong, None where nothing was."""
     data = [EXAMPLE, NEWEST, options.backend, [], str(seed), options.images, 3, True]
     joined = client.post("/gradio_api/queue/join", json={"data": data, "fn_index": function, "session_hash": session})
     if joined.status_code != 200:

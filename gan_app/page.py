@@ -16,6 +16,8 @@ TABS = {
 }
 # Tabs for owners; what they call refuses others whether they see it or not.
 OWNERS = ("Reconstruct", "Train")
+# Pages that are open at once; Gradio keeps a third of a megabyte for each, and forgets the oldest of more.
+OPEN_PAGES = 500
 CSS = ".pixels img { image-rendering: pixelated; }"
 
 
@@ -36,5 +38,6 @@ def build(context: Context, *, with_login: bool) -> gr.Blocks:
                 tab(context)
             if title in OWNERS:
                 show_to_owners(opened)
+    page.state_session_capacity = OPEN_PAGES
     page.queue(max_size=context.limits.waiting, default_concurrency_limit=1)
     return page

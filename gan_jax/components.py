@@ -72,7 +72,8 @@ def check_loss(loss: Loss, real: Array, fake: Array) -> None:
             return losses.mean(), losses
 
         with own.applying("loss", f"a function for the {network}", own.LOSSES):
-            (_, losses), gradients = jax.value_and_grad(mean, has_aux=True)((real, fake))
+            # Traced, as in a step.
+            (_, losses), gradients = jax.jit(jax.value_and_grad(mean, has_aux=True))((real, fake))
             own.check_losses(network, np.asarray(losses), np.asarray(real))
         moved = gradients[1:] if network == "generator" else gradients
         own.check_derivatives(network, [np.asarray(gradient) for gradient in moved])

@@ -74,8 +74,8 @@ class OwnOptimizer(NamedTuple):
         Raises:
             UserError: it cannot take a step, or its state cannot be saved, or is another one when it is given back.
         """
-        before = jax.eval_shape(self.init, parameters)
         with own.applying(f"{self.network}_optimizer", "a transformation", _KIND):
+            before = jax.eval_shape(self.init, parameters)
             moved, after = jax.eval_shape(lambda tree, state: self.update(tree, tree, state, 0, 0), parameters, before)
         for name, leaf in _named(before).items():
             # Python's numbers become arrays before the first update.

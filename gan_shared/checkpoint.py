@@ -313,7 +313,7 @@ def _tensors(file: Path) -> dict[str, np.ndarray]:
     """
     try:
         return load_file(file)
-    except (SafetensorError, *BROKEN) as error:  # TypeError, ValueError: a type or shape that NumPy has not
+    except (SafetensorError, AttributeError, *BROKEN) as error:  # a type or shape that NumPy has not
         raise UserError(f"{file}: found no readable safetensors file: {error}") from error
 
 
@@ -354,6 +354,7 @@ def load_generator(folder: Path) -> Checkpoint:
         UserError: it is damaged, or a network that cannot make images by itself.
     """
     file = folder / "config.json"
+    check_file(file, "what a checkpoint says of its generator")
     values = read_json(file)
     network, resolution = values.get("network"), values.get("resolution")
     if values.get("role") != "generator":
@@ -382,9 +383,13 @@ def load_generator(folder: Path) -> Checkpoint:
     )
     if network_config(config, "generator") != values:
         raise unexpected(str(file), "no whole configuration", "what a checkpoint says of its generator")
+    if config.data.channels is None:
+        raise UserError(f"{file}: channels: found null, expected 1 or 3")
     weights = folder / GENERATOR_WEIGHTS
     check_file(weights, "the generator's weights")
     tensors = _tensors(weights)
+    if not tensors:
+        raise unexpected(str(weights), "no tensors", "the generator's weights")
     named = {f"{part}/{name}": value for part in ("generator", "generator_ema") for name, value in tensors.items()}
     _check_finite(folder, named)
     return Checkpoint(folder, config, 0, {"name": MEMORY, "fingerprint": "", "class_names": names}, named)

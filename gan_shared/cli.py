@@ -201,7 +201,7 @@ def _export(
     of_hub = options.to == "hub"
     others = ("batch_size", "resolution") if of_hub else ("push_to", "private", "license")
     for name in others:
-        if getattr(options, name):
+        if getattr(options, name) not in (None, False):
             wanted = "none, as --to is hub" if of_hub else f"none, as --to is {options.to} and not hub"
             raise unexpected(name, getattr(options, name), wanted)
     if of_hub:

@@ -139,21 +139,23 @@ def export(
     chosen = checked_format(to, writers, batch_size)
     out = Path(f"generator{chosen.suffix}") if out is None else out
     check_parents("out", out)
+    beside = out.with_name(f"{out.name}.json")
     if out.suffix.lower() != chosen.suffix or out.is_dir():
         raise unexpected("out", out, f"a file whose name ends in {chosen.suffix}, as --to is {to}")
+    if beside.is_dir():
+        raise unexpected("out", f"{out}, beside the folder {beside.name}", "a place for a file of that name")
     for package in chosen.packages:
         optional_module(package, "to", f"{to}, which needs the package {package}", "export")
     found = load_checkpoints(source, resolution)
     check_from_latents(found[0].config)
     generators = [_in_float32(make_backend, each) for each in found]
     signature = signature_of([each.config for each in found], batch_size)
-    with replacing(out) as temporary, tempfile.TemporaryDirectory() as folder:
+    with replacing(beside) as note, replacing(out) as temporary, tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / out.name  # readers go by the suffix
         writers[to](generators, signature, ema, file)
         checked = check(file, chosen, generators, signature, ema)
         temporary.write_bytes(file.read_bytes())
-    with replacing(out.with_name(f"{out.name}.json")) as temporary:
-        manifest.write_json(temporary, description(out, to, generators, found, signature, ema) | {"checked": checked})
+        manifest.write_json(note, description(file, to, generators, found, signature, ema) | {"checked": checked})
     if checked is None:
         how = f"not checked, as {chosen.read_by} is not installed"
     else:
@@ -257,7 +259,7 @@ def computed(file: Path, chosen: FileFormat, given: Mapping[str, np.ndarray]) ->
 
 
 def description(
-    out: Path,
+    file: Path,
     to: str,
     generators: Sequence[TrainedGenerator],
     found: Sequence[Checkpoint],
@@ -267,8 +269,8 @@ def description(
     """Return what stands beside an exported file."""
     backend = generators[-1].backend
     return {
-        "file": out.name,
-        "sha256": manifest.sha256(out),
+        "file": file.name,
+        "sha256": manifest.sha256(file),
         "format": to,
         **signature.to_json(FORMATS[to].label_type),
         "class_names": list(found[0].class_names) if signature.labels else [],

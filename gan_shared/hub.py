@@ -9,7 +9,7 @@ The folder has nothing of the machine that it was made on: no path, no name of a
 """
 
 import json
-import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from gan_shared import manifest
@@ -26,13 +27,14 @@ from gan_shared.backend import MakeBackend
 from gan_shared.checkpoint import BEST, CHECKPOINTS, CLASS_NAMES, GENERATOR_WEIGHTS, Checkpoint, described_by
 from gan_shared.config import Config
 from gan_shared.data.named import NAMED, STACKED
-from gan_shared.errors import UserError, one_line, optional_module, unexpected
+from gan_shared.errors import UserError, one_line, optional_module, printable, unexpected
 from gan_shared.evaluate import check_from_latents
 from gan_shared.evaluation import Evaluation
 from gan_shared.evaluation_table import table
 from gan_shared.feature_networks import FEATURE_NETWORKS
 from gan_shared.latents import LatentSource
 from gan_shared.option_groups import CUSTOM
+from gan_shared.paths import expanded
 from gan_shared.pictures import save_png
 from gan_shared.sample import (
     GRID_SIZE,
@@ -182,9 +184,14 @@ def check_folder(folder: Path) -> None:
     check_parents("out", folder)
     if folder.exists() and not folder.is_dir():
         raise unexpected("out", f"{folder}, which is a file", "a folder")
-    others = sorted(each.name for each in folder.iterdir() if each.name not in FILES) if folder.exists() else []
-    if others:
-        raise unexpected("out", f"{folder}, which holds {others[0]}", "a new or empty folder")
+    if not folder.name:
+        raise unexpected("out", folder, "the name of a folder")
+    found = sorted(each.name for each in folder.iterdir()) if folder.exists() else []
+    others = [name for name in found if name not in FILES]
+    # A checkpoint's generator has two files of these names, and no card.
+    if found and (others or CARD not in found):
+        expected = "a new or empty folder, or one that was written here before"
+        raise unexpected("out", f"{folder}, which holds {(others or found)[0]}", expected)
 
 
 def check_named(config: Config) -> None:
@@ -206,7 +213,13 @@ def write_folder(folder: Path, published: Published, publication: Publication) -
     with replacing(folder) as temporary:
         temporary.mkdir()
         manifest.write_json(temporary / "config.json", values)
-        save_file(published.weights, temporary / GENERATOR_WEIGHTS, metadata={"format": "pt"})
+        weights = temporary / GENERATOR_WEIGHTS
+        try:
+            save_file(published.weights, weights, metadata={"format": "pt"})
+        except SafetensorError as error:  # a full disk
+            raise UserError(f"{folder}: could not be written: {error}") from error
+        # safetensors makes its files for their owner alone; these are shared like any other.
+        weights.chmod(temporary.stat().st_mode & 0o666)
         save_png(temporary / SAMPLES, published.samples)
         (temporary / CARD).write_text(card(published, publication, folder.name), encoding="utf-8")
 
@@ -248,7 +261,7 @@ def _classes(config: Config, data: dict[str, Any]) -> str:
     names = data.get("class_names", ())
     if not config.data.class_conditional or not names:
         return ""
-    listed = ", ".join(f"`{name.replace('`', '')}`" for name in names[:LISTED_CLASSES])
+    listed = ", ".join(f"`{printable(name).replace('`', '')}`" for name in names[:LISTED_CLASSES])
     more = f" and {len(names) - LISTED_CLASSES:,} more" if len(names) > LISTED_CLASSES else ""
     return f" Classes, from number 0: {listed}{more}."
 
@@ -291,7 +304,7 @@ def upload(folder: Path, publication: Publication) -> str:
 
 
 @contextmanager
-def fetched(source: str | os.PathLike[str], revision: str | None = None) -> Iterator[Path]:
+def fetched(source: str | Path, revision: str | None = None) -> Iterator[Path]:
     """Yield the folder of a generator: one that is there, or a repository of the Hub, which is fetched.
 
     Args:
@@ -301,11 +314,14 @@ def fetched(source: str | os.PathLike[str], revision: str | None = None) -> Iter
     Raises:
         UserError: there is neither, or the Hub cannot be reached.
     """
-    if Path(source).is_dir():
+    folder = expanded(source)
+    if folder.is_dir():
         if revision is not None:
             raise unexpected("revision", revision, f"none, as {source} is a folder here")
-        yield Path(source)
+        yield folder
         return
+    if not re.fullmatch(r"[^/~.][^/]*(/[^/]+)?", str(source)) or folder.exists():
+        raise unexpected("source", f"{source}, where there is no folder", "a folder, or USER/NAME on the Hub")
     hub = optional_module("huggingface_hub", "source", f"{source}, which is no folder here", "hub")
     with _answers_of_the_hub("source", source):
         cached = Path(hub.snapshot_download(str(source), revision=revision, allow_patterns=list(FILES)))

@@ -57,7 +57,7 @@ class OwnOptimizer(NamedTuple):
         if not learning:
             return {}
         if not callable(self.given):
-            raise unexpected(option, repr(self.given), f"a name, or {_KIND}")
+            raise unexpected(option, " ".join(repr(self.given).split()), f"a name, or {_KIND}")
         with own.applying(option, "a function", _KIND):
             optimizer = self.given(list(learning.values()))
         if not isinstance(optimizer, torch.optim.Optimizer):

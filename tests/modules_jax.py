@@ -108,6 +108,7 @@ WRONG_LOSSES: list[tuple[Any, str]] = [
     ((lambda real, fake: (fake - real).astype(jnp.bfloat16), lambda fake: -fake), "found bfloat16 of shape (2,)"),
     ((lambda real, fake: fake / 0, lambda fake: -fake), "found a number that is not finite"),
     ((lambda real, fake: fake - real, lambda fake: -np.array(fake)), "a function for the generator that raises Tracer"),
+    ((lambda real, fake: fake if real.sum() > 0 else real, lambda fake: -fake), "discriminator that raises Tracer"),
     ((lambda real, fake: fake - real, lambda fake: fake.nothing), "a function for the generator that raises Attribute"),
     ((lambda real, fake: fake - real, lambda fake: jnp.sqrt(jnp.abs(fake - fake)) - fake), "derivative is not finite"),
 ]
@@ -130,6 +131,7 @@ WRONG_OPTIMIZERS: list[tuple[Any, str]] = [
     (("adam",), "found ('adam',), expected a name, or an optax.GradientTransformation"),
     (optax.GradientTransformation(lambda params: 1 / 0, optax.identity().update), "that raises ZeroDivisionError"),
     (optax.GradientTransformation(lambda tree: (), lambda tree, state: None), "that raises TypeError"),  # pyright: ignore
+    (optax.GradientTransformation(lambda tree: "x", optax.identity().update), "that raises TypeError"),  # pyright: ignore
     (optax.adam(1e-3, mu_dtype=jnp.bfloat16), "of type bfloat16, expected arrays of NumPy's types"),
     (optax.add_noise(0.1, 0.5, jax.random.key(0)), "of type key<"),
 ]

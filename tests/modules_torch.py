@@ -199,6 +199,7 @@ WRONG_OPTIMIZERS: list[tuple[Any, str]] = [
     (torch.optim.LBFGS, "found an optimiser that raises TypeError"),
     (lambda parameters: _Listing(parameters, 0.1), "/past of type list, expected tensors of NumPy's types"),
     (("adam",), "found ('adam',), expected a name, or a function from a list of parameters"),
+    (torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1), "found SGD ( Parameter Group 0 "),
 ]
 
 

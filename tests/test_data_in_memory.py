@@ -114,6 +114,15 @@ def test_items_are_the_images_of_an_array(items):
     assert labelled.class_names == ("0", "1", "2")
 
 
+def test_lists_of_images_are_data_sets_and_lists_of_numbers_arrays():
+    pairs = [(image, int(label)) for image, label in zip(COLOURS, LABELS, strict=True)]
+    for listed in ([to_pillow(image) for image in COLOURS], list(COLOURS), pairs, [(each,) for each in COLOURS]):
+        assert not is_array(listed)
+        same(read(listed), from_array(COLOURS, LABELS if listed is pairs else None, "given", 16, 3))
+    for numbers in (COLOURS, COLOURS.tolist(), tuple(COLOURS.tolist()), []):
+        assert is_array(numbers)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("resolution", [28, 32, 16])
 def test_digits_get_their_border_in_every_form(resolution, channels):

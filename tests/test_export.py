@@ -173,6 +173,16 @@ def test_a_file_that_computes_something_else_is_not_kept(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.torch
+def test_a_file_and_its_description_are_written_together(run: Path, tmp_path: Path, capsys):
+    (tmp_path / "x.onnx.json").mkdir()
+    message = refused(capsys, "torch", str(run), "--to", "onnx", "--out", str(tmp_path / "x.onnx"))
+    assert message.endswith("beside the folder x.onnx.json, expected a place for a file of that name")
+    long = tmp_path / f"{'n' * 230}.onnx"  # whose description has too long a name
+    assert "ile name too long" in refused(capsys, "torch", str(run), "--to", "onnx", "--out", str(long))
+    assert [path.name for path in tmp_path.iterdir()] == ["x.onnx.json"]
+
+
 def refused(capsys: pytest.CaptureFixture[str], backend: str, *argv: str) -> str:
     capsys.readouterr()
     assert EXPORT_MAINS[backend](list(argv)) == 2

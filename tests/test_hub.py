@@ -2,9 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -151,9 +152,57 @@ def test_class_names_come_along(run: Path, tmp_path: Path):
             gan_class(ANY).from_pretrained(out)
 
 
+def test_damaged_and_hostile_folders_are_refused_in_a_line(run: Path, tmp_path: Path):
+    good = tmp_path / "good"
+    assert EXPORT_MAINS[ANY]([str(run), "--to", "hub", "--out", str(good)]) == 0
+
+    def refusal(damage: Callable[[Path], object]) -> str:
+        folder = shutil.copytree(good, tmp_path / "bad")
+        damage(folder)
+        with pytest.raises(UserError) as raised:
+            gan_class(ANY).from_pretrained(folder, device="cpu")
+        shutil.rmtree(folder)
+        assert "\n" not in str(raised.value)
+        return str(raised.value).replace(f"{folder}/", "")
+
+    def edited(**changes: object) -> Callable[[Path], object]:
+        values = json.loads((good / "config.json").read_text()) | changes
+        return lambda folder: (folder / "config.json").write_text(json.dumps(values))
+
+    def weights(header: bytes, rest: bytes = b"") -> Callable[[Path], object]:
+        content = len(header).to_bytes(8, "little") + header + rest
+        return lambda folder: (folder / "model.safetensors").write_bytes(content)
+
+    def pipe(folder: Path) -> None:
+        (folder / "config.json").unlink()
+        os.mkfifo(folder / "config.json")
+
+    assert refusal(weights(b"{}")) == "model.safetensors: found no tensors, expected the generator's weights"
+    eight_bits = b'{"a":{"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]}}'
+    assert refusal(weights(eight_bits, b"0000")).startswith("model.safetensors: found no readable safetensors file")
+    assert refusal(edited(channels=None)) == "config.json: channels: found null, expected 1 or 3"
+    assert refusal(pipe) == "config.json: found something else than a file, expected a file"
+    for source in ("/nothere", "~/nothere", "./nothere", str(good / "README.md"), "a/b/c"):
+        with pytest.raises(UserError, match="where there is no folder, expected a folder, or USER/NAME on the Hub"):
+            gan_class(ANY).from_pretrained(source)
+    with pytest.raises(UserError, match=r"revision: found main, expected none, as .* is a folder here"):
+        gan_class(ANY).from_pretrained(good, revision="main")
+
+
+def test_a_checkpoint_is_no_place_for_a_folder_of_the_hub(run: Path, tmp_path: Path, capsys, monkeypatch):
+    generator = checkpoint.newest_checkpoint(run) / "generator_ema"
+    assert EXPORT_MAINS[ANY]([str(run), "--to", "hub", "--out", str(generator)]) == 2
+    expected = "which holds config.json, expected a new or empty folder, or one that was written here before\n"
+    assert capsys.readouterr().err.endswith(expected)
+    checkpoint.load_newest(run)
+    monkeypatch.chdir(tmp_path)
+    assert EXPORT_MAINS[ANY]([str(run), "--to", "hub", "--out", "."]) == 2
+    assert capsys.readouterr().err == "error: out: found ., expected the name of a folder\n"
+
+
 def test_a_folder_with_other_files_is_left_alone(run: Path, tmp_path: Path):
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"out: found .*, which holds mine.txt, expected a new or empty folder"):
+    with pytest.raises(UserError, match=r"out: found .*, which holds mine.txt, expected a new or empty folder, or"):
         hub.check_folder(tmp_path)
     with pytest.raises(UserError, match="which is a file, expected a folder"):
         hub.check_folder(tmp_path / "mine.txt")

@@ -43,7 +43,10 @@ class _Items(NamedTuple):
 
 
 def is_array(images: object) -> bool:
-    """Return whether images are an array, or lists of numbers, and no data set."""
+    """Return whether images are an array, or lists of numbers, and no data set, which a list of images is too."""
+    if isinstance(images, (list, tuple)) and images:
+        first = images[0][0] if isinstance(images[0], tuple) and images[0] else images[0]
+        return not (isinstance(first, Image.Image) or getattr(first, "ndim", 0) > 1)
     return isinstance(images, (np.ndarray, list, tuple)) or hasattr(images, "__array__")
 
 
