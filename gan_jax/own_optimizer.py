@@ -52,7 +52,10 @@ class OwnOptimizer(NamedTuple):
         if not isinstance(self.given, optax.GradientTransformation):
             raise unexpected(option, repr(self.given), f"a name, or {_KIND}")
         with own.applying(option, "a transformation", _KIND):
-            return _OwnState(self.given.init(parameters))
+            content = self.given.init(parameters)
+            for leaf in jax.tree.leaves(content):
+                jnp.result_type(leaf)  # raises where that is no number
+        return _OwnState(content)
 
     def update(
         self,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gan_shared import checkpoint
-from gan_shared.manifest import TRAINED
+from gan_shared.manifest import FORMAT_VERSION, TRAINED
 from tests.fixtures import EACH, SAMPLE_MAINS, TRAIN_MAINS, gan_class, own_modules
 from tests.frameworks import needs
 from tests.test_gan import IMAGES, LABELS, NAMES, SIZE, refusal, tensors
@@ -245,7 +245,10 @@ def test_the_command_line_makes_images_and_trains_nothing(saved, writer, reader,
 def test_a_run_folder_of_it_is_not_resumed(saved, name, tmp_path, capsys):
     folder = tmp_path / "run"
     gan = checkpoint.load(saved(name))
-    values = {"format_version": 7, **gan.config.with_options(data=str(tmp_path / "images.npy"), steps=9).to_json()}
+    values = {
+        "format_version": FORMAT_VERSION,
+        **gan.config.with_options(data=str(tmp_path / "images.npy"), steps=9).to_json(),
+    }
     np.save(tmp_path / "images.npy", IMAGES)
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(values))
