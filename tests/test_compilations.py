@@ -127,12 +127,12 @@ def runs(tmp_path_factory) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("resumed", [0, 1], ids=["begun", "resumed"])
-@pytest.mark.parametrize("function", ["jit(call)", "jit(_generate)"])
+@pytest.mark.parametrize("function", ["jit(call)", "jit(make_images)"])
 def test_a_run_compiles_its_step_and_its_sampler_once(runs, resumed, function):
     assert runs[resumed].count(function) == 1
 
 
 def test_a_gan_compiles_its_step_and_its_sampler_once():
     begun, later = counted(LIBRARY)
-    assert begun.count("jit(call)") == begun.count("jit(_generate)") == 1
-    assert not {"jit(call)", "jit(_generate)"} & set(later), later
+    assert begun.count("jit(call)") == begun.count("jit(make_images)") == 1
+    assert not {"jit(call)", "jit(make_images)"} & set(later), later

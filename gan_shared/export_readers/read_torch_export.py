@@ -8,6 +8,7 @@ import torch
 file, inputs, images = sys.argv[1:]
 generator = torch.export.load(file).module()
 with np.load(inputs) as given, torch.no_grad():
-    names = [name for name in given if name.startswith("latents") or name == "labels"]
-    made = generator(*(torch.from_numpy(given[name]) for name in names))
+    arrays = [given[name] for name in given if name.startswith("latents")]
+    arrays += [given["labels"]] if "labels" in given else []
+    made = generator(*map(torch.from_numpy, arrays))
 np.save(images, made.numpy())
