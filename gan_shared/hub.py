@@ -24,7 +24,7 @@ from safetensors.numpy import save_file
 from gan_shared import manifest
 from gan_shared.atomic import check_parents, replacing
 from gan_shared.backend import MakeBackend
-from gan_shared.checkpoint import BEST, CHECKPOINTS, CLASS_NAMES, GENERATOR_WEIGHTS, Checkpoint, described_by
+from gan_shared.checkpoint import BEST, CHECKPOINTS, GENERATOR_WEIGHTS, Checkpoint, described_by
 from gan_shared.config import Config
 from gan_shared.data.named import NAMED, STACKED
 from gan_shared.errors import UserError, one_line, optional_module, printable, unexpected
@@ -32,6 +32,7 @@ from gan_shared.evaluate import check_from_latents
 from gan_shared.evaluation import Evaluation
 from gan_shared.evaluation_table import table
 from gan_shared.feature_networks import FEATURE_NETWORKS
+from gan_shared.generator_config import CLASS_NAMES
 from gan_shared.latents import LatentSource
 from gan_shared.option_groups import CUSTOM
 from gan_shared.paths import expanded

@@ -60,8 +60,10 @@ def schedule_values(config: Config, step: int) -> ScheduleValues:
         step: the number of steps done before this one.
     """
 
+    nimg = images_seen(config, step)
+
     def now(value: Schedule) -> float:
-        return scheduled(value, images_seen(config, step), config.training.burn_in_nimg)
+        return scheduled(value, nimg, config.training.burn_in_nimg)
 
     return ScheduleValues(
         generator_learning_rate=now(config.generator_optimizer.learning_rate),

@@ -916,8 +916,8 @@ SHARED = (
     Fault(
         "schedules a step ahead",
         "gan_shared/schedules.py",
-        "scheduled(value, images_seen(config, step), config.training.burn_in_nimg)",
-        "scheduled(value, images_seen(config, step + 1), config.training.burn_in_nimg)",
+        "nimg = images_seen(config, step)",
+        "nimg = images_seen(config, step + 1)",
     ),
     Fault(
         "half of the half-life",

@@ -335,6 +335,37 @@ def error(event: dict[str, Any]) -> str:
 GOOD = ["digits", "newest", ANY, [], "0-3", 4, 3, True]
 
 
+# Opens more pages than are kept, in a process of its own: Gradio leaves things behind that pytest would see.
+PAGES = """
+import sys
+from pathlib import Path
+from threading import Semaphore
+from gradio.routes import App
+from gan_app.auditing import Auditor
+from gan_app.context import Context, Limits
+from gan_app.models import Models
+from gan_app.page import OPEN_PAGES, build
+from gan_app.record import AccessLog
+from gan_app.training import Trainer
+folder = Path(sys.argv[1])
+trainer, auditor = Trainer(folder, "cpu", 1.0), Auditor(1.0)
+models = Models(folder, [sys.argv[2]], "cpu")
+context = Context(models, AccessLog(None), Limits(), trainer, auditor, folder / "made", Semaphore(1))
+kept = App.create_app(build(context, with_login=False)).state_holder
+for number in range(OPEN_PAGES + 2):
+    kept[f"page {number}"]
+print(len(kept.session_data), OPEN_PAGES, "page 0" in kept)
+"""
+
+
+def test_pages_that_were_opened_long_ago_are_forgotten(tmp_path: Path):
+    """Gradio keeps a third of a megabyte for each page that was ever opened, up to a number."""
+    command = [sys.executable, "-c", PAGES, str(tmp_path), ANY]
+    environment = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
+    assert done.stdout == "500 500 False\n", done.stderr
+
+
 def test_a_viewer_makes_images_and_mistakes_are_sentences(served: Served):
     with served.client("vera") as client:
         event = call(client, served, "generate", GOOD)
