@@ -46,18 +46,20 @@ class Subject(NamedTuple):
         network: what images are compared by.
         num_images: generated and real images.
         numbers: the values that the page has, the first of them the one that counts most.
+        truncation: of a second evaluation, with truncated latents; None for no second one.
     """
 
     preset: str
     network: str
     num_images: int
     numbers: tuple[str, ...]
+    truncation: float | None = None
 
 
 DISTANCES = ("kid", "fd", "precision", "recall", "density", "coverage")
 SUBJECTS = {
     "stacked-mnist-60k": Subject(
-        "stacked-mnist-cpu", "digits", 26_000, ("modes_kl", "modes", "confident_share", "confident_modes")
+        "stacked-mnist-cpu", "digits", 26_000, ("modes_kl", "modes", "confident_share", "confident_modes"), 1.5
     ),
     "fashion-mnist": Subject("fashion-cpu", "efficientnet-lite0", 10_000, DISTANCES),
     "mnist": Subject("fashion-cpu", "efficientnet-lite0", 10_000, DISTANCES),
@@ -226,6 +228,8 @@ def measure(options: Options, row: Row, shares: list[set[int]]) -> None:
         shutil.rmtree(folder / "evaluation", ignore_errors=True)
         evaluated = ["evaluate", str(folder), "--features", subject.network, *count, *device]
         command(evaluated, row, cores, folder)
+        if subject.truncation is not None:
+            command([*evaluated, "--truncation", str(subject.truncation)], row, cores, folder)
         picture = options.page.with_suffix("") / f"{row.name}.png"
         picture.parent.mkdir(parents=True, exist_ok=True)
         command(["sample", str(folder), "--out", str(picture), *device], row, cores, folder)
@@ -299,7 +303,9 @@ def command(arguments: list[str], row: Row, cores: set[int], folder: Path) -> No
 
 def result(row: Row, folder: Path, cores: int) -> dict[str, Any]:
     """Return what a finished row is known by."""
-    (evaluation,) = [json.loads(path.read_text()) for path in (folder / "evaluation").iterdir()]
+    evaluations = [json.loads(path.read_text()) for path in (folder / "evaluation").iterdir()]
+    by_truncation = {"truncation" in each["protocol"]: each for each in evaluations}
+    evaluation = by_truncation[False]
     lines = read_scalars(folder)
     images = [0.0, *(line["images_seen"] for line in lines)]
     seconds = sum(
@@ -316,6 +322,7 @@ def result(row: Row, folder: Path, cores: int) -> dict[str, Any]:
         "steps": evaluation["step"],
         "images_seen": evaluation["images_seen"],
         "evaluation": evaluation,
+        "truncated": by_truncation.get(True),
     }
 
 
@@ -351,7 +358,8 @@ HEADER = """# Quality
 
 Written by `python -m benchmarks.quality`; each line is the mean over seeds, in brackets the least and the greatest. The
 plain DCGAN (`dcgan`) has done the same arithmetic as the preset beside it. The last line of each table is what real
-images score that were not trained on: nothing can be expected to be better."""
+images score that were not trained on: nothing can be expected to be better. With truncated latents
+([evaluation](evaluation.md)) fewer images are illegible and fewer kinds are made."""
 
 
 def row_of(found: dict[str, Any]) -> Row:
@@ -372,7 +380,9 @@ def section(data: str, found: Sequence[dict[str, Any]], folder: str) -> str:
         "minutes",
         *(COLUMNS[name][0] for name in subject.numbers),
     )
-    lines = [line(group, subject) for group in grouped(mine)]
+    truncated = [each | {"evaluation": each["truncated"]} for each in mine if each.get("truncated")]
+    lines = [line(group, subject) for group in grouped([*mine, *truncated])]
+    # Those of truncated latents are the same.
     floors = {each["evaluation"]["protocol_hash"]: each["evaluation"]["floors"] for each in mine}
     real = [
         ("real images", "", protocol, "", "", "", *(shown([floor[name]], name) for name in subject.numbers))
@@ -392,8 +402,10 @@ def section(data: str, found: Sequence[dict[str, Any]], folder: str) -> str:
 def grouped(found: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     """Yield the rows that differ in the seed alone, presets first."""
 
-    def key(each: dict[str, Any]) -> tuple[bool, bool, str]:
-        return each["contender"] != "preset", each["backend"] != "torch", each["evaluation"]["protocol_hash"]
+    def key(each: dict[str, Any]) -> tuple[bool, bool, bool, str]:
+        evaluation = each["evaluation"]
+        truncated = "truncation" in evaluation["protocol"]
+        return each["contender"] != "preset", truncated, each["backend"] != "torch", evaluation["protocol_hash"]
 
     for _, group in groupby(sorted(found, key=key), key):
         yield list(group)
@@ -403,8 +415,9 @@ def line(group: Sequence[dict[str, Any]], subject: Subject) -> tuple[str, ...]:
     """Return a line of the table: rows that differ in the seed alone."""
     first, values = group[0], [each["evaluation"]["values"] for each in group]
     minutes = [each["training_seconds"] / 60 for each in group]
+    limit = first["evaluation"]["protocol"].get("truncation")
     return (
-        f"`{first['preset']}`",
+        f"`{first['preset']}`" + (f", truncation {limit:g}" if limit else ""),
         first["backend"],
         first["evaluation"]["protocol_hash"],
         " ".join(str(each["seed"]) for each in sorted(group, key=lambda each: each["seed"])),

@@ -137,6 +137,16 @@ def dcgan_depth(plan: str, latent_size: int, width: float) -> DcganDepth:
     )
 
 
+def categorical_latents(generator: str, latent_size: int) -> int:
+    """Return how many categorical latents a generator makes from its first latents, CATEGORIES numbers each.
+
+    Args:
+        generator: its name; the networks of the user's own make none.
+        latent_size: length of a latent.
+    """
+    return dcgan_depth(generator, latent_size, 1.0).categorical if generator in DCGAN_DEPTH else 0
+
+
 def dcgan_plan(resolution: int, width: float) -> DcganPlan:
     """Lay out a DCGAN for images of ``resolution`` pixels.
 

@@ -80,6 +80,9 @@ class EvaluateOptions:
     ema: bool = True
     """Whether the averaged generator is evaluated."""
 
+    truncation: float | None = None
+    """Largest number in a latent, as sample has it; part of the protocol. Latents as in training when not given."""
+
     against: Path | None = None
     """A second run, by the same protocol, in the same table."""
 

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias, cast, get_type_hints
 
+from gan_shared.architecture import categorical_latents
 from gan_shared.errors import unexpected
 from gan_shared.option_groups import (
     CUSTOM,
@@ -91,6 +92,11 @@ class Config:
         if self.data.num_classes is None:
             raise ValueError("classes follow the data: load it first")
         return self.data.num_classes
+
+    @property
+    def categorical_latents(self) -> int:
+        """How many categorical latents the generator makes from its first latents; 0 for most."""
+        return categorical_latents(self.networks.generator, self.networks.latent_size)
 
     @property
     def data_resolution(self) -> int:

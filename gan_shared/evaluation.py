@@ -32,7 +32,7 @@ from gan_shared.feature_networks import (
     load_weights,
     prepare,
 )
-from gan_shared.latents import MAX_IMAGES, LatentSource, check_request
+from gan_shared.latents import MAX_IMAGES, LatentSource, check_request, truncated
 from gan_shared.progress_bar import progress_bar
 from gan_shared.real_features import RealFeatures
 from gan_shared.real_images import HELD_OUT, TRAINING, RealSets, available, choose, find_real_images
@@ -45,6 +45,8 @@ NUM_IMAGES, STACKED_NUM_IMAGES = 10_000, 26_000
 LEAST_IMAGES = metrics.COVERAGE_NEIGHBOURS + 1
 # Raised whenever a number would come out otherwise.
 PROTOCOL_VERSION = 1
+# What a protocol says of the generator; the real images' numbers do not depend on it.
+OF_GENERATOR = ("ema", "labels", "truncation")
 # On a CPU a larger one is slower: the maps leave its caches.
 FEATURE_BATCH = 16
 
@@ -60,6 +62,7 @@ class EvaluationSettings:
         seed: what the latents follow from.
         batch_size: images that a network is given at once; changes nothing but the time.
         ema: whether the averaged generator is evaluated.
+        truncation: the largest number in a latent; see ``latents.truncated``. None for latents as in training.
         inception_weights: file of Inception's weights.
         vgg_weights: file of VGG16's weights.
     """
@@ -70,6 +73,7 @@ class EvaluationSettings:
     seed: int = 0
     batch_size: int = FEATURE_BATCH
     ema: bool = True
+    truncation: float | None = None
     inception_weights: str | None = None
     vgg_weights: str | None = None
 
@@ -79,9 +83,12 @@ class EvaluationSettings:
         Raises:
             UserError: naming what was found and expected.
         """
-        check_request(LEAST_IMAGES if self.num_images is None else self.num_images, LatentSource(self.seed))
+        latents = LatentSource(self.seed, truncation=self.truncation)
+        check_request(LEAST_IMAGES if self.num_images is None else self.num_images, latents)
         if self.num_images is not None and self.num_images < LEAST_IMAGES:
             raise unexpected("num_images", self.num_images, f"a number from {LEAST_IMAGES} to {MAX_IMAGES}")
+        if self.truncation == float("inf"):
+            raise unexpected("truncation", self.truncation, "a finite number, or none for latents as in training")
         if not is_whole(self.batch_size) or not 1 <= self.batch_size <= MAX_IMAGES:
             raise unexpected("batch_size", self.batch_size, f"a number from 1 to {MAX_IMAGES}")
 
@@ -225,13 +232,17 @@ class Evaluator:
         """Return what the images are made from: image i from the seed, i and its class alone."""
         return [
             Inputs(
-                sample_latents(
-                    self.settings.seed, self.num_images, config.networks.latent_size, level, Stream.EVALUATION
-                ),
+                self._latents(config, level),
                 self.labels if config.data.class_conditional else None,
             )
             for level, config in enumerate(configs)
         ]
+
+    def _latents(self, config: Config, level: int) -> np.ndarray:
+        """Return the latents of one generator, float32 (N, Z)."""
+        seed, size = self.settings.seed, config.networks.latent_size
+        drawn = sample_latents(seed, self.num_images, size, level, Stream.EVALUATION)
+        return truncated(drawn, self.settings.truncation, config.categorical_latents)
 
     def protocols(self) -> list[dict[str, Any]]:
         """Return of each network everything that must be equal where two numbers are compared."""
@@ -269,6 +280,8 @@ class Evaluator:
             "neighbours_of_density_and_coverage": metrics.COVERAGE_NEIGHBOURS,
             "nearest_quantile": NEAREST_QUANTILE,
             "confidence": CONFIDENCE if self._modes(network) else None,
+            # Numbers of untruncated latents keep the protocol that they had before there was a choice.
+            **({} if self.settings.truncation is None else {"truncation": float(self.settings.truncation)}),
         }
 
     def _modes(self, network: FeatureNetwork) -> int | None:
@@ -281,7 +294,7 @@ class Evaluator:
         """Return the features of the real images and the floors, computed once and then read from the cache."""
         if network.name not in self.real_features:
             # Nothing of the generator takes part.
-            key = hash_of({name: value for name, value in protocol.items() if name not in ("ema", "labels")})
+            key = hash_of({name: value for name, value in protocol.items() if name not in OF_GENERATOR})
             found = real_features.read(key)
             if found is None:
                 clock, size = _Clock(), self.settings.batch_size

@@ -1,7 +1,7 @@
 """Evaluations as a table for people."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from gan_shared.evaluation import Evaluation
 from gan_shared.feature_networks import FEATURE_NETWORKS
@@ -100,13 +100,18 @@ def _block(titles: Sequence[str], evaluations: Sequence[Evaluation]) -> str:
     return "\n".join([*shown, protocol_line(first)])
 
 
+def truncation(protocol: Mapping[str, Any]) -> str:
+    """Return how the latents were truncated, to stand behind the generator; nothing where they were not."""
+    return f", truncation {protocol['truncation']:g}," if "truncation" in protocol else ""
+
+
 def protocol_line(evaluation: Evaluation) -> str:
     """Return how the numbers were made, in one line."""
     protocol, network = evaluation.protocol, FEATURE_NETWORKS[evaluation.network]
     seconds = ", ".join(f"{name} {value:.0f} s" for name, value in evaluation.seconds.items())
     return (
         f"protocol {evaluation.protocol_hash}: {protocol['generated_images']:,} images of the "
-        f"{'averaged ' if protocol['ema'] else ''}generator "
+        f"{'averaged ' if protocol['ema'] else ''}generator{truncation(protocol)} "
         f"against {protocol['real_images']:,} {protocol['real']} images; "
         f"{network.title} ({protocol['network_sha256'][:12]}), {protocol['features']} features ({network.layer}), "
         f"{protocol['input_size']} pixels, {protocol['resize']}; {seconds}"

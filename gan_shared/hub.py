@@ -168,7 +168,8 @@ def evaluations_of(loaded: Checkpoint, ema: bool) -> list[Evaluation]:
             continue
         try:
             evaluation = Evaluation(*(record[name] for name in Evaluation._fields))
-            of_this_generator = evaluation.protocol["ema"] == ema
+            protocol = evaluation.protocol
+            of_this_generator = protocol["ema"] == ema and "truncation" not in protocol  # as the card's images are made
         except (KeyError, TypeError) as error:
             raise unexpected(str(file), f"no {error}", "a whole evaluation") from error
         if of_this_generator:

@@ -1,5 +1,6 @@
 """What samples are made from: latents of seeds, perhaps truncated, or along a walk, and blends of classes."""
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -8,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from gan_shared.architecture import CATEGORIES
 from gan_shared.draws import sample_latents
 from gan_shared.errors import is_whole, unexpected
 
@@ -17,6 +19,8 @@ MAX_IMAGES = 10**7
 MAX_SEED = 2**63 - 1
 # An animation shows this many images side by side, and takes this many frames from one latent to the next.
 WALK_IMAGES, FRAMES_PER_LATENT = 16, 16
+# Truncation makes categorical latents no sharper than this: then one category has all.
+LEAST_TEMPERATURE = 1e-3
 
 
 class LatentSource(NamedTuple):
@@ -47,20 +51,21 @@ class LatentSource(NamedTuple):
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit > 0):
             raise unexpected("truncation", limit, "a number above 0")
 
-    def draw(self, count: int, latent_size: int, level: int = 0) -> np.ndarray:
+    def draw(self, count: int, latent_size: int, level: int = 0, *, categorical: int = 0) -> np.ndarray:
         """Return the latents of ``count`` images, float32 (count, Z).
 
         Args:
             count: how many; as many as there are seeds, where they are listed.
             latent_size: length Z of each.
             level: place of the generator's pyramid level; 0 for a single generator.
+            categorical: how many categorical latents the generator makes from the first numbers.
         """
         if self.seeds:
             drawn = [sample_latents(seed, 1, latent_size, level) for seed in self.seeds[:count]]
-            return truncated(np.concatenate(drawn), self.truncation)
-        return truncated(sample_latents(self.seed, count, latent_size, level), self.truncation)
+            return truncated(np.concatenate(drawn), self.truncation, categorical)
+        return truncated(sample_latents(self.seed, count, latent_size, level), self.truncation, categorical)
 
-    def walk(self, frames: int, latent_size: int) -> Iterator[np.ndarray]:
+    def walk(self, frames: int, latent_size: int, *, categorical: int = 0) -> Iterator[np.ndarray]:
         """Yield latents (N, Z) along a closed path, one array per frame.
 
         Through those of the listed seeds, with N of 1; or through random ones, WALK_IMAGES of them side by side.
@@ -71,7 +76,8 @@ class LatentSource(NamedTuple):
             stops, images = len(self.seeds), 1
         else:
             stops, images = max(2, round(frames / FRAMES_PER_LATENT)), WALK_IMAGES
-        latents = self.draw(stops * images, latent_size).reshape(stops, images, latent_size)
+        drawn = self.draw(stops * images, latent_size, categorical=categorical)
+        latents = drawn.reshape(stops, images, latent_size)
         for frame in range(frames):
             position = frame * stops / frames
             stop = int(position)
@@ -89,25 +95,40 @@ def check_request(num_images: int, latents: LatentSource) -> None:
     latents.check()
 
 
-def truncated(latents: np.ndarray, limit: float | None) -> np.ndarray:
+def truncated(latents: np.ndarray, limit: float | None, categorical: int = 0) -> np.ndarray:
     """Move normal numbers to where a normal distribution that is cut off at both sides has them.
 
     The truncation trick (Brock et al. 2019, arXiv:1809.11096, section 3.1): images become more typical and less varied
     with a lower limit. Theirs draws anew what lies beyond; here the quantiles are kept, so that an image changes
     smoothly with the limit.
 
+    Where the generator makes categories of the first numbers, less varied means nearer to one category each: there the
+    temperature falls by as much as the variance of the other numbers does.
+
     Args:
         latents: (N, Z), from N(0, 1).
         limit: the largest number, above 0; None for no limit.
+        categorical: how many categorical latents the generator makes from the first numbers, CATEGORIES from each.
 
     Returns:
-        float32 (N, Z), from N(0, 1) given that no number is beyond the limit.
+        float32 (N, Z): numbers from N(0, 1) given that none is beyond the limit; those of categorical latents divided
+        by the variance of such numbers.
     """
     if limit is None:
         return latents
     outside = ndtr(-limit)
     quantiles = outside + ndtr(latents.astype(np.float64)) * (1 - 2 * outside)
-    return np.clip(ndtri(quantiles), -limit, limit).astype(np.float32)
+    made = np.clip(ndtri(quantiles), -limit, limit).astype(np.float32)
+    first = slice(categorical * CATEGORIES)
+    made[:, first] = latents[:, first] / max(_truncated_variance(limit), LEAST_TEMPERATURE)
+    return made
+
+
+def _truncated_variance(limit: float) -> float:
+    """Return the variance of numbers from N(0, 1) given that none is beyond the limit."""
+    limit = min(max(limit, 1e-6), 40.0)  # beyond these it is 0 and 1 to all digits
+    density = math.exp(-(limit**2) / 2) / math.sqrt(2 * math.pi)
+    return 1 - 2 * limit * density / math.erf(limit / math.sqrt(2))
 
 
 def parse_seeds(texts: Sequence[str], most: int = MAX_IMAGES) -> tuple[int, ...]:

@@ -108,9 +108,10 @@ def sample(
     generators = [restored(make_backend, each, config) for each, config in zip(found, configs, strict=True)]
     if animated:
         first, *above = inputs_of(configs, latents, 1 if latents.seeds else WALK_IMAGES, chosen)
+        size = configs[0].networks.latent_size
         frames = (
             grid(np.concatenate(list(generate_images(generators, [first._replace(latents=now), *above], ema))))
-            for now in latents.walk(num_images, configs[0].networks.latent_size)
+            for now in latents.walk(num_images, size, categorical=configs[0].categorical_latents)
         )
         return ANIMATIONS[out.suffix.lower()](out, frames)
     count = num_images if input_images is None else len(input_images.images)
@@ -234,7 +235,11 @@ def inputs_of(configs: Sequence[Config], latents: LatentSource, count: int, clas
     """
     labels = sample_labels(count, class_ids) if class_ids else None
     return [
-        Inputs(latents.draw(count, config.networks.latent_size, level), labels) for level, config in enumerate(configs)
+        Inputs(
+            latents.draw(count, config.networks.latent_size, level, categorical=config.categorical_latents),
+            labels,
+        )
+        for level, config in enumerate(configs)
     ]
 
 

@@ -183,6 +183,24 @@ def test_record_says_everything_that_a_number_depends_on(copy) -> None:
     assert [path.name for path in (copy / "evaluation").iterdir()] == [f"0000060-{found['protocol_hash']}-3-{ANY}.json"]
 
 
+def test_truncated_latents_are_another_protocol_of_the_same_real_images(copy, capsys, monkeypatch) -> None:
+    asked = ["--num-images", str(IMAGES)]
+    assert evaluate(copy, *asked) == 0
+    computed: list[int] = []
+    real = evaluation.real_features.write
+    monkeypatch.setattr(evaluation.real_features, "write", lambda *given: computed.append(1) or real(*given))
+    capsys.readouterr()
+    assert evaluate(copy, *asked, "--truncation", "0.5") == 0
+    assert "40 images of the averaged generator, truncation 0.5, against" in capsys.readouterr().out
+    found = {each["protocol"].pop("truncation", None): each for each in records(copy)}
+    assert found.keys() == {None, 0.5} and not computed
+    assert found[None]["protocol"] == found[0.5]["protocol"] and found[None]["floors"] == found[0.5]["floors"]
+    # A limit beyond every latent changes no image.
+    assert evaluate(copy, *asked, "--truncation", "100") == 0
+    values = [each["values"] for each in records(copy)]
+    assert len(values) == 3 and sum(each == found[None]["values"] for each in values) == 2
+
+
 def test_number_of_images_is_the_most_that_both_sets_have(copy, digits) -> None:
     assert evaluate(copy) == 0
     held_out = data.load_held_out(str(digits), 16, 1, float(HOLDOUT))
@@ -394,6 +412,8 @@ def test_labels_are_those_of_the_real_images(digits, tmp_path) -> None:
         (["--num-images", "190"], "num_images: found 190, with"),
         (["--num-images", "5"], "num_images: found 5, expected a number from 6 to"),
         (["--batch-size", "0"], "batch_size: found 0, expected a number from 1 to"),
+        (["--truncation", "0"], "truncation: found 0.0, expected a number above 0"),
+        (["--truncation", "inf"], "truncation: found inf, expected a finite number"),
         (
             ["--features", "resnet"],
             "features: found 'resnet', expected a network that images can be compared by",

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstest, truncnorm
 
+from gan_shared.config import Config
 from gan_shared.draws import sample_latents
 from gan_shared.errors import UserError
 from gan_shared.latents import (
@@ -19,6 +20,7 @@ from gan_shared.latents import (
     slerp,
     truncated,
 )
+from gan_shared.sample import inputs_of
 
 
 def test_a_listed_seed_gives_the_first_image_of_that_seed():
@@ -80,6 +82,36 @@ def test_a_limit_beyond_all_numbers_changes_next_to_nothing():
     np.testing.assert_array_equal(truncated(drawn, float("inf")), drawn)
     assert truncated(drawn, None) is drawn
     assert np.isfinite(truncated(np.array([[-40.0, 40.0]], np.float32), 1.0)).all()
+
+
+@pytest.mark.parametrize("limit", [0.3, 1.0, 2.5])
+def test_truncation_sharpens_categorical_latents_as_it_narrows_the_others(limit: float):
+    drawn = sample_latents(0, 500, 40)
+    found = truncated(drawn, limit, categorical=2)
+    np.testing.assert_array_equal(found[:, 16:], truncated(drawn, limit)[:, 16:])
+    # float32, of numbers whose divisor is exact to 1e-12 or so
+    np.testing.assert_allclose(found[:, :16], drawn[:, :16] / truncnorm(-limit, limit).var(), rtol=1e-6)
+
+
+def test_the_least_truncation_makes_one_category_of_each_and_the_largest_changes_nothing():
+    drawn = sample_latents(0, 500, 40)
+    for limit in (1e-9, 5e-324):
+        found = truncated(drawn, limit, categorical=5)
+        assert np.isfinite(found).all()
+        # The largest of eight leads by more than the softmax's 4 times this makes anything of: 1e-3 of a deviation.
+        top = np.sort(found.reshape(-1, 8), axis=1)
+        assert (top[:, -1] - top[:, -2] > 10).mean() > 0.97
+    np.testing.assert_array_equal(truncated(drawn, float("inf"), categorical=5), drawn)
+
+
+@pytest.mark.parametrize(
+    "generator, latent_size, number", [("dcgan-deep", 64, 4), ("dcgan-deep", 20, 2), ("dcgan", 64, 0), ("own", 64, 0)]
+)
+def test_truncation_follows_the_categorical_latents_of_the_generator(generator, latent_size, number):
+    config = Config().with_options(generator=generator, latent_size=latent_size)
+    assert config.categorical_latents == number
+    (made,) = inputs_of([config], LatentSource(3, truncation=0.5), 4, ())
+    np.testing.assert_array_equal(made.latents, truncated(sample_latents(3, 4, latent_size), 0.5, number))
 
 
 def test_a_walk_between_seeds_goes_through_them_in_their_order():

@@ -54,7 +54,7 @@ def finished(data: str, contender: str, backend: str, seed: int, values: dict[st
 
 
 def test_row_is_trained_evaluated_and_pictured_once(options, all_of_mnist, monkeypatch, capsys) -> None:
-    monkeypatch.setitem(quality.SUBJECTS, "mnist-5k", Subject("dcgan", "digits", 40, ("kid", "modes")))
+    monkeypatch.setitem(quality.SUBJECTS, "mnist-5k", Subject("dcgan", "digits", 40, ("kid", "modes"), 0.5))
     argv = [
         *("--sets", "mnist-5k", "--contenders", "plain", "--backends", "torch", "--seeds", "3", "--part", "0.001"),
         *("--device", "cpu", "--rows", str(options.rows), "--out", str(options.out), "--page", str(options.page)),
@@ -64,6 +64,7 @@ def test_row_is_trained_evaluated_and_pictured_once(options, all_of_mnist, monke
     found = json.loads(file.read_text())
     assert found["steps"] == 2 and found["images_seen"] == 128 and found["seed"] == 3 and found["backend"] == "torch"
     assert found["evaluation"]["protocol"]["generated_images"] == 40 and found["training_seconds"] > 0
+    assert found["truncated"]["protocol"] == found["evaluation"]["protocol"] | {"truncation": 0.5}
     assert (options.page.with_suffix("") / f"{found['row']}.png").is_file()
     # A trial is not on the page, and a row that is there is not run again.
     assert "mnist-5k" not in options.page.read_text()
@@ -126,6 +127,22 @@ def test_page_has_means_spreads_and_floors() -> None:
     lines = quality.page([*found, other, old], "quality").splitlines()
     assert sum(line.startswith("| `stacked-mnist-cpu` | torch") for line in lines) == 2
     assert not any("| 8 |" in line for line in lines)
+
+
+def test_page_has_truncated_latents_apart_and_real_images_once() -> None:
+    found = finished("stacked-mnist-60k", "preset", "torch", 0, {"modes": 900})
+    protocol = found["evaluation"]["protocol"] | {"truncation": 1.5}
+    values = found["evaluation"]["values"] | {"modes": 800}
+    found["truncated"] = found["evaluation"] | {"protocol": protocol, "protocol_hash": "def", "values": values}
+    lines = [line for line in quality.page([found], "quality").splitlines() if line.startswith("| ")]
+    assert [line.split(" | ")[0] for line in lines] == [
+        "| trained",
+        "| ---",
+        "| `stacked-mnist-cpu`",
+        "| `stacked-mnist-cpu`, truncation 1.5",
+        "| real images",
+    ]
+    assert "| abc | 0 | 12,345 | 10 | 0.0000 | 900 |" in lines[2] and "| def |" in lines[3] and "| 800 |" in lines[3]
 
 
 @pytest.mark.parametrize(
