@@ -35,7 +35,7 @@ from gan_shared.feature_networks import FEATURE_NETWORKS
 from gan_shared.generator_config import CLASS_NAMES
 from gan_shared.latents import LatentSource
 from gan_shared.option_groups import CUSTOM
-from gan_shared.paths import expanded
+from gan_shared.paths import checked
 from gan_shared.pictures import save_png
 from gan_shared.sample import (
     GRID_SIZE,
@@ -50,6 +50,8 @@ from gan_shared.segments import images_seen
 
 CARD, SAMPLES = "README.md", "samples.png"
 FILES = ("config.json", GENERATOR_WEIGHTS, CARD, SAMPLES)
+# The name of a repository, its owner before it where it is not one's own.
+REPOSITORY = r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?"
 # Classes that the card lists by name.
 LISTED_CLASSES = 50
 
@@ -106,6 +108,8 @@ def export(
     Raises:
         UserError: the run cannot be published, or the folder not be written or uploaded.
     """
+    if publication.repository is not None:
+        _check_repository("push_to", publication.repository)
     out = Path("generator") if out is None else out
     check_folder(out)
     found = load_checkpoints(source, None)
@@ -137,6 +141,7 @@ def publish(generator: TrainedGenerator, class_names: Sequence[str], publication
     Raises:
         UserError: its network has no name, or the Hub refuses it or cannot be reached.
     """
+    _check_repository("repository", publication.repository)
     backend, state = generator
     tensors, prefix = backend.export(state), "generator_ema/"
     weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
@@ -286,6 +291,16 @@ def _snippets(publication: Publication) -> str:
     )
 
 
+def _check_repository(field: str, repository: object) -> None:
+    """Refuse what the Hub can call no repository.
+
+    Raises:
+        UserError: naming it.
+    """
+    if not isinstance(repository, str) or not re.fullmatch(REPOSITORY, repository, re.ASCII):
+        raise unexpected(field, repr(repository), "USER/NAME, of letters, digits and . _ -")
+
+
 def upload(folder: Path, publication: Publication) -> str:
     """Upload a folder to its repository, which is made where there is none, and return its address.
 
@@ -316,13 +331,13 @@ def fetched(source: str | Path, revision: str | None = None) -> Iterator[Path]:
     Raises:
         UserError: there is neither, or the Hub cannot be reached.
     """
-    folder = expanded(source)
+    folder = checked("source", source)
     if folder.is_dir():
         if revision is not None:
             raise unexpected("revision", revision, f"none, as {source} is a folder here")
         yield folder
         return
-    if not re.fullmatch(r"[^/~.][^/]*(/[^/]+)?", str(source)) or folder.exists():
+    if not re.fullmatch(REPOSITORY, str(source), re.ASCII) or folder.exists():
         raise unexpected("source", f"{source}, where there is no folder", "a folder, or USER/NAME on the Hub")
     hub = optional_module("huggingface_hub", "source", f"{source}, which is no folder here", "hub")
     with _answers_of_the_hub("source", source):

@@ -1,7 +1,10 @@
 """Paths as users type them."""
 
 import os
+from errno import ENAMETOOLONG
 from pathlib import Path
+
+from gan_shared.errors import unexpected
 
 
 def expanded(path: str | Path) -> Path:
@@ -11,3 +14,25 @@ def expanded(path: str | Path) -> Path:
     ``~`` has to be named from the root.
     """
     return Path(os.path.expanduser(path))
+
+
+def checked(option: str, path: object) -> Path:
+    """Return the path that was given to a function, with the home folder for ``~``.
+
+    Args:
+        option: how it is called there.
+        path: a string or a path object; nothing has to be there.
+
+    Raises:
+        UserError: it is something else, or no file can be called so.
+    """
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        raise unexpected(option, repr(path), "a path")
+    try:
+        os.lstat(expanded(os.fspath(path)))
+    except ValueError as error:  # a null character, or half of a surrogate pair
+        raise unexpected(option, repr(path), "a path of characters that names of files can have") from error
+    except OSError as error:
+        if error.errno == ENAMETOOLONG:
+            raise unexpected(option, f"{len(os.fspath(path)):,} characters", "the shorter name of a folder") from error
+    return expanded(os.fspath(path))

@@ -17,6 +17,7 @@ from gan_shared.gan_api import Images, Option
 from gan_shared.hooks import Every
 from gan_shared.manifest import TRAINED
 from gan_shared.own import Own, given_again, own_options
+from gan_shared.paths import checked
 from gan_shared.progress_bar import showing_progress
 from gan_shared.sample import TrainedGenerator, generate_images
 from gan_shared.train import play
@@ -189,7 +190,7 @@ class GAN(nn.Module):
         written_by = {"backend": self.backend.name, **self.backend.versions()}
         data = gan_api.written_data(self.class_names)
         config = self.config.with_options(steps=max(1, self.steps_done))
-        checkpoint.write(Path(path), config, self.backend.export(self.state), written_by, data)
+        checkpoint.write(checked("path", path), config, self.backend.export(self.state), written_by, data)
 
     def push_to_hub(self, repository: str, private: bool = False, license: str | None = None) -> str:
         """Publish the averaged generator on the Hugging Face Hub, with a model card and 64 of its images.
@@ -262,7 +263,7 @@ class GAN(nn.Module):
             UserError: there is no good checkpoint, something of the user's own is missing or another one, or an
                 argument is no such thing or takes the place of a name.
         """
-        loaded = checkpoint.load_newest(Path(path))
+        loaded = checkpoint.load_newest(checked("path", path))
         gan = cls.__new__(cls)
         nn.Module.__init__(gan)
         gan.config, gan.history = loaded.config.with_options(device=device), []

@@ -81,6 +81,25 @@ def gap(ours: np.ndarray, theirs: np.ndarray) -> int:
 
 
 @NAMES
+@pytest.mark.parametrize("path", [None, 3, b"x", ["a"], "a\0b", "\ud800", "x" * 5000])
+def test_what_is_no_path_is_refused(trained, name, path):
+    acts = {
+        "path": (trained[name].save, gan_class(name).load),
+        "source": (gan_class(name).from_pretrained,),
+    }
+    for option, functions in acts.items():
+        for function in functions:
+            assert refusal(lambda function=function: function(path)).startswith(f"{option}: found ")
+
+
+def test_a_path_may_begin_at_home(trained, tmp_path, monkeypatch):
+    (gan, *_) = trained.values()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    gan.save("~/kept")
+    assert (tmp_path / "kept").is_dir() and tensors(type(gan).load("~/kept")) == tensors(gan)
+
+
+@NAMES
 def test_fit_in_two_parts_is_fit_in_one(trained, name):
     whole, gan = trained[name], fresh(name)
     parts = gan.fit(IMAGES, steps=2).fit(IMAGES, steps=3)

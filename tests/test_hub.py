@@ -99,12 +99,21 @@ def test_the_hub_refuses(server: FakeHub, run: Path, tmp_path: Path):
         return done.stderr
 
     assert "401" in error("somebody/digits", token="hf_wrong")
-    assert "a/b/c" in error("a/b/c")
     server.server_close()  # out of reach
     error("somebody/digits")
     code = f"from gan_{ANY} import GAN\nGAN.from_pretrained('somebody/nothing')"
     done = python(server, tmp_path, "-c", code)
     assert "UserError: source: somebody/nothing: " in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", ["a/b/c", "~/mine", "so so", "", "a\0b", "x" * 200])
+def test_what_is_no_name_of_a_repository_is_refused_before_anything_is_written(run: Path, tmp_path: Path, name, capsys):
+    out = tmp_path / "folder"
+    assert EXPORT_MAINS[ANY]([str(run), "--to", "hub", "--out", str(out), "--push-to", name]) == 2
+    expected = f"error: push_to: found {name!r}, expected USER/NAME, of letters, digits and . _ -\n"
+    assert capsys.readouterr().err == expected.replace("\0", r"\x00") and not out.exists()
+    with pytest.raises(UserError, match="repository: found"):
+        gan_class(ANY).load(run).push_to_hub(name)
 
 
 def test_the_card_says_what_it_is_and_nothing_of_the_machine(run: Path, tmp_path: Path):
