@@ -18,20 +18,23 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
 from PIL import Image
+from safetensors.numpy import save_file
 
 from benchmarks.machine import cache_in
-from gan_shared import checkpoint, lapgan, runlog
+from gan_shared import checkpoint, lapgan, manifest, runlog
 from gan_shared.config import Config
 from gan_shared.data import Trusted, data_manifest, load
 from gan_shared.data.picture import FORMATS
 from gan_shared.data.sources import find_source
 from gan_shared.errors import UserError
+from gan_shared.generator_config import CLASS_NAMES
 from gan_shared.manifest import FILES, read_config
 from tests.image_files import cifar_files, idx, noise, tarred
 
@@ -191,6 +194,44 @@ def read_lines(folder: Path) -> None:
         runlog.keep_lines(folder / "scalars.jsonl", 5, lambda line: None)
 
 
+def make_generator(folder: Path) -> list[Path]:
+    """Write the folder of a generator alone, whose weights fit no network."""
+    config = CONFIG.with_options(class_conditional=True, num_classes=2)
+    values = manifest.network_config(config, "generator") | {CLASS_NAMES: {"0": "a", "1": "b"}}
+    manifest.write_json(folder / "config.json", values)
+    save_file({"a.weight": noise(3, 4).astype(np.float32)}, folder / "model.safetensors")
+    return [folder / "config.json", folder / "model.safetensors"]
+
+
+def read_generator(folder: Path) -> None:
+    """Read its configuration and weights."""
+    checkpoint.load_newest(folder)
+
+
+def make_exclusions(folder: Path) -> list[Path]:
+    """Write a set and a list that leaves two of its images out, one by its content too."""
+    np.savez(folder / "a.npz", images=noise(6, 16, 16))
+    keys = np.array(load(str(folder / "a.npz"), 16, 1).keys)
+    (folder / "out.txt").write_text(f"# none of these\n2\n4\t{keys[4]:016x}\n")
+    return [folder / "out.txt"]
+
+
+def read_exclusions(folder: Path) -> None:
+    """Read what is left of the set."""
+    load(str(folder / "a.npz"), 16, 1, exclude=folder / "out.txt")
+
+
+def make_parquet(folder: Path) -> list[Path]:
+    """Write three pictures and their classes as Hugging Face's ``datasets`` does."""
+    import pyarrow.parquet
+
+    stream = io.BytesIO()
+    Image.fromarray(noise(16, 16)).save(stream, "PNG")
+    table = pyarrow.table({"image": [{"bytes": stream.getvalue(), "path": None}] * 3, "label": [0, 1, 0]})
+    pyarrow.parquet.write_table(table, folder / "a.parquet")
+    return [folder / "a.parquet"]
+
+
 def make_config(folder: Path) -> list[Path]:
     """Write the configuration of a run."""
     runlog.write_config(folder, CONFIG)
@@ -218,7 +259,11 @@ READERS: dict[str, Reader] = {
     "lapgan": Reader(make_lapgan, read_lapgan),
     "log": Reader(make_lines, read_lines),
     "configuration": Reader(make_config, read_config),
+    "generator": Reader(make_generator, read_generator),
+    "exclusions": Reader(make_exclusions, read_exclusions),
 }
+if find_spec("pyarrow"):
+    READERS["parquet"] = Reader(make_parquet, of_file("a.parquet"))
 
 
 def damaged(content: bytes, random: np.random.Generator) -> bytes:

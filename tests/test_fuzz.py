@@ -10,12 +10,14 @@ from tests.fuzz import READERS, fuzz, main
 
 # Twelve of each kind take half a minute together.
 SEEDS = range(12)
+# Damage that once gave something else than an error in one line: a column without a row in a file of three.
+FOUND = {"parquet": [5146]}
 
 
 @pytest.mark.parametrize("name", READERS)
 def test_damaged_inputs_are_taken_or_refused(tmp_path: Path, name: str):
     outcomes = {}
-    for seed in SEEDS:
+    for seed in (*SEEDS, *FOUND.get(name, ())):
         (tmp_path / str(seed)).mkdir()
         outcomes[seed] = fuzz(name, seed, tmp_path / str(seed))
     assert {seed: each for seed, each in outcomes.items() if each not in ("taken", "refused")} == {}

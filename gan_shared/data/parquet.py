@@ -57,6 +57,8 @@ def source(root: Path, found: Iterable[str]) -> Source:
                 raise unexpected(str(root / name), found_there, f"those of {chosen[0]}: {', '.join(schema.names)}")
             if label is not None:
                 numbers.append(file.read([label]).column(0).to_numpy())
+                if len(numbers[-1]) != file.metadata.num_rows:
+                    raise ValueError(f"{len(numbers[-1])} labels, {file.metadata.num_rows} rows")
     if not count:
         raise unexpected(str(root), "no rows", "pictures")
     names = tuple(f"{index:09d}" for index in range(count))
@@ -68,13 +70,16 @@ def source(root: Path, found: Iterable[str]) -> Source:
         index = 0
         for name in chosen:
             with reading(root / name, EXPECTED), parquet.ParquetFile(root / name) as file:
+                end = index + file.metadata.num_rows
                 for batch in file.iter_batches(ROWS, columns=[image]):
                     for row in batch.column(0):
                         content = row["bytes"].as_py()
-                        if content is None or len(content) > MAX_FILE_BYTES:
+                        if index == end or content is None or len(content) > MAX_FILE_BYTES:
                             raise unexpected(str(root / name), f"no picture in row {index}", EXPECTED)
                         yield names[index], Held(content)
                         index += 1
+                if index < end:
+                    raise unexpected(str(root / name), f"no picture in row {index}", EXPECTED)
 
     def read(resolution: int, channels: int, check: Check | None = None) -> Contents:
         return Contents(
