@@ -28,6 +28,8 @@ from gan_shared.command import guarded
 from gan_shared.errors import UserError, unexpected
 
 STEPS, SAVE_EVERY = 40, 10
+# At least as many times a short run makes, opens, renames or removes a file.
+FILE_EVENTS = 200
 OPTIONS = ["--resolution", "16", "--width", "0.0625", "--latent-size", "8", "--batch-size", "8", "--device", "cpu"]
 CADENCES = ["--log-every", "1", "--sample-every", "10", "--save-every", str(SAVE_EVERY)]
 # Seconds that a process has to end.
@@ -59,12 +61,14 @@ class Run(NamedTuple):
         folder: the run folder.
         data: the images.
         chance: what is random about its disturbance.
+        number: of the run.
     """
 
     backend: str
     folder: Path
     data: Path
     chance: random.Random
+    number: int = 0
 
     def command(self, resume: bool) -> list[str]:
         """Return the options of ``train``."""
@@ -129,8 +133,8 @@ def kill(run: Run) -> None:
 
 
 def kill_at_file_event(run: Run) -> None:
-    """Kill it at one of the files that it makes, opens, renames or removes."""
-    program, event = KILLED_AT.replace("{backend}", run.backend), run.chance.randrange(1, 300)
+    """Kill it where it makes, opens, renames or removes a file: numbers that follow each other are each such place."""
+    program, event = KILLED_AT.replace("{backend}", run.backend), run.number % FILE_EVENTS + 1
     status, err = ended(started([sys.executable, "-c", program, str(run.folder), str(event), *run.command(False)]))
     if status not in (0, -signal.SIGKILL):
         raise Fault(f"status {status}: {err}")
@@ -247,8 +251,11 @@ class Options:
     seconds: float = 600.0
     """How long."""
 
+    runs: int | None = None
+    """Runs at most; as many as there is time for when not given."""
+
     seed: int = 0
-    """Number that the disturbances follow from."""
+    """Number of the first run; disturbances follow from the runs' numbers."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -273,21 +280,21 @@ def soak(options: Options) -> list[str]:
         data = Path(place) / "images.npy"
         np.save(data, np.random.default_rng(0).integers(0, 256, (200, 16, 16), np.uint8))
         whole = {name: reference(name, Path(place) / f"whole-{name}", data) for name in options.backends}
-        while time.monotonic() < end:
-            for event in events:
-                chance = random.Random(f"{event} {number}")
-                backend = chance.choice(options.backends)
-                run = Run(backend, Path(place) / f"run-{number}", data, chance)
-                try:
-                    EVENTS[event](run)
-                    finish(run, whole[backend])
-                    counts[event, "survived"] += 1
-                except Fault as fault:
-                    counts[event, "fault"] += 1
-                    faults.append(f"{event}, {backend}, seed {number}: {fault}")
-                    say(faults[-1])
-                shutil.rmtree(run.folder, ignore_errors=True)
-                number += 1
+        while time.monotonic() < end and (options.runs is None or number < options.seed + options.runs):
+            event = events[(number - options.seed) % len(events)]
+            chance = random.Random(f"{event} {number}")
+            backend = chance.choice(options.backends)
+            run = Run(backend, Path(place) / f"run-{number}", data, chance, number)
+            try:
+                EVENTS[event](run)
+                finish(run, whole[backend])
+                counts[event, "survived"] += 1
+            except Fault as fault:
+                counts[event, "fault"] += 1
+                faults.append(f"{event}, {backend}, seed {number}: {fault}")
+                say(faults[-1])
+            shutil.rmtree(run.folder, ignore_errors=True)
+            number += 1
     for event in events:
         print(f"{event:22} {counts[event, 'survived']} survived, {counts[event, 'fault']} did not")
     return faults
