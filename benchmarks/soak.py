@@ -271,7 +271,8 @@ def soak(options: Options) -> list[str]:
     Raises:
         UserError: no event has such a name.
     """
-    events = [name for name in EVENTS if any(part in name for part in options.events)]
+    asked = [{part} if part in EVENTS else {name for name in EVENTS if part in name} for part in options.events]
+    events = [name for name in EVENTS if any(name in each for each in asked)]
     if not events:
         raise unexpected("events", " ".join(options.events), "a name, or a part of one", EVENTS)
     counts: Counter[tuple[str, str]] = Counter()
