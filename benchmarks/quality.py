@@ -59,7 +59,7 @@ class Subject(NamedTuple):
 DISTANCES = ("kid", "fd", "precision", "recall", "density", "coverage")
 SUBJECTS = {
     "stacked-mnist-60k": Subject(
-        "stacked-mnist-cpu", "digits", 26_000, ("modes_kl", "modes", "confident_share", "confident_modes"), 1.5
+        "stacked-mnist-cpu", "digits", 26_000, ("modes_kl", "modes", "confident_share", "confident_modes"), 2.0
     ),
     "fashion-mnist": Subject("fashion-cpu", "efficientnet-lite0", 10_000, DISTANCES),
     "mnist": Subject("fashion-cpu", "efficientnet-lite0", 10_000, DISTANCES),

@@ -26,7 +26,7 @@ class SampleOptions:
 
     truncation: float | None = None
     """Largest number in a latent, above 0: with a lower one images are more typical and less varied (the truncation
-    trick of Brock et al. 2019)."""
+    trick of Brock et al. 2019). Categorical latents, as dcgan-deep has them, take one category each."""
 
     out: Path = Path("samples.png")
     """FILE.png for a grid, FILE.npz for arrays, FILE.gif or FILE.mp4 for a walk between latents, a folder for single

@@ -1,6 +1,5 @@
 """What samples are made from: latents of seeds, perhaps truncated, or along a walk, and blends of classes."""
 
-import math
 import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -19,8 +18,8 @@ MAX_IMAGES = 10**7
 MAX_SEED = 2**63 - 1
 # An animation shows this many images side by side, and takes this many frames from one latent to the next.
 WALK_IMAGES, FRAMES_PER_LATENT = 16, 16
-# Truncation makes categorical latents no sharper than this: then one category has all.
-LEAST_TEMPERATURE = 1e-3
+# A number so far above the others of a categorical latent that its category has all of it, to the last digit.
+CERTAIN = 5.0
 
 
 class LatentSource(NamedTuple):
@@ -102,8 +101,8 @@ def truncated(latents: np.ndarray, limit: float | None, categorical: int = 0) ->
     with a lower limit. Theirs draws anew what lies beyond; here the quantiles are kept, so that an image changes
     smoothly with the limit.
 
-    Where the generator makes categories of the first numbers, less varied means nearer to one category each: there the
-    temperature falls by as much as the variance of the other numbers does.
+    Categorical latents take their likeliest category alone, whatever the limit: what is made of a mixture of two is
+    often like neither.
 
     Args:
         latents: (N, Z), from N(0, 1).
@@ -111,24 +110,18 @@ def truncated(latents: np.ndarray, limit: float | None, categorical: int = 0) ->
         categorical: how many categorical latents the generator makes from the first numbers, CATEGORIES from each.
 
     Returns:
-        float32 (N, Z): numbers from N(0, 1) given that none is beyond the limit; those of categorical latents divided
-        by the variance of such numbers.
+        float32 (N, Z), from N(0, 1) given that no number is beyond the limit, but for categorical latents: of each,
+        CERTAIN for the likeliest category and 0 for the others.
     """
     if limit is None:
         return latents
     outside = ndtr(-limit)
     quantiles = outside + ndtr(latents.astype(np.float64)) * (1 - 2 * outside)
     made = np.clip(ndtri(quantiles), -limit, limit).astype(np.float32)
-    first = slice(categorical * CATEGORIES)
-    made[:, first] = latents[:, first] / max(_truncated_variance(limit), LEAST_TEMPERATURE)
+    numbers = categorical * CATEGORIES
+    likeliest = latents[:, :numbers].reshape(len(made), categorical, CATEGORIES).argmax(2)
+    made[:, :numbers] = CERTAIN * np.eye(CATEGORIES)[likeliest].reshape(len(made), numbers)
     return made
-
-
-def _truncated_variance(limit: float) -> float:
-    """Return the variance of numbers from N(0, 1) given that none is beyond the limit."""
-    limit = min(max(limit, 1e-6), 40.0)  # beyond these it is 0 and 1 to all digits
-    density = math.exp(-(limit**2) / 2) / math.sqrt(2 * math.pi)
-    return 1 - 2 * limit * density / math.erf(limit / math.sqrt(2))
 
 
 def parse_seeds(texts: Sequence[str], most: int = MAX_IMAGES) -> tuple[int, ...]:
