@@ -119,6 +119,15 @@ def test_one_name_for_two_files_is_refused(tmp_path: Path):
     refused(tmp_path / "a.zip", "two files called a.png")
 
 
+def test_a_file_without_a_name_is_refused(tmp_path: Path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as out:
+        nameless = zipfile.ZipInfo("a.png")
+        out.writestr(nameless, b"")
+        nameless.filename = ""  # in the directory, which is written last
+    with pytest.raises(UserError, match=r"a\.zip: found an unreadable file \(a file without a name\), expected"):
+        load(str(tmp_path / "a.zip"), 16, 1)
+
+
 def test_an_archive_without_pictures_is_refused(tmp_path: Path):
     refused(zipped(tmp_path / "a.zip", {"a.txt": b"x"}), "no pictures, but 1 file of other kinds (.txt)")
 

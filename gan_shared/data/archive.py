@@ -93,7 +93,10 @@ def _is_zip(path: Path) -> bool:
 def _zip_names(path: Path) -> list[str]:
     """Return the names of the files in a .zip file."""
     with zipfile.ZipFile(path) as archive:
-        return [info.filename for info in archive.infolist() if not info.is_dir()]
+        names = archive.namelist()
+    if "" in names:
+        raise zipfile.BadZipFile("a file without a name")
+    return [name for name in names if not name.endswith("/")]
 
 
 def _zip_contents(path: Path, files: Sequence[str]) -> Iterator[File]:
