@@ -1,10 +1,10 @@
-"""Whether a long run needs ever more: ``python -m benchmarks.long_run --help``.
+"""Whether memory, threads or open files of a long run grow: ``python -m benchmarks.long_run --help``.
 
-A run of small networks trains in a process of its own, logs, draws grids and saves. Memory, threads and open files of
-that process are read from Linux's /proc at equal distances; the first tenth of the run is its warm-up.
+A run of small networks trains in a process of its own, logs, draws grids and saves. Linux's /proc says at equal
+distances what the process has, the first time after it has warmed up.
 """
 
-import subprocess
+import os
 import sys
 import tempfile
 import time
@@ -13,24 +13,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import tyro
 
 from benchmarks.harness import say
-from benchmarks.soak import OPTIONS, ended, started
+from benchmarks.soak import OPTIONS, PATIENCE, Fault, ended, started, training_images
 from gan_shared.command import guarded
 from gan_shared.errors import UserError
 from gan_shared.markdown import table
 
-# Readings of a run, the first of them after the warm-up.
+# Readings of a run; before the first, and from the last to its end, are as many steps as between two.
 READINGS = 10
-# How much larger memory may be at the end than after the warm-up.
+# How much larger memory may be in the last reading than in the first.
 GROWTH = 0.02
 
 
 @dataclass(frozen=True)
 class Options:
-    """Train small networks for long and print what the process holds meanwhile."""
+    """Train small networks for long and print how much memory and how many threads and files that takes."""
 
     backends: tuple[str, ...] = ("torch", "jax")
     """Backends: torch, jax, or both."""
@@ -39,8 +38,8 @@ class Options:
     """Steps of each run."""
 
 
-class Held(NamedTuple):
-    """What a process holds.
+class Reading(NamedTuple):
+    """What a process has at one moment.
 
     Attributes:
         step: steps logged.
@@ -56,14 +55,14 @@ class Held(NamedTuple):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit status: 1 where a run held more and more."""
+    """Run the command line and return the exit status: 1 where something grew."""
     options = tyro.cli(Options, args=argv)
     growing: list[str] = []
     return guarded(lambda: growing.extend(measured(options))) or int(bool(growing))
 
 
 def measured(options: Options) -> list[str]:
-    """Train in each backend, print a table of each, and return the backends whose runs held more and more.
+    """Train in each backend, print a table of each, and return the backends in which something grew.
 
     Raises:
         UserError: there is no /proc, or a run failed.
@@ -79,40 +78,53 @@ def measured(options: Options) -> list[str]:
         first, last = found[0], found[-1]
         growth = last.memory / first.memory - 1
         say(f"{backend}: memory {100 * growth:+.2f}% from step {first.step:,} to {last.step:,}")
-        if growth > GROWTH or any(is_growing([each[i] for each in found]) for i in (2, 3)):
+        counts = [each.threads for each in found], [each.files for each in found]
+        if growth > GROWTH or any(map(is_growing, counts)):
             growing.append(backend)
     return growing
 
 
-def is_growing(numbers: Sequence[float]) -> bool:
+def is_growing(numbers: Sequence[int]) -> bool:
     """Return whether every number of the second half is above all of the first: a file may be open just then."""
     half = len(numbers) // 2
     return min(numbers[half:]) > max(numbers[:half])
 
 
-def train(backend: str, steps: int, place: Path) -> list[Held]:
-    """Train and return what the process held after each tenth of the run, but for the last steps.
+def train(backend: str, steps: int, place: Path) -> list[Reading]:
+    """Train, and return what the process has at READINGS equal distances.
+
+    Args:
+        backend: torch or jax.
+        steps: of the run.
+        place: an empty folder.
 
     Raises:
-        UserError: the run failed.
+        UserError: the run failed, or stood still.
     """
-    data, run = place / "images.npy", place / "run"
-    np.save(data, np.random.default_rng(0).integers(0, 256, (200, 16, 16), np.uint8))
-    cadence = max(1, steps // 200)
+    run, cadence = place / "run", max(1, steps // 200)
     cadences = ["--log-every", cadence, "--sample-every", 5 * cadence, "--save-every", 5 * cadence]
-    own = ["--data", data, "--steps", steps, "--run-dir", run]
-    module = [sys.executable, "-m", f"gan_{backend}.train", "dcgan"]
-    process = started([*module, *OPTIONS, *map(str, (*cadences, *own))])
-    found: list[Held] = []
-    while process.poll() is None:
-        step = cadence * lines(run / "scalars.jsonl")
-        is_due = len(found) < READINGS and step >= steps * (len(found) + 1) / (READINGS + 1)
-        if is_due and (held := holding(process, step)):
-            found.append(held)
-        time.sleep(0.05)
-    status, err = ended(process)
+    own = ["--data", training_images(place), "--steps", steps, "--run-dir", run]
+    process = started([sys.executable, "-m", f"gan_{backend}.train", "dcgan", *OPTIONS, *map(str, (*cadences, *own))])
+    found: list[Reading] = []
+    logged, moved = 0, time.monotonic()
+    try:
+        while process.poll() is None and time.monotonic() < moved + PATIENCE:
+            before, logged = logged, lines(run / "scalars.jsonl")
+            moved = moved if logged == before else time.monotonic()
+            is_due = len(found) < READINGS and cadence * logged >= steps * (len(found) + 1) / (READINGS + 1)
+            if is_due and (now := reading(process.pid, cadence * logged)):
+                found.append(now)
+            time.sleep(0.02)
+        if process.poll() is None:
+            raise UserError(f"{backend}: no step within {PATIENCE} s")
+        status, err = ended(process)
+    except Fault as fault:
+        raise UserError(f"{backend}: {fault}") from fault
+    finally:
+        process.kill()
     if status or len(found) < READINGS:
-        raise UserError(f"{backend}: status {status}, {len(found)} of {READINGS} readings: {err.strip()[-300:]}")
+        last = (err.strip().splitlines() or [""])[-1]
+        raise UserError(f"{backend}: status {status}, {len(found)} of {READINGS} readings: {last}")
     return found
 
 
@@ -121,17 +133,17 @@ def lines(file: Path) -> int:
     return file.read_bytes().count(b"\n") if file.is_file() else 0
 
 
-def holding(process: "subprocess.Popen[str]", step: int) -> Held | None:
-    """Return what a process holds; None where it has ended."""
-    folder = Path("/proc") / str(process.pid)
+def reading(pid: int, step: int) -> Reading | None:
+    """Return what a process has after so many steps; None where it has ended."""
+    folder = Path("/proc") / str(pid)
     try:
         status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
-        files = len(list((folder / "fd").iterdir()))
-    except (OSError, ValueError):
+        files = len(os.listdir(folder / "fd"))
+    except OSError:
         return None
-    if "VmRSS" not in status:  # it has ended and was not waited for
+    if "VmRSS" not in status:  # it has ended, and nobody has asked for its status
         return None
-    return Held(step, int(status["VmRSS"].split()[0]) / 1000, int(status["Threads"]), files)
+    return Reading(step, int(status["VmRSS"].split()[0]) * 1024 / 1e6, int(status["Threads"]), files)
 
 
 if __name__ == "__main__":

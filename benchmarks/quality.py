@@ -305,6 +305,7 @@ def result(row: Row, folder: Path, cores: int) -> dict[str, Any]:
     """Return what a finished row is known by."""
     evaluations = [json.loads(path.read_text()) for path in (folder / "evaluation").iterdir()]
     by_truncation = {"truncation" in each["protocol"]: each for each in evaluations}
+    assert len(by_truncation) == len(evaluations), "the folder was empty before"
     evaluation = by_truncation[False]
     lines = read_scalars(folder)
     images = [0.0, *(line["images_seen"] for line in lines)]
@@ -359,7 +360,7 @@ HEADER = """# Quality
 Written by `python -m benchmarks.quality`; each line is the mean over seeds, in brackets the least and the greatest. The
 plain DCGAN (`dcgan`) has done the same arithmetic as the preset beside it. The last line of each table is what real
 images score that were not trained on: nothing can be expected to be better. With truncated latents
-([evaluation](evaluation.md)) fewer images are illegible and fewer kinds are made."""
+([evaluation](evaluation.md)) more images are legible, and the kinds less even."""
 
 
 def row_of(found: dict[str, Any]) -> Row:

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,8 +29,8 @@ from gan_shared.command import guarded
 from gan_shared.errors import UserError, unexpected
 
 STEPS, SAVE_EVERY = 40, 10
-# At least as many times a short run makes, opens, renames or removes a file.
-FILE_EVENTS = 200
+# A prime that is larger than the file events of a short run: steps of so many reach each of them, far apart.
+STRIDE = 7919
 OPTIONS = ["--resolution", "16", "--width", "0.0625", "--latent-size", "8", "--batch-size", "8", "--device", "cpu"]
 CADENCES = ["--log-every", "1", "--sample-every", "10", "--save-every", str(SAVE_EVERY)]
 # Seconds that a process has to end.
@@ -61,14 +62,16 @@ class Run(NamedTuple):
         folder: the run folder.
         data: the images.
         chance: what is random about its disturbance.
-        number: of the run.
+        turn: how many runs had this kind of disturbance before.
+        file_events: how many times a run of this backend makes, opens, renames or removes a file.
     """
 
     backend: str
     folder: Path
     data: Path
     chance: random.Random
-    number: int = 0
+    turn: int = 0
+    file_events: int = 1
 
     def command(self, resume: bool) -> list[str]:
         """Return the options of ``train``."""
@@ -81,6 +84,11 @@ class Run(NamedTuple):
         """Start a process that trains."""
         module = [sys.executable, "-m", f"gan_{self.backend}.train"]
         return started([*module, *self.command(resume)], **options)
+
+    def start_counting(self, event: int) -> "subprocess.Popen[str]":
+        """Start a process that kills itself at the file event of that number, from 1, or says how many were left."""
+        program = KILLED_AT.replace("{backend}", self.backend)
+        return started([sys.executable, "-c", program, str(self.folder), str(event), *self.command(False)])
 
     def is_begun(self) -> bool:
         """Return whether there is a run to resume."""
@@ -111,7 +119,7 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
         process.communicate()
         raise Fault(f"no end after {PATIENCE} s") from error
     if "Traceback" in err:
-        raise Fault(f"a traceback: {err.strip().splitlines()[-1]}")
+        raise Fault(f"a traceback: {err[max(0, err.index('Traceback') - 200) :].strip()}")
     return process.returncode, err
 
 
@@ -133,10 +141,9 @@ def kill(run: Run) -> None:
 
 
 def kill_at_file_event(run: Run) -> None:
-    """Kill it where it makes, opens, renames or removes a file: numbers that follow each other are each such place."""
-    program, event = KILLED_AT.replace("{backend}", run.backend), run.number % FILE_EVENTS + 1
-    status, err = ended(started([sys.executable, "-c", program, str(run.folder), str(event), *run.command(False)]))
-    if status not in (0, -signal.SIGKILL):
+    """Kill it where it makes, opens, renames or removes a file, at another of these places in each turn."""
+    status, err = ended(run.start_counting(STRIDE * run.turn % run.file_events + 1))
+    if status != -signal.SIGKILL:
         raise Fault(f"status {status}: {err}")
 
 
@@ -248,8 +255,8 @@ class Options:
     backends: tuple[str, ...] = ("torch", "jax")
     """Backends: torch, jax, or both."""
 
-    seconds: float = 600.0
-    """How long."""
+    seconds: float | None = None
+    """How long; ten minutes when neither this nor the number of runs is given."""
 
     runs: int | None = None
     """Runs at most; as many as there is time for when not given."""
@@ -276,45 +283,54 @@ def soak(options: Options) -> list[str]:
     if not events:
         raise unexpected("events", " ".join(options.events), "a name, or a part of one", EVENTS)
     counts: Counter[tuple[str, str]] = Counter()
-    faults, end, number = [], time.monotonic() + options.seconds, options.seed
+    seconds = options.seconds or (600.0 if options.runs is None else float("inf"))
+    faults, end = [], time.monotonic() + seconds
     with tempfile.TemporaryDirectory(prefix="twin-gan-soak-") as place:
-        data = Path(place) / "images.npy"
-        np.save(data, np.random.default_rng(0).integers(0, 256, (200, 16, 16), np.uint8))
+        data = training_images(Path(place))
         whole = {name: reference(name, Path(place) / f"whole-{name}", data) for name in options.backends}
-        while time.monotonic() < end and (options.runs is None or number < options.seed + options.runs):
-            event = events[(number - options.seed) % len(events)]
+        for done in count():
+            if time.monotonic() >= end or done == options.runs:
+                break
+            number, event, turn = options.seed + done, events[done % len(events)], done // len(events)
+            backend = options.backends[turn % len(options.backends)]
+            turn_of_backend = (options.seed + turn) // len(options.backends)
             chance = random.Random(f"{event} {number}")
-            backend = chance.choice(options.backends)
-            run = Run(backend, Path(place) / f"run-{number}", data, chance, number)
+            tensors, file_events = whole[backend]
+            run = Run(backend, Path(place) / f"run-{number}", data, chance, turn_of_backend, file_events)
             try:
                 EVENTS[event](run)
-                finish(run, whole[backend])
+                finish(run, tensors)
                 counts[event, "survived"] += 1
             except Fault as fault:
                 counts[event, "fault"] += 1
                 faults.append(f"{event}, {backend}, seed {number}: {fault}")
                 say(faults[-1])
             shutil.rmtree(run.folder, ignore_errors=True)
-            number += 1
     for event in events:
         print(f"{event:22} {counts[event, 'survived']} survived, {counts[event, 'fault']} did not")
     return faults
 
 
-def reference(backend: str, folder: Path, data: Path) -> dict[str, bytes]:
-    """Return the files of the last checkpoint of a run that nothing disturbs.
+def training_images(place: Path) -> Path:
+    """Write the images of short runs and return their file."""
+    np.save(place / "images.npy", np.random.default_rng(0).integers(0, 256, (200, 16, 16), np.uint8))
+    return place / "images.npy"
+
+
+def reference(backend: str, folder: Path, data: Path) -> tuple[dict[str, bytes], int]:
+    """Return the tensors of the last checkpoint of a run that nothing disturbs, and how many file events it has.
 
     Raises:
         UserError: it cannot be trained.
     """
-    run = Run(backend, folder, data, random.Random(0))
+    run, most = Run(backend, folder, data, random.Random(0)), 10**6
     try:
-        status, err = ended(run.start())
+        status, err = ended(run.start_counting(most))
     except Fault as fault:
         raise UserError(f"{backend}: {fault}") from fault
     if status:
         raise UserError(f"{backend}: status {status}: {err}")
-    return last_tensors(run)
+    return last_tensors(run), most - int(err.split()[-1])
 
 
 def finish(run: Run, whole: dict[str, bytes]) -> None:

@@ -193,7 +193,9 @@ def store(home: Path, entry: Mapping[str, Any]) -> None:
     with replacing(home / "evaluation" / f"{name}.json") as temporary:
         manifest.write_json(temporary, entry)
     line = {name: entry[name] for name in ("step", "images_seen", "network", "protocol_hash", "seed")}
-    line |= {"backend": entry["written_by"]["backend"], "num_images": entry["protocol"]["generated_images"]}
+    protocol = entry["protocol"]
+    line |= {"backend": entry["written_by"]["backend"], "num_images": protocol["generated_images"]}
+    line |= {name: protocol[name] for name in ("truncation",) if name in protocol}
     with naming(home / METRICS), (home / METRICS).open("a", encoding="utf-8") as file:
         file.write(json.dumps({**line, **entry["values"], "floors": entry["floors"]}) + "\n")
 

@@ -51,7 +51,8 @@ from gan_shared.segments import images_seen
 CARD, SAMPLES = "README.md", "samples.png"
 FILES = ("config.json", GENERATOR_WEIGHTS, CARD, SAMPLES)
 # The name of a repository, its owner before it where it is not one's own.
-REPOSITORY = r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?"
+_NAME = r"(?!.*(?:--|\.\.))\w(?:[\w.-]{0,94}\w)?"
+REPOSITORY = rf"{_NAME}(?:/{_NAME})?(?<!\.git)"
 # Classes that the card lists by name.
 LISTED_CLASSES = 50
 
@@ -298,7 +299,8 @@ def _check_repository(field: str, repository: object) -> None:
         UserError: naming it.
     """
     if not isinstance(repository, str) or not re.fullmatch(REPOSITORY, repository, re.ASCII):
-        raise unexpected(field, repr(repository), "USER/NAME, of letters, digits and . _ -")
+        expected = "USER/NAME, each of at most 96 letters, digits and single . _ - between them"
+        raise unexpected(field, repr(repository), expected)
 
 
 def upload(folder: Path, publication: Publication) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,8 @@ from typing import Any
 
 # Ctrl-C, a scheduler's request, and that of a terminal or an SSH session that closes, where there is such a signal.
 HANG_UP = getattr(signal, "SIGHUP", None)
+# Seconds until a signal is sent again whose exception was lost.
+AGAIN_AFTER = 0.05
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *([] if HANG_UP is None else [HANG_UP]))
 
 
@@ -40,15 +43,33 @@ def handling(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
 
     Outside the main thread, where Python takes no signals, it changes nothing. A signal that is ignored stays so, as
     SIGHUP under ``nohup``, but for SIGINT: a shell's background jobs begin with it ignored.
+
+    What a handler raises is lost where Python happens to be in a destructor or in a callback of garbage collection, of
+    which JAX has one. There the signal comes again a moment later.
     """
     before: dict[signal.Signals, Any] = {}
+    report, again = sys.unraisablehook, list[threading.Timer]()
+
+    def lost(found: Any) -> None:
+        if not isinstance(found.exc_value, Stopped):
+            report(found)
+            return
+        again.append(threading.Timer(AGAIN_AFTER, os.kill, (os.getpid(), found.exc_value.signal_number)))
+        again[-1].daemon = True
+        again[-1].start()
+
     try:
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
                     before[number] = signal.signal(number, handler)
+            sys.unraisablehook = lost
         yield
     finally:
+        if sys.unraisablehook is lost:
+            sys.unraisablehook = report
+        for timer in again:
+            timer.cancel()
         for number, former in before.items():
             signal.signal(number, former)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from gan_shared.architecture import CATEGORIES
+from gan_shared.architecture import CATEGORIES, SHARPNESS
 from gan_shared.draws import sample_latents
 from gan_shared.errors import is_whole, unexpected
 
@@ -18,8 +18,9 @@ MAX_IMAGES = 10**7
 MAX_SEED = 2**63 - 1
 # An animation shows this many images side by side, and takes this many frames from one latent to the next.
 WALK_IMAGES, FRAMES_PER_LATENT = 16, 16
-# A number so far above the others of a categorical latent that its category has all of it, to the last digit.
-CERTAIN = 5.0
+# A number so far above the others of a categorical latent that its category has all: beside 1 exp(-20) is less than the
+# last digit of float32.
+CERTAIN = 20.0 / SHARPNESS
 
 
 class LatentSource(NamedTuple):
@@ -102,7 +103,7 @@ def truncated(latents: np.ndarray, limit: float | None, categorical: int = 0) ->
     smoothly with the limit.
 
     Categorical latents take their likeliest category alone, whatever the limit: what is made of a mixture of two is
-    often like neither.
+    often like neither. Between two latents of a walk they go over from one category to the other.
 
     Args:
         latents: (N, Z), from N(0, 1).

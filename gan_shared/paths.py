@@ -20,19 +20,19 @@ def checked(option: str, path: object) -> Path:
     """Return the path that was given to a function, with the home folder for ``~``.
 
     Args:
-        option: how it is called there.
+        option: the name of the argument.
         path: a string or a path object; nothing has to be there.
 
     Raises:
-        UserError: it is something else, or no file can be called so.
+        UserError: it is something else, or the file system cannot hold such a name.
     """
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
-        raise unexpected(option, repr(path), "a path")
+        raise unexpected(option, repr(path), "a string or a pathlib.Path")
     try:
         os.lstat(expanded(os.fspath(path)))
     except ValueError as error:  # a null character, or half of a surrogate pair
-        raise unexpected(option, repr(path), "a path of characters that names of files can have") from error
+        raise unexpected(option, repr(path), "a path that the file system can hold") from error
     except OSError as error:
         if error.errno == ENAMETOOLONG:
-            raise unexpected(option, f"{len(os.fspath(path)):,} characters", "the shorter name of a folder") from error
+            raise unexpected(option, f"{len(os.fspath(path)):,} characters", "a shorter path") from error
     return expanded(os.fspath(path))

@@ -153,7 +153,7 @@ class GAN(nn.Module):
             labels: integers (image,); the classes in turn when not given.
             ema: whether the averaged generator makes them.
             truncation: the largest number in a latent, above 0: lower is more typical and less varied (Brock et al.
-                2019).
+                2019). Categorical latents, as dcgan-deep has them, take one category each.
 
         Returns:
             uint8 (image, height, width, channel), in NumPy.
@@ -182,7 +182,7 @@ class GAN(nn.Module):
         """Write a checkpoint folder, of everything, that either backend's ``load`` and ``sample`` read.
 
         Args:
-            path: the folder; an older checkpoint there is replaced.
+            path: the folder, ``~`` for the home folder; an older checkpoint there is replaced.
 
         Raises:
             UserError: it cannot be written.

@@ -35,7 +35,7 @@ def build(context: Context) -> None:
                 value=NO_TRUNCATION,
                 step=0.05,
                 label="Truncation",
-                info="Lower is more typical and less varied; at the right end there is none.",
+                info="Lower is more typical and less varied, and one category each; at the right end there is none.",
             )
             ema = gr.Checkbox(True, label="Averaged generator (EMA)")
             button = gr.Button("Generate", variant="primary")

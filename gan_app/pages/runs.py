@@ -28,7 +28,10 @@ CURVES = (
     ("images a second", ("images_per_second",)),
 )
 # Numbers of an evaluation that the table shows, where they are there.
-NUMBERS = ("step", "network", "num_images", "fd", "kid", "precision", "recall", "modes", "modes_kl", "confident_share")
+NUMBERS = (
+    *("step", "backend", "network", "num_images", "truncation"),
+    *("fd", "kid", "precision", "recall", "modes", "modes_kl", "confident_share"),
+)
 # Columns of what an audit has found.
 FINDINGS = ("kind", "images", "meaning", "some of them")
 # Lines of a log that are shown.

@@ -51,14 +51,17 @@ def source(root: Path, found: Iterable[str]) -> Source:
     numbers, count = [], 0
     for name in chosen:
         with reading(root / name, EXPECTED), parquet.ParquetFile(root / name) as file:
-            count += file.metadata.num_rows
+            rows = [file.metadata.row_group(each).num_rows for each in range(file.metadata.num_row_groups)]
+            if min(rows, default=0) < 0 or sum(rows) != file.metadata.num_rows:
+                raise ValueError(f"{file.metadata.num_rows} rows, of which its parts have {sum(rows)}")
+            count += sum(rows)
             if file.schema_arrow.names != schema.names:
                 found_there = f"the columns {', '.join(file.schema_arrow.names)}"
                 raise unexpected(str(root / name), found_there, f"those of {chosen[0]}: {', '.join(schema.names)}")
             if label is not None:
                 numbers.append(file.read([label]).column(0).to_numpy())
-                if len(numbers[-1]) != file.metadata.num_rows:
-                    raise ValueError(f"{len(numbers[-1])} labels, {file.metadata.num_rows} rows")
+                if len(numbers[-1]) != sum(rows):
+                    raise ValueError(f"{len(numbers[-1])} labels, {sum(rows)} rows")
     if not count:
         raise unexpected(str(root), "no rows", "pictures")
     names = tuple(f"{index:09d}" for index in range(count))
@@ -70,16 +73,18 @@ def source(root: Path, found: Iterable[str]) -> Source:
         index = 0
         for name in chosen:
             with reading(root / name, EXPECTED), parquet.ParquetFile(root / name) as file:
-                end = index + file.metadata.num_rows
+                first, end = index, index + file.metadata.num_rows
                 for batch in file.iter_batches(ROWS, columns=[image]):
                     for row in batch.column(0):
                         content = row["bytes"].as_py()
-                        if index == end or content is None or len(content) > MAX_FILE_BYTES:
-                            raise unexpected(str(root / name), f"no picture in row {index}", EXPECTED)
+                        if index == end:
+                            raise unexpected(str(root / name), f"more pictures than its {end - first} rows", EXPECTED)
+                        if content is None or len(content) > MAX_FILE_BYTES:
+                            raise unexpected(str(root / name), f"no picture in row {index - first}", EXPECTED)
                         yield names[index], Held(content)
                         index += 1
                 if index < end:
-                    raise unexpected(str(root / name), f"no picture in row {index}", EXPECTED)
+                    raise unexpected(str(root / name), f"{index - first} pictures in {end - first} rows", EXPECTED)
 
     def read(resolution: int, channels: int, check: Check | None = None) -> Contents:
         return Contents(
