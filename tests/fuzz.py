@@ -16,7 +16,7 @@ import tempfile
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -221,15 +221,19 @@ def read_exclusions(folder: Path) -> None:
     load(str(folder / "a.npz"), 16, 1, exclude=folder / "out.txt")
 
 
-def make_parquet(folder: Path) -> list[Path]:
-    """Write three pictures and their classes as Hugging Face's ``datasets`` does."""
-    import pyarrow.parquet
+def parquet(columns: Mapping[str, list[int]]) -> Callable[[Path], list[Path]]:
+    """Return what writes three pictures and further columns as Hugging Face's ``datasets`` does."""
 
-    stream = io.BytesIO()
-    Image.fromarray(noise(16, 16)).save(stream, "PNG")
-    table = pyarrow.table({"image": [{"bytes": stream.getvalue(), "path": None}] * 3, "label": [0, 1, 0]})
-    pyarrow.parquet.write_table(table, folder / "a.parquet")
-    return [folder / "a.parquet"]
+    def make(folder: Path) -> list[Path]:
+        import pyarrow.parquet
+
+        stream = io.BytesIO()
+        Image.fromarray(noise(16, 16)).save(stream, "PNG")
+        table = pyarrow.table({"image": [{"bytes": stream.getvalue(), "path": None}] * 3, **columns})
+        pyarrow.parquet.write_table(table, folder / "a.parquet")
+        return [folder / "a.parquet"]
+
+    return make
 
 
 def make_config(folder: Path) -> list[Path]:
@@ -263,7 +267,8 @@ READERS: dict[str, Reader] = {
     "exclusions": Reader(make_exclusions, read_exclusions),
 }
 if find_spec("pyarrow"):
-    READERS["parquet"] = Reader(make_parquet, of_file("a.parquet"))
+    READERS["parquet"] = Reader(parquet({}), of_file("a.parquet"))
+    READERS["parquet with labels"] = Reader(parquet({"label": [0, 1, 0]}), of_file("a.parquet"))
 
 
 def damaged(content: bytes, random: np.random.Generator) -> bytes:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from gan_shared.data import load
+from gan_shared.errors import UserError
 from tests.image_files import refused
 
 pyarrow: Any = pytest.importorskip("pyarrow")
@@ -126,3 +127,25 @@ def test_without_pyarrow_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.Mon
     for name in ("pyarrow", "pyarrow.parquet"):
         monkeypatch.setitem(sys.modules, name, None)
     refused(tmp_path, "Parquet files, which the package pyarrow reads", "pip install -e '.[parquet]'")
+
+
+def claim(path: Path, rows: int) -> None:
+    """Let a file of three rows say that it has another number of them."""
+    content = path.read_bytes()
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    # The number of rows is followed by a list; its sign is in its last bit.
+    number = b"\x16%c\x19"
+    at = content.index(number % 6, footer)
+    path.write_bytes(content[:at] + number % (2 * rows if rows >= 0 else -2 * rows - 1) + content[at + 3 :])
+
+
+@pytest.mark.parametrize("labels", [None, [0, 1, 0]])
+@pytest.mark.parametrize("rows", [2, 5, -3])
+def test_a_number_of_rows_that_is_not_that_of_the_parts_is_refused(tmp_path: Path, rows: int, labels):
+    path = tmp_path / "a.parquet"
+    write(path, [10, 20, 30], labels, labels and ["cat", "dog"])
+    claim(path, rows)
+    assert parquet.read_metadata(path).num_rows == rows
+    expected = rf"a\.parquet: found an unreadable file \({rows} rows, of which its parts have 3"
+    with pytest.raises(UserError, match=expected):
+        load(str(path), 16, 1)

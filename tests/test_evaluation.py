@@ -20,6 +20,7 @@ from gan_shared.errors import UserError
 from gan_shared.evaluation import Evaluation, EvaluationSettings, Evaluator, choose
 from gan_shared.evaluation_hook import EvaluationHook
 from gan_shared.feature_networks import FEATURE_NETWORKS, batched, join, load_weights, prepare
+from gan_shared.latents import truncated
 from tests.fixtures import ANY, EACH, EVALUATE_MAINS, SAMPLE_MAINS, TRAIN_MAINS, backend_class, gan_class
 
 SIZE = ["--resolution", "16", "--width", "0.0625", "--latent-size", "8", "--batch-size", "8", "--device", "cpu"]
@@ -404,6 +405,17 @@ def test_labels_are_those_of_the_real_images(digits, tmp_path) -> None:
     unlabelled = tmp_path / "unlabelled.npy"
     np.save(unlabelled, np.load(digits)["images"])
     assert evaluate(run, "--real", str(unlabelled)) == 2
+
+
+def test_truncation_is_that_of_samples(copy) -> None:
+    loaded = checkpoint.load_newest(copy)
+    settings = EvaluationSettings(num_images=IMAGES, features=("digits",), seed=3, truncation=0.5)
+    evaluator = Evaluator(loaded.config, settings, loaded.data["fingerprint"])
+    for generator, categorical in (("dcgan-deep", 2), ("dcgan", 0)):
+        config = loaded.config.with_options(generator=generator, latent_size=20)
+        (inputs,) = evaluator.inputs([config])
+        drawn = sample_latents(3, IMAGES, 20, 0, Stream.EVALUATION)
+        np.testing.assert_array_equal(inputs.latents, truncated(drawn, 0.5, categorical))
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_what_is_no_path_is_refused(trained, name, path):
             assert refusal(lambda function=function: function(path)).startswith(f"{option}: found ")
 
 
-def test_a_path_may_begin_at_home(trained, tmp_path, monkeypatch):
+def test_the_home_folder_stands_for_the_tilde(trained, tmp_path, monkeypatch):
     (gan, *_) = trained.values()
     monkeypatch.setenv("HOME", str(tmp_path))
     gan.save("~/kept")

@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from scipy.stats import kstest, truncnorm
 
+from gan_shared.architecture import CATEGORIES, SHARPNESS
 from gan_shared.config import Config
 from gan_shared.draws import sample_latents
 from gan_shared.errors import UserError
@@ -88,12 +90,13 @@ def test_a_limit_beyond_all_numbers_changes_next_to_nothing():
 def test_truncated_categorical_latents_take_their_likeliest_category(limit: float):
     drawn = sample_latents(0, 500, 40)
     found = truncated(drawn, limit, categorical=2)
-    np.testing.assert_array_equal(found[:, 16:], truncated(drawn, limit)[:, 16:])
-    for first in (0, 8):
-        before, after = drawn[:, first : first + 8], found[:, first : first + 8]
+    others = slice(2 * CATEGORIES, None)
+    np.testing.assert_array_equal(found[:, others], truncated(drawn, limit)[:, others])
+    for first in (0, CATEGORIES):
+        before, after = (each[:, first : first + CATEGORIES] for each in (drawn, found))
         np.testing.assert_array_equal(after.argmax(1), before.argmax(1))
         # The generator's softmax of them, in float32, gives the category all but a rounding.
-        shares = np.exp(4 * after) / np.exp(4 * after).sum(1, keepdims=True)
+        shares = softmax(SHARPNESS * after, axis=1)
         np.testing.assert_allclose(shares.max(1), 1, rtol=2e-7)
     np.testing.assert_array_equal(truncated(drawn, None, categorical=2), drawn)
 
@@ -106,6 +109,12 @@ def test_truncation_follows_the_categorical_latents_of_the_generator(generator, 
     assert config.categorical_latents == number
     (made,) = inputs_of([config], LatentSource(3, truncation=0.5), 4, ())
     np.testing.assert_array_equal(made.latents, truncated(sample_latents(3, 4, latent_size), 0.5, number))
+
+
+def test_a_walk_goes_through_categories_where_it_is_truncated():
+    path = list(LatentSource(seeds=(5, 9), truncation=2.0).walk(4, 20, categorical=2))
+    np.testing.assert_allclose(path[0], truncated(sample_latents(5, 1, 20), 2.0, 2), rtol=1e-6)  # float32
+    np.testing.assert_allclose(path[2], truncated(sample_latents(9, 1, 20), 2.0, 2), rtol=1e-6)
 
 
 def test_a_walk_between_seeds_goes_through_them_in_their_order():

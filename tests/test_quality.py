@@ -142,6 +142,20 @@ def test_page_has_truncated_latents_apart_and_real_images_once() -> None:
         "| `stacked-mnist-cpu`, truncation 1.5",
         "| real images",
     ]
+    # Of several contenders and backends those without truncation come first.
+    several = []
+    for contender, backend in (("plain", "torch"), ("preset", "jax"), ("preset", "torch")):
+        each = finished("stacked-mnist-60k", contender, backend, 0, {})
+        several.append(each | {"truncated": found["truncated"]})
+    rows = [line for line in quality.page(several, "quality").splitlines() if line.startswith("| `")]
+    assert [(row.split(" | ")[0], row.split(" | ")[1]) for row in rows] == [
+        ("| `stacked-mnist-cpu`", "torch"),
+        ("| `stacked-mnist-cpu`", "jax"),
+        ("| `stacked-mnist-cpu`, truncation 1.5", "torch"),
+        ("| `stacked-mnist-cpu`, truncation 1.5", "jax"),
+        ("| `dcgan`", "torch"),
+        ("| `dcgan`, truncation 1.5", "torch"),
+    ]
     assert "| abc | 0 | 12,345 | 10 | 0.0000 | 900 |" in lines[2] and "| def |" in lines[3] and "| 800 |" in lines[3]
 
 
