@@ -11,8 +11,8 @@ TWIN_GAN_CACHE, or else the user's cache folder (``~/.cache/twin-gan`` on Linux)
     labels.npy     int64 (N,), where there are labels
     keys.npy       uint64 (N,), the content key of each image
 
-An entry that does not agree with its hashes is made anew; the images of a large one are not hashed
-(``HASHED_AT_ONCE``).
+An entry that does not agree with its hashes is made anew. They are computed at every start, a second or two for each
+gigabyte.
 
 The two parts that a holdout divides a set into, and a set without some images, are entries of their own, copied from
 that of the whole set.
@@ -38,8 +38,6 @@ from gan_shared.progress_bar import progress_bar
 FORMAT_VERSION = 3
 # Left free beside an entry: other programs write too, and a full disk harms them all.
 MARGIN_BYTES = 100 * 10**6
-# Larger sets are not hashed before a start, which takes a second or two for each gigabyte.
-HASHED_AT_ONCE = 256 * 10**6
 # What a damaged entry trips besides the readers' own errors.
 DAMAGED = (*BROKEN, LookupError, AttributeError, ArithmeticError, MemoryError)
 
@@ -115,10 +113,7 @@ def _key(source: Source, resolution: int, channels: int, part: Part | None) -> s
 
 
 def _opened(folder: Path, name: str, resolution: int, channels: int) -> Dataset | None:
-    """Return the entry in ``folder``, or None where it is missing, damaged or not what was asked for.
-
-    The images of a large one are not hashed: a start must be immediate.
-    """
+    """Return the entry in ``folder``, or None where it is missing, damaged or not what was asked for."""
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         shape = (meta["count"], resolution, resolution, channels)
@@ -135,8 +130,7 @@ def _opened(folder: Path, name: str, resolution: int, channels: int) -> Dataset 
             good = good and mapped.min() >= 0 and mapped.max() < len(classes)
         good = good and meta["labels"] == bool(classes) and meta.pop("sha256") == _hash_of(meta)
         good = good and meta["keys"] == sha256(np.ascontiguousarray(keys, "<u8").data).hexdigest()
-        if good and images.nbytes <= HASHED_AT_ONCE:
-            good = fingerprint_of(images, labels) == meta["fingerprint"]
+        good = good and _fingerprint_of_entry(folder, images, labels) == meta["fingerprint"]
         return (
             Dataset(name, images, labels, classes, meta["fingerprint"], keys=keys, about=meta["notes"])
             if good
@@ -146,17 +140,25 @@ def _opened(folder: Path, name: str, resolution: int, channels: int) -> Dataset 
         return None
 
 
-def fingerprint_of(images: np.ndarray, labels: np.ndarray | None) -> str:
+def _fingerprint_of_entry(folder: Path, images: np.memmap, labels: np.ndarray | None) -> str:
     """Return the sha256 of the images' shape and bytes, then of the labels' shape and bytes.
 
+    The images are read from the file: pages of a map would count as memory of this process.
+
     Args:
-        images: uint8 (N, H, W, C).
+        folder: of the entry.
+        images: uint8 (N, H, W, C), mapped.
         labels: int64 (N,), or None.
     """
     digest = sha256(json.dumps(images.shape).encode())
-    length = max(1, CHUNK_BYTES // max(1, int(np.prod(images.shape[1:]))))
-    for start in range(0, len(images), length):
-        digest.update(np.ascontiguousarray(images[start : start + length]).data)
+    with (
+        open(folder / "images.npy", "rb") as stream,
+        progress_bar(total=images.nbytes, desc="verifying decoded images", unit="B", unit_scale=True) as bar,
+    ):
+        stream.seek(images.offset)
+        while chunk := stream.read(CHUNK_BYTES):
+            digest.update(chunk)
+            bar.update(len(chunk))
     _add_labels(digest, labels)
     return digest.hexdigest()
 
