@@ -158,7 +158,7 @@ PRESETS: dict[str, Config] = {
     ),
     # Three digits at once.
     "stacked-mnist-cpu": CPU.with_options(
-        preset="stacked-mnist-cpu", data="stacked-mnist-60k", burn_in_nimg=2_880_000, steps=2_880_000 // 32
+        preset="stacked-mnist-cpu", data="stacked-mnist-60k", burn_in_nimg=1_920_000, steps=1_920_000 // 32
     ),
     # Grey images of 28 pixels; --data mnist likewise.
     "fashion-cpu": CPU.with_options(
