@@ -181,8 +181,7 @@ def _evaluate(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | Non
         expanded(options.run),
         EvaluationSettings(**shared),
         against=options.against and expanded(options.against),
-        data=options.data,
-        exclude=options.exclude,
+        moved={name: getattr(options, name) for name in evaluating.MOVED},
         device=options.device,
         resolution=options.resolution,
     )
@@ -241,8 +240,7 @@ def _say_how_good(make_backend: MakeBackend, outcome: training.Outcome, config: 
                 outcome.checkpoint,
                 settings,
                 against=against,
-                data=execution.data,
-                exclude=execution.exclude,
+                moved={name: getattr(execution, name) for name in evaluating.MOVED},
                 device=execution.device,
             )
         )

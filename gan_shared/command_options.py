@@ -89,6 +89,12 @@ class EvaluateOptions:
     data: str | None = None
     """Where the run's own images are, if they have moved since the training."""
 
+    data_manifest: str | None = None
+    """Likewise the list of the pictures that they must be."""
+
+    data_key: str | None = None
+    """Likewise the public key that this list must be signed with."""
+
     exclude: str | None = None
     """Likewise the list of images that were left out."""
 

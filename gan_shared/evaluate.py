@@ -23,6 +23,9 @@ from gan_shared.sample import load_checkpoints, restored
 from gan_shared.segments import images_seen
 from gan_shared.tensorboard_log import TensorBoardLog
 
+# What a run's images are found by.
+MOVED = ("data", "data_manifest", "data_key", "exclude")
+
 
 class EvaluatedRun(NamedTuple):
     """A run that is evaluated.
@@ -59,8 +62,7 @@ def evaluate(
     settings: EvaluationSettings,
     *,
     against: Path | None = None,
-    data: str | None = None,
-    exclude: str | None = None,
+    moved: Mapping[str, str | None],
     device: str = "auto",
     resolution: int | None = None,
 ) -> str:
@@ -71,8 +73,7 @@ def evaluate(
         source: a run folder (its newest checkpoint), a checkpoint folder, or the folder of a LAPGAN.
         settings: what is compared and how.
         against: another one, by the same protocol, beside it in the table.
-        data: where the run's images are now, if they are not where they were in training.
-        exclude: likewise the list of those that were left out.
+        moved: where the files of a run are now, by the names in ``MOVED``; None where they were in training.
         device: where to compute.
         resolution: the pyramid level of a LAPGAN to stop at.
 
@@ -82,7 +83,6 @@ def evaluate(
     Raises:
         UserError: the run, the images or the networks cannot be used, or two runs cannot be compared.
     """
-    moved = {"data": data, "exclude": exclude}
     changed: dict[str, Any] = {"device": device} | {name: value for name, value in moved.items() if value is not None}
     runs = [_found(each, settings, changed, resolution) for each in (source, against) if each is not None]
     check_comparable(runs)

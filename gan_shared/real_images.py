@@ -11,6 +11,7 @@ from gan_shared.data import Dataset
 from gan_shared.data.dataset import stack_labels
 from gan_shared.draws import Stream, generator
 from gan_shared.errors import unexpected
+from gan_shared.paths import expanded
 
 # The sets of real images that generated ones are compared with, beside whatever --data takes.
 HELD_OUT, TRAINING = "held-out", "training"
@@ -82,6 +83,30 @@ class RealSets(NamedTuple):
     training: RealImages | None
 
 
+def load_training_images(config: Config) -> Dataset:
+    """Return the training images of a run.
+
+    Raises:
+        UserError: there are none, or they are not those that the data manifest or the list of excluded ones says.
+    """
+    parts = (config.data.holdout, _trusted(config), config.exclusion)
+    return data.load(config.execution.data, config.data_resolution, config.data.channels, *parts)
+
+
+def _load_held_out(config: Config) -> Dataset:
+    """Return images like those that a run is trained on, none of which is among them; errors likewise."""
+    parts = (config.data.holdout, _trusted(config), config.exclusion)
+    return data.load_held_out(config.execution.data, config.data_resolution, config.data.channels, *parts)
+
+
+def _trusted(config: Config) -> data.Trusted | None:
+    """Return the list of pictures that the data of a run must hold."""
+    manifest, key = config.execution.data_manifest, config.execution.data_key
+    if manifest is None and key is not None:
+        raise unexpected("data_key", key, "a data_manifest that is signed with it")
+    return None if manifest is None else data.Trusted(expanded(manifest), None if key is None else expanded(key))
+
+
 def find_real_images(config: Config, real: str, fingerprint: str | None) -> tuple[Dataset | None, Dataset | None]:
     """Return a run's training images, and real images that it was not trained on.
 
@@ -97,21 +122,20 @@ def find_real_images(config: Config, real: str, fingerprint: str | None) -> tupl
     Raises:
         UserError: there are none that can be the reference.
     """
-    source, resolution, channels = config.execution.data, config.data_resolution, config.data.channels
-    holdout, exclude = config.data.holdout, config.exclusion
+    source = config.execution.data
     if fingerprint is None and real in (HELD_OUT, TRAINING):
         raise unexpected("real", f"{real}, of a run that does not know its training images", "--real DATA")
     if real == HELD_OUT:  # first what may be missing
-        reals = data.load_held_out(source, resolution, channels, holdout, exclude)
+        reals = _load_held_out(config)
     elif real != TRAINING:
-        reals = data.load(real, resolution, channels)
-    elif data.has_held_out(source, holdout):
-        reals = data.load_held_out(source, resolution, channels, holdout, exclude)
+        reals = data.load(real, config.data_resolution, config.data.channels)
+    elif data.has_held_out(source, config.data.holdout):
+        reals = _load_held_out(config)
     else:
         reals = None
     if fingerprint is None:
         return None, reals
-    training = data.load(source, resolution, channels, holdout, exclude=exclude)
+    training = load_training_images(config)
     if training.fingerprint != fingerprint:
         found = f"other images in {source} than those that the run was trained on"
         raise unexpected("data", found, "the same, or --data for where they are now")

@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from gan_shared import checkpoint, data, lapgan
+from gan_shared import checkpoint, lapgan
 from gan_shared.backend import Backend, MakeBackend, State, StepValues
 from gan_shared.config import Config
 from gan_shared.data import Dataset
@@ -21,6 +21,7 @@ from gan_shared.image_conditions import image_condition
 from gan_shared.interrupt import Interrupt, Stopped, deferred
 from gan_shared.own import own_options
 from gan_shared.paths import expanded
+from gan_shared.real_images import load_training_images
 from gan_shared.runlog import RunLog, check_unused
 from gan_shared.sample import grid_inputs
 from gan_shared.schedules import schedule_values
@@ -84,7 +85,7 @@ def train(
         check_unused(run_dir)
         check_first_segment(config)
     config = image_condition(config).identified(config)
-    dataset = load_data(config)
+    dataset = load_training_images(config)
     config = with_data_defaults(config, dataset.channels, len(dataset.class_names), dataset.no_labels)
     check_batch_size(dataset, config)
     evaluator = find_evaluator(config, dataset.fingerprint)
@@ -118,23 +119,6 @@ def train(
             state = backend.restore(saved.tensors) if saved else first_state(backend, config)
     ended_by = played.signal_number if played.step < config.execution.steps else 0
     return Outcome(run_dir, played.step, ended_by, checkpoint.folders(run_dir)[-1])
-
-
-def load_data(config: Config) -> Dataset:
-    """Return the training images of a run.
-
-    Raises:
-        UserError: there are none, or they are not those that the data manifest or the list of excluded ones says.
-    """
-    execution = config.execution
-    trusted = None
-    if execution.data_manifest is not None:
-        key = None if execution.data_key is None else expanded(execution.data_key)
-        trusted = data.Trusted(expanded(execution.data_manifest), key)
-    elif execution.data_key is not None:
-        raise unexpected("data_key", execution.data_key, "a data_manifest that is signed with it")
-    part = (config.data.holdout, trusted, config.exclusion)
-    return data.load(execution.data, config.data_resolution, config.data.channels, *part)
 
 
 def play(

@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 from gan_shared import data_manifest as command
-from gan_shared.data import Trusted, load
+from gan_shared.config import Config
+from gan_shared.data import Trusted, load, load_held_out
 from gan_shared.errors import UserError
+from gan_shared.real_images import HELD_OUT, find_real_images, load_training_images
 from tests.fixtures import ANY, TRAIN_MAINS
 
 
@@ -191,6 +193,20 @@ def test_a_run_refuses_pictures_that_are_not_listed(capsys, pictures: Path, tmp_
     assert not (tmp_path / "other").exists()
     assert TRAIN_MAINS[ANY]([*begin, "--data-key", str(file)]) == 2
     assert "data_key: found " in capsys.readouterr().err
+
+
+def test_images_that_an_evaluation_compares_with_are_listed_too(pictures: Path):
+    options = {"data": str(pictures), "data_manifest": str(listed(pictures)), "resolution": 16, "channels": 1}
+    config = Config().with_options(**options, holdout=0.5)
+    training = load_training_images(config)
+    held_out = load_held_out(str(pictures), 16, 1, 0.5)
+    assert len(training.images) + len(held_out.images) == 6
+    _, found = find_real_images(config, HELD_OUT, training.fingerprint)
+    assert found is not None and found.fingerprint == held_out.fingerprint
+    number = int(held_out.images[0, 0, 0, 0]) // 40
+    Image.new("L", (16, 16), 255).save(pictures / ("even", "odd")[number % 2] / f"{number}.png")
+    with pytest.raises(UserError, match=rf"{number}\.png: found sha256 .* it has been changed"):
+        find_real_images(config, HELD_OUT, training.fingerprint)
 
 
 def test_a_damaged_picture_is_not_listed_in_silence(pictures: Path, tmp_path: Path, capsys):

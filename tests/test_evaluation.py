@@ -438,6 +438,8 @@ def test_truncation_is_that_of_samples(copy) -> None:
         ),
         (["--real", "nowhere"], "data: found 'nowhere', where there is no file or folder"),
         (["--data", "OTHER"], "data: found other images in"),
+        (["--data-manifest", "nowhere"], "nowhere: found an unreadable file"),
+        (["--data-key", "nowhere"], "data_key: found nowhere, expected a data_manifest"),
         (["--against", "nowhere"], "nowhere: found no such folder"),
     ],
 )

@@ -60,14 +60,16 @@ def load(
     if data in STACKED:
         _check_colours(data, channels)
         return stack_digits(load(STACKED[data], resolution, 1, trusted=trusted, exclude=exclude), data)
-    source = find_source(data)
-    if trusted is not None:
-        source = expecting(source, trusted.manifest, trusted.key)
-    return _loaded(source, data, resolution, channels, Part(holdout, False), exclude)
+    return _loaded(_source(data, trusted), data, resolution, channels, Part(holdout, False), exclude)
 
 
 def load_held_out(
-    data: str, resolution: int, channels: int | None, holdout: float = 0.0, exclude: Path | None = None
+    data: str,
+    resolution: int,
+    channels: int | None,
+    holdout: float = 0.0,
+    trusted: Trusted | None = None,
+    exclude: Path | None = None,
 ) -> Dataset:
     """Return images like those that ``load`` returns, none of which is among them, to evaluate with.
 
@@ -80,6 +82,7 @@ def load_held_out(
         resolution: likewise.
         channels: likewise.
         holdout: that of the training images.
+        trusted: see ``load``; a published test split is no part of such a list.
         exclude: likewise; a published test split is left as it is.
 
     Raises:
@@ -94,12 +97,18 @@ def load_held_out(
     if not holdout:
         found = f"no held-out images of {data}, as the holdout is 0"
         raise unexpected("data", found, "images that were not trained on", ("train with --holdout", "--real DATA"))
-    return _loaded(find_source(data), data, resolution, channels, Part(holdout, True), exclude)
+    return _loaded(_source(data, trusted), data, resolution, channels, Part(holdout, True), exclude)
 
 
 def has_held_out(data: str, holdout: float = 0.0) -> bool:
     """Return whether ``load_held_out`` finds images: a test split, or what a holdout has left out."""
     return holdout > 0 or data in TEST or data in STACKED
+
+
+def _source(data: str, trusted: Trusted | None) -> Source:
+    """Return the source that a name or a path stands for, which is to hold what a list says."""
+    source = find_source(data)
+    return source if trusted is None else expecting(source, trusted.manifest, trusted.key)
 
 
 WHOLE = Part(0.0, False)
