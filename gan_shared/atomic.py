@@ -4,10 +4,12 @@ import errno
 import os
 import re
 import shutil
+import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import time
 from uuid import uuid4
 
 from gan_shared.errors import unexpected
@@ -29,8 +31,10 @@ def replacing(target: Path) -> Iterator[Path]:
         target: the file or folder to be; its parent is created when missing.
 
     Raises:
+        UserError: a pipe or a device is in its place.
         OSError: it cannot be written; see ``naming``.
     """
+    _check_replaceable(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{uuid4().hex[:8]}.partial")
     try:
@@ -51,6 +55,18 @@ def replacing(target: Path) -> Iterator[Path]:
         raise
 
 
+def _check_replaceable(target: Path) -> None:
+    """Refuse to put a file in the place of a pipe or a device, ``/dev/null`` for one.
+
+    Raises:
+        UserError: naming it.
+    """
+    with suppress(FileNotFoundError, NotADirectoryError):
+        mode = os.stat(target).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise unexpected(str(target), "a pipe or a device", "a file or a folder, or a place for one")
+
+
 @contextmanager
 def naming(target: Path, temporary: Path | None = None) -> Iterator[None]:
     """Name the file that a block writes in an OSError that does not: writes on a full disk or past a limit do not.
@@ -69,14 +85,19 @@ def naming(target: Path, temporary: Path | None = None) -> Iterator[None]:
         raise
 
 
-def clear_leftovers(folder: Path) -> None:
-    """Clear away what ``replacing`` left in a folder where its process was killed; no other may be writing there.
+def clear_leftovers(folder: Path, older_than: float = 0.0) -> None:
+    """Clear away what ``replacing`` left in a folder where its process was killed.
 
     A folder that was to be replaced comes back where nothing has taken its place yet.
+
+    Args:
+        folder: the folder.
+        older_than: where other processes may be writing there: seconds since anything was written to what is removed.
+            Nothing comes back then.
     """
     for path in folder.iterdir() if folder.is_dir() else ():
         match = LEFTOVER.fullmatch(path.name)
-        if match is None:
+        if match is None or (older_than and (match["kind"] != "partial" or time() - _written(path) < older_than)):
             continue
         target = folder / match["target"]
         if match["kind"] == "retired" and not target.exists():
@@ -85,6 +106,14 @@ def clear_leftovers(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def _written(path: Path) -> float:
+    """Return when a file, or anything in a folder, was last written to, in seconds since the epoch."""
+    try:
+        return max(each.lstat().st_mtime for each in (path, *path.rglob("*")))
+    except OSError:  # it has just been put in its place, or is not this user's
+        return time()
 
 
 def check_parents(option: str, path: Path) -> None:
@@ -111,7 +140,10 @@ def _replace_folder(new: Path, old: Path) -> None:
     except BaseException:
         os.replace(retired, old)
         raise
-    shutil.rmtree(retired, ignore_errors=True)
+    if retired.is_symlink():
+        retired.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(retired, ignore_errors=True)
 
 
 def _flush(path: Path) -> None:

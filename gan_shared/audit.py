@@ -23,7 +23,7 @@ from gan_shared.atomic import check_parents, replacing
 from gan_shared.audit_report import Audited
 from gan_shared.backend import FeatureExtractor
 from gan_shared.command import guarded
-from gan_shared.data import load
+from gan_shared.data import check_outside, load
 from gan_shared.data.audit import KINDS, audit
 from gan_shared.data.audit.checks import MIN_SIDE
 from gan_shared.data.audit.sizes import enlarged_pictures, picture_sizes
@@ -32,6 +32,7 @@ from gan_shared.data.named import STACKED
 from gan_shared.data.sources import find_source
 from gan_shared.errors import printable, unexpected
 from gan_shared.feature_networks import FEATURE_NETWORKS, load_weights, prepare
+from gan_shared.interrupt import handling, stop_at_once
 from gan_shared.manifest import write_json
 from gan_shared.paths import expanded
 from gan_shared.pictures import save_png
@@ -73,7 +74,12 @@ class Options:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     options = tyro.cli(Options, args=argv)
-    return guarded(lambda: run(replace(options, out=expanded(options.out))))
+
+    def work() -> None:
+        with handling(stop_at_once):  # what is half-written is removed
+            run(replace(options, out=expanded(options.out)))
+
+    return guarded(work)
 
 
 def run(options: Options) -> None:
@@ -128,6 +134,7 @@ def _check_options(options: Options) -> None:
     if options.backend is not None and options.backend not in BACKENDS:
         raise unexpected("backend", repr(options.backend), "a backend", BACKENDS)
     check_parents("out", options.out / "audit.json")
+    check_outside("out", options.out, options.data)
 
 
 def installed_backends() -> tuple[str, ...]:

@@ -77,8 +77,13 @@ class Checkpoint(NamedTuple):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The name of each class; empty where there are no classes, or the checkpoint is of before they were kept."""
-        return tuple(self.data.get("class_names", ()))
+        """The name of each class; empty where there are no classes, or the checkpoint is of before they were kept.
+
+        A class that has none goes by its number.
+        """
+        names = tuple(self.data.get("class_names", ()))
+        classes = self.config.num_classes if names and self.config.data.class_conditional else 0
+        return (*names, *map(str, range(len(names), classes)))
 
 
 def optimizer_state_name(network: str, parameter: str, key: str) -> str:

@@ -20,6 +20,7 @@ from gan_shared import export as exporting
 from gan_shared import sample as sampling
 from gan_shared import train as training
 from gan_shared.backend import MakeBackend
+from gan_shared.command import spell_out
 from gan_shared.command_options import EvaluateOptions, ExportOptions, SampleOptions
 from gan_shared.config import Config, groups
 from gan_shared.errors import UserError, one_line, unexpected
@@ -324,6 +325,7 @@ def _imported(find: Callable[[], Imported]) -> Imported:
 
 def _guarded(command: Callable[[], int], stopped: str) -> int:
     """Run ``command``; a user's mistake is printed as one line with status 2, a signal as the line ``stopped``."""
+    spell_out()
     try:
         with handling(stop_at_once):  # while training, ``Interrupt`` takes over
             return command()

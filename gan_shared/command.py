@@ -1,10 +1,17 @@
 """How a command ends: a user's mistake is one line on standard error and exit status 2, as in training."""
 
+import io
 import sys
 from collections.abc import Callable
 
 from gan_shared.errors import UserError, one_line
 from gan_shared.interrupt import status_of
+
+
+def spell_out() -> None:
+    """Let standard output spell out what its encoding has no character for, as standard error does."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def guarded(work: Callable[[], None], left: str = "nothing was written") -> int:
@@ -17,6 +24,7 @@ def guarded(work: Callable[[], None], left: str = "nothing was written") -> int:
     Returns:
         0; 2 after a UserError or an OSError; the status of an interrupted process after a signal.
     """
+    spell_out()
     try:
         work()
     except (UserError, OSError) as error:  # a full disk or a missing file is no fault of the program

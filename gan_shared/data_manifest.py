@@ -13,6 +13,7 @@ from gan_shared.data import data_manifest
 from gan_shared.data.named import STACKED
 from gan_shared.data.sources import find_source
 from gan_shared.errors import printable, unexpected
+from gan_shared.interrupt import handling, stop_at_once
 from gan_shared.paths import expanded
 
 
@@ -34,14 +35,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     options = tyro.cli(Options, args=argv)
 
-    def work() -> None:
+    def write() -> None:
         key, out = options.sign_with and expanded(options.sign_with), expanded(options.out)
         source = find_source(STACKED.get(options.data, options.data))
         inputs = [*(source.root / name for name in source.files), *([key] if key else [])]
-        if out.exists() and any(out.samefile(each) for each in inputs if each.exists()):
-            raise unexpected("out", out, "another file than what is listed or signed with")
+        if out.is_dir():
+            raise unexpected("out", f"{out}, a folder", "a file")
+        for each in (out, data_manifest.signature_of(out)) if key else (out,):
+            if each.exists() and any(each.samefile(other) for other in inputs if other.exists()):
+                raise unexpected("out", each, "another file than what is listed or signed with")
         count = data_manifest.write(source, out, key)
         print(printable(f"wrote {options.out}: {count:,} names{', and its signature' if key else ''}"))
+
+    def work() -> None:
+        with handling(stop_at_once):  # what is half-written is removed
+            write()
 
     return guarded(work)
 

@@ -4,7 +4,6 @@ evaluation/STEP-PROTOCOL-SEED-BACKEND.json    the numbers by one network, with e
 metrics.jsonl                                 the same in one line each, oldest first
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ from gan_shared.errors import UserError, one_line, unexpected
 from gan_shared.evaluation import Evaluation, EvaluationSettings, Evaluator
 from gan_shared.evaluation_table import table
 from gan_shared.image_conditions import is_image_conditional
-from gan_shared.runlog import METRICS
+from gan_shared.runlog import METRICS, append_line
 from gan_shared.sample import load_checkpoints, restored
 from gan_shared.segments import images_seen
 from gan_shared.tensorboard_log import TensorBoardLog
@@ -34,11 +33,13 @@ class EvaluatedRun(NamedTuple):
         source: what the user named.
         loaded: its checkpoint, or those of a LAPGAN's levels.
         evaluator: what evaluates it.
+        knows_images: whether it says which images it was trained on.
     """
 
     source: Path
     loaded: list[Checkpoint]
     evaluator: Evaluator
+    knows_images: bool
 
     @property
     def home(self) -> Path:
@@ -85,6 +86,9 @@ def evaluate(
     """
     changed: dict[str, Any] = {"device": device} | {name: value for name, value in moved.items() if value is not None}
     runs = [_found(each, settings, changed, resolution) for each in (source, against) if each is not None]
+    for name in () if any(run.knows_images for run in runs) else MOVED:
+        if name in changed:
+            raise unexpected(name, changed[name], f"none, as {source} does not know its training images")
     check_comparable(runs)
     found, entries = [], []
     for run in runs:
@@ -121,7 +125,7 @@ def _found(
     check_from_latents(loaded[0].config)
     config, made_from = loaded[-1].config.with_options(**changed), loaded[-1].data
     fingerprint = None if made_from["name"] == manifest.MEMORY else made_from["fingerprint"]
-    return EvaluatedRun(source, loaded, Evaluator(config, settings, fingerprint))
+    return EvaluatedRun(source, loaded, Evaluator(config, settings, fingerprint), fingerprint is not None)
 
 
 def check_from_latents(config: Config) -> None:
@@ -196,8 +200,8 @@ def store(home: Path, entry: Mapping[str, Any]) -> None:
     protocol = entry["protocol"]
     line |= {"backend": entry["written_by"]["backend"], "num_images": protocol["generated_images"]}
     line |= {name: protocol[name] for name in ("truncation",) if name in protocol}
-    with naming(home / METRICS), (home / METRICS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps({**line, **entry["values"], "floors": entry["floors"]}) + "\n")
+    with naming(home / METRICS):
+        append_line(home / METRICS, {**line, **entry["values"], "floors": entry["floors"]})
 
 
 def curves(entry: Mapping[str, Any]) -> dict[str, float]:

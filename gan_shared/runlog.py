@@ -11,6 +11,7 @@ runs/<name>/checkpoints/     see checkpoint.py
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -149,8 +150,8 @@ class RunLog:
             raise error
         saved = checkpoint.load_newest_good(self.run_dir)
         step = saved.step if saved else 0
-        with self.writing(ROLLBACKS), (self.run_dir / ROLLBACKS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, "because": str(error)}) + "\n")
+        with self.writing(ROLLBACKS):
+            append_line(self.run_dir / ROLLBACKS, {"step": step, "because": str(error)})
         self.print_line(f"{error}; going back to step {step}, with other random numbers")
         self._scalars.close()
         if (config := begun_at(self.config, step)) != self.config:
@@ -250,6 +251,15 @@ def lock_run(run_dir: Path) -> FileLock:
     return lock
 
 
+def append_line(path: Path, line: Mapping[str, Any]) -> None:
+    """Add a line to a file of JSON lines, which a crash may have left without the end of its last one."""
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            file.write(b"" if file.read(1) == b"\n" else b"\n")
+        file.write(json.dumps(line).encode() + b"\n")
+
+
 def keep_lines(path: Path, start: int, say: Callable[[str], None]) -> None:
     """Drop lines after step ``start``, and damaged ones.
 
@@ -270,7 +280,12 @@ def _lines(path: Path, say: Callable[[str], None]) -> list[tuple[bytes, dict[str
     Args:
         path: the file.
         say: called with one line for each that is damaged; a last one without its end was cut short by a crash.
+
+    Raises:
+        UserError: it is no plain file: a pipe would be waited for.
     """
+    if path.exists() and not path.is_file():
+        raise unexpected(str(path), "no plain file", "a file of JSON lines")
     found = []
     for number, text in enumerate(path.read_bytes().splitlines(keepends=True), 1):
         try:

@@ -1,15 +1,15 @@
 """The training loop: read this first. Config, data, steps, log, samples, checkpoints; no tensor operation in it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gan_shared import checkpoint, lapgan
 from gan_shared.backend import Backend, MakeBackend, State, StepValues
 from gan_shared.config import Config
-from gan_shared.data import Dataset
+from gan_shared.data import Dataset, check_outside
 from gan_shared.data.batches import batches, check_batch_size
 from gan_shared.draws import draw
 from gan_shared.errors import NotFinite, UserError, unexpected
@@ -84,6 +84,7 @@ def train(
     if not resume:
         check_unused(run_dir)
         check_first_segment(config)
+    check_outside("run_dir", run_dir, config.execution.data)
     config = image_condition(config).identified(config)
     dataset = load_training_images(config)
     config = with_data_defaults(config, dataset.channels, len(dataset.class_names), dataset.no_labels)
@@ -91,11 +92,11 @@ def train(
     evaluator = find_evaluator(config, dataset.fingerprint)
     notes = [f"{dataset.name}: {dataset.about}"] if dataset.about else []
     notes += [segments_note(config)] if config.training.earlier_batch_sizes else []
+    source = {"name": dataset.name, "fingerprint": dataset.fingerprint, "class_names": class_names(config, dataset)}
     with deferred():
         backend = make_backend(config)
-        state, start = begin(backend, config, run_dir, resume, dataset.fingerprint, notes.append)
+        state, start = begin(backend, config, run_dir, resume, source, notes.append)
     written_by = {"backend": backend.name, **backend.versions()}
-    source = {"name": dataset.name, "fingerprint": dataset.fingerprint, "class_names": class_names(config, dataset)}
     if config.image_condition.pyramid_levels:
         lapgan.register(run_dir, config, source)
     with RunLog(run_dir, config, start if resume else None, written_by, source) as runlog:
@@ -188,19 +189,40 @@ def find_evaluator(config: Config, fingerprint: str) -> Evaluator | None:
 
 
 def begin(
-    backend: Backend, config: Config, run_dir: Path, resume: bool, fingerprint: str, say: Callable[[str], None]
+    backend: Backend,
+    config: Config,
+    run_dir: Path,
+    resume: bool,
+    source: Mapping[str, Any],
+    say: Callable[[str], None],
 ) -> tuple[State, int]:
-    """Return the state to start from and the number of steps it has done; see ``first_state``."""
+    """Return the state to start from and the number of steps it has done.
+
+    Args:
+        backend: what computes.
+        config: the run.
+        run_dir: its folder.
+        resume: whether to go on with the run that is there.
+        source: name, fingerprint and class names of the training images.
+        say: see ``first_state``.
+
+    Raises:
+        UserError: the run there is another one, or has other images, or is complete; see ``first_state`` too.
+    """
     # A run that ended before its first checkpoint goes on from step 0, which is the same run.
     if not resume or not checkpoint.folders(run_dir):
         return first_state(backend, config, say), 0
     saved = checkpoint.load_newest(run_dir)
     check_continuation(saved.config, config, saved.path, saved.step)
-    if saved.data["fingerprint"] != fingerprint:
+    if saved.data["fingerprint"] != source["fingerprint"]:
         raise UserError(
             f"data: found other images in {config.execution.data} than those of {saved.data['name']} that the run in "
             f"{run_dir} was trained on, expected the same"
         )
+    if config.data.class_conditional and saved.class_names and list(saved.class_names) != source["class_names"]:
+        pairs = zip_longest(source["class_names"], saved.class_names)
+        found, expected = next(pair for pair in pairs if pair[0] != pair[1])
+        raise unexpected("data", f"the class {found} in {config.execution.data}", f"{expected}, as the run has it")
     if saved.step >= config.execution.steps:
         raise UserError(
             f"steps: found {config.execution.steps}, expected more than the {saved.step} steps that {run_dir} has done"

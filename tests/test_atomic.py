@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gan_shared.atomic import check_parents, replacing
+from gan_shared.atomic import check_parents, clear_leftovers, replacing
 from gan_shared.errors import UserError
 
 
@@ -146,3 +146,35 @@ def test_a_path_through_a_file_or_a_broken_link_is_refused(tmp_path):
         with pytest.raises(UserError, match=f"^out: found .*, below the file .*/{name}, expected a place in a folder$"):
             check_parents("out", tmp_path / name / "deeper" / "x.png")
     check_parents("out", tmp_path / "folder" / "new" / "x.png")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+def test_a_pipe_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(UserError, match=f"{name}: found a pipe or a device"), replacing(tmp_path / name):
+            pytest.fail("begun")
+    assert (tmp_path / "pipe").is_fifo() and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_link_to_a_folder_is_replaced_and_what_it_leads_to_left_alone(tmp_path):
+    write_folder(tmp_path / "there", "old")
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    with replacing(tmp_path / "link") as temporary:
+        write_folder(temporary, "new")
+    assert content(tmp_path) == {"there/inner/file": "old", "link/inner/file": "new"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "there"]
+
+
+def test_leftovers_that_may_still_be_written_to_are_kept(tmp_path):
+    for name in (".old.00000000.partial", ".new.00000000.partial", ".file.00000000.partial"):
+        write_folder(tmp_path / name, "half")
+    for path in (tmp_path / ".old.00000000.partial", *(tmp_path / ".old.00000000.partial").rglob("*")):
+        os.utime(path, (1, 1))
+    for path in (tmp_path / ".file.00000000.partial", tmp_path / ".file.00000000.partial" / "inner"):
+        os.utime(path, (1, 1))  # but for the file in it
+    clear_leftovers(tmp_path, older_than=3600)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".file.00000000.partial", ".new.00000000.partial"]
+    clear_leftovers(tmp_path)
+    assert not list(tmp_path.iterdir())

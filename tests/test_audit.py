@@ -248,3 +248,10 @@ def test_a_share_counts_the_images_that_were_found():
     assert poison.share_of(np.array([1, 2, 3, 4]), found, "noise") == 0.25
     assert poison.share_of(np.array([1, 2, 3, 4]), found) == 0.5
     assert poison.percent([0.5, 0.25]) == "37.5% (25.0% to 50.0%)" and poison.percent([0.5]) == "50.0%"
+
+
+def test_nothing_is_written_into_the_set(folder: Path, capsys, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(folder)
+    assert audit.main([str(folder)]) == 2
+    assert "out: found audit, expected a place outside of" in capsys.readouterr().err
+    assert not (folder / "audit").exists()

@@ -352,3 +352,39 @@ def test_no_more_than_six_pictures_are_decoded_ahead(tmp_path: Path, monkeypatch
     time.sleep(0.3)  # long enough to decode all of them, were they all handed out
     assert len(begun) <= 6
     assert sum(1 for _ in chunks) == 199
+
+
+@pytest.mark.parametrize("kind", ["a file", "a link that leads nowhere", "a link to a folder"])
+def test_what_is_no_folder_gives_way_to_an_entry(pictures: Path, fresh: Path, tmp_path: Path, kind: str):
+    expected = np.array(load(str(pictures), 16, None).images)
+    (entry,) = entries(fresh)
+    shutil.rmtree(entry)
+    if kind == "a file":
+        entry.write_bytes(b"")
+    else:
+        entry.symlink_to(tmp_path if "folder" in kind else tmp_path / "nowhere")
+    again = load(str(pictures), 16, None)
+    np.testing.assert_array_equal(again.images, expected)
+    assert "was damaged and has been made anew" in again.about
+    assert entries(fresh) == [entry] and not entry.is_symlink()
+
+
+def test_what_a_killed_process_left_a_day_ago_is_cleared_away(pictures: Path, fresh: Path):
+    old, new = (fresh / "decoded" / f".{name * 32}.00000000.partial" for name in "ab")
+    for each in (old, new):
+        each.mkdir(parents=True)
+        (each / "images.npy").write_bytes(b"half")
+    for path in (old, old / "images.npy"):
+        os.utime(path, (1, 1))
+    load(str(pictures), 16, None)
+    assert new.is_dir() and not old.exists()
+
+
+def test_a_changed_list_of_classes_gives_other_labels(pictures: Path):
+    names = sorted(path.relative_to(pictures).as_posix() for path in pictures.rglob("*.png"))
+    for classes in (1, 0):
+        listed = [[name, classes if number < 4 else 2] for number, name in enumerate(names)]
+        (pictures / "dataset.json").write_text(json.dumps({"labels": listed}))
+        np.testing.assert_array_equal(load(str(pictures), 16, None).labels, [classes] * 4 + [2] * 8)
+    (pictures / "dataset.json").unlink()
+    np.testing.assert_array_equal(load(str(pictures), 16, None).labels, [0] * 6 + [1] * 6)

@@ -1,6 +1,7 @@
 """Images that are left out by a list, and the list that an audit writes."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -156,3 +157,10 @@ def test_a_run_goes_on_without_what_it_began_without(pictures: Path, tmp_path: P
     exclude.write_text("a/4.png\n")
     assert TRAIN_MAINS[ANY]([*resume, "3"]) == 2
     assert "found other images in" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+def test_a_pipe_is_not_waited_for(pictures: Path, tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe: found an unreadable file"):
+        load(str(pictures), 16, 1, exclude=tmp_path / "pipe")

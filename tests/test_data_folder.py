@@ -283,7 +283,7 @@ def test_other_formats_are_refused_whatever_they_are_called(tmp_path: Path, kind
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without named pipes")
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path):
     os.mkfifo(tmp_path / "a.png")
-    refused(tmp_path, "a.png", "a pipe or a device")
+    refused(tmp_path, "a.png", "a pipe, a device or a folder")
     os.mkfifo(tmp_path / "a.npy")
     refused(tmp_path / "a.npy", "a.npy", "a pipe or a device")
 

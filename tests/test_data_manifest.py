@@ -13,6 +13,8 @@ from PIL import Image
 from gan_shared import data_manifest as command
 from gan_shared.config import Config
 from gan_shared.data import Trusted, load, load_held_out
+from gan_shared.data.data_manifest import expecting
+from gan_shared.data.sources import find_source
 from gan_shared.errors import UserError
 from gan_shared.real_images import HELD_OUT, find_real_images, load_training_images
 from tests.fixtures import ANY, TRAIN_MAINS
@@ -121,12 +123,12 @@ def test_a_list_never_takes_the_place_of_what_it_lists(archive: Path, keys: tupl
 def test_pipes_are_not_waited_for(pictures: Path, tmp_path: Path, capsys):
     os.mkfifo(tmp_path / "pipe")
     assert refusal(pictures, tmp_path / "pipe").startswith(
-        f"{tmp_path / 'pipe'}: found an unreadable file (No plain file"
+        f"{tmp_path / 'pipe'}: found an unreadable file (a pipe, a device or a folder"
     )
     assert command.main([str(pictures), str(tmp_path / "a.json"), "--sign-with", str(tmp_path / "pipe")]) == 2
     os.mkfifo(pictures / "odd" / "9.png")
     assert command.main([str(pictures), str(tmp_path / "a.json")]) == 2
-    assert "a pipe or a device" in capsys.readouterr().err
+    assert "pipe: found" in capsys.readouterr().err
 
 
 def test_of_other_sets_the_files_are_listed(tmp_path: Path):
@@ -217,3 +219,35 @@ def test_a_damaged_picture_is_not_listed_in_silence(pictures: Path, tmp_path: Pa
     (tmp_path / "a.zip").write_bytes(content)
     assert command.main([str(tmp_path / "a.zip"), str(tmp_path / "list.json")]) == 2
     assert "a.zip" in capsys.readouterr().err and not (tmp_path / "list.json").exists()
+
+
+def test_a_file_that_changes_while_it_is_decoded_is_refused(tmp_path: Path):
+    images = np.zeros((400, 64, 64), np.uint8)
+    np.save(tmp_path / "a.npy", images)
+    file = listed(tmp_path / "a.npy")
+    contents = expecting(find_source(str(tmp_path / "a.npy")), file).read(16, 1)
+    next(contents.chunks)
+    with (tmp_path / "a.npy").open("r+b") as stream:
+        stream.seek(-1, os.SEEK_END)
+        stream.write(b"x")
+    with pytest.raises(UserError, match="it has been changed"):
+        list(contents.chunks)
+
+
+def test_no_list_takes_the_place_of_classes_or_keys(pictures: Path, keys: tuple[Path, Path], tmp_path: Path, capsys):
+    names = sorted(path.relative_to(pictures).as_posix() for path in pictures.rglob("*.png"))
+    classes = pictures / "dataset.json"
+    classes.write_text(json.dumps({"labels": [[name, 0] for name in names]}))
+    private = tmp_path / "list.json.sig"
+    shutil.copy(keys[0], private)
+    before = classes.read_bytes(), private.read_bytes()
+    other, no_file = "expected another file than what is listed or signed with", "a folder, expected a file"
+    for arguments, words in (
+        ([str(classes)], other),
+        ([str(tmp_path / "list.json"), "--sign-with", str(private)], other),
+        ([""], no_file),
+        ([str(tmp_path)], no_file),
+    ):
+        assert command.main([str(pictures), *arguments]) == 2
+        assert words in capsys.readouterr().err
+    assert before == (classes.read_bytes(), private.read_bytes()) and not (tmp_path / "list.json").exists()

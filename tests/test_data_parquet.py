@@ -149,3 +149,16 @@ def test_a_number_of_rows_that_is_not_that_of_the_parts_is_refused(tmp_path: Pat
     expected = rf"a\.parquet: found an unreadable file \({rows} rows, of which its parts have 3"
     with pytest.raises(UserError, match=expected):
         load(str(path), 16, 1)
+
+
+def test_files_whose_numbers_stand_for_other_classes_are_refused(tmp_path: Path):
+    write(tmp_path / "train-0.parquet", [10, 20], [0, 1], ["cat", "dog"])
+    write(tmp_path / "train-1.parquet", [30, 40], [0, 1], ["dog", "cat"])
+    refused(tmp_path, "train-1.parquet: found dog for class 0, expected cat as in train-0.parquet")
+
+
+def test_files_in_several_folders_are_several_sets(tmp_path: Path):
+    for folder in ("small", "large"):
+        write(tmp_path / folder / "train-0.parquet", [10])
+    choices = f"choices: --data {tmp_path / 'large'}, --data {tmp_path / 'small'}"
+    refused(tmp_path, "Parquet files in 2 folders", choices)

@@ -337,3 +337,26 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("builtins.open", denied)
     with pytest.raises(UserError, match=re.escape("a.npy: found an unreadable file (Permission denied)")):
         load(str(path), 16, None)
+
+
+def test_a_npy_file_that_is_longer_than_its_header_says_is_refused(tmp_path: Path):
+    path = saved(tmp_path / "a.npy", noise(4, 16, 16))
+    with path.open("ab") as stream:
+        stream.write(bytes(2 * 16 * 16))
+    refused(path, "a.npy: found 512 bytes after its last image, expected 4 images only")
+
+
+def test_labels_may_have_the_other_separator_and_those_with_the_images_own_come_first(tmp_path: Path):
+    images = noise(4, 16, 16)
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(images))
+    assert load(str(tmp_path), 16, 1).no_labels == "no file of labels beside it"
+    (tmp_path / "train-labels.idx1-ubyte").write_bytes(idx(np.array([3, 1, 2, 0], np.uint8)))
+    np.testing.assert_array_equal(load(str(tmp_path), 16, 1).labels, [3, 1, 2, 0])
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(np.array([0, 0, 1, 1], np.uint8)))
+    np.testing.assert_array_equal(load(str(tmp_path), 16, 1).labels, [0, 0, 1, 1])
+
+
+def test_batches_of_cifar_that_are_missing_are_told_of(tmp_path: Path):
+    for name, content in cifar_files(np.arange(6, dtype=np.uint8), noise(6, 32, 32, 3)).items():
+        (tmp_path / name).write_bytes(content)
+    assert load(str(tmp_path), 32, None).about.startswith("2 of 5 batches: data_batch_1.bin, data_batch_2.bin")

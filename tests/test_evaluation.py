@@ -488,3 +488,15 @@ def test_portions_keep_every_image_in_order() -> None:
     found = list(batched(portions, 4))
     assert [len(each) for each in found] == [4, 4, 4, 4, 4, 3]
     assert (np.concatenate(found) == images).all()
+
+
+@pytest.mark.parametrize("option", ["data", "data-manifest", "data-key", "exclude"])
+def test_generator_by_itself_has_no_images_that_may_have_moved(option, copy, digits, tmp_path, capsys) -> None:
+    shutil.copytree(next((copy / "checkpoints").iterdir()) / "generator_ema", tmp_path / "generator")
+    argv = ["--real", str(digits), "--num-images", str(IMAGES), f"--{option}", "nowhere"]
+    assert evaluate(tmp_path / "generator", *argv) == 2
+    expected = f"{option.replace('-', '_')}: found nowhere, expected none, as {tmp_path / 'generator'} does not know"
+    assert expected in capsys.readouterr().err
+    if option == "data":  # beside a run whose images may have moved it is the protocol that differs
+        assert evaluate(copy, "--against", str(tmp_path / "generator"), *argv[:-1], str(digits)) == 2
+        assert "differ in floor_images (40, None)" in capsys.readouterr().err

@@ -3,12 +3,15 @@
 import gc
 import os
 import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from gan_shared.interrupt import AGAIN_AFTER, Interrupt, Stopped, handling, stop_at_once
+from gan_shared import audit, data_manifest
+from gan_shared.interrupt import AGAIN_AFTER, SIGNALS, Interrupt, Stopped, handling, stop_at_once
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="SIGINT cannot be sent to one process elsewhere")
 
@@ -70,3 +73,27 @@ def test_what_else_is_lost_is_reported_as_before(monkeypatch: pytest.MonkeyPatch
     with handling(stop_at_once):
         Broken()
     assert [str(each) for each in found] == ["x"]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_command_that_reads_data_ends_in_one_line(
+    number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A suite that runs under nohup hands an ignored SIGHUP on.
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_DFL)
+    for command, reading in ((audit, "load"), (data_manifest, "find_source")):
+        monkeypatch.setattr(command, reading, lambda *of: os.kill(os.getpid(), number))
+    for command, argv in (
+        (audit, ["mnist-5k", "--out", str(tmp_path / "audit")]),
+        (data_manifest, ["mnist-5k", str(tmp_path / "list.json")]),
+    ):
+        assert command.main(argv) == 128 + number
+        assert capsys.readouterr().err == "stopped: nothing was written\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_the_terminal_has_no_characters_for_is_spelled_out() -> None:
+    program = "from gan_shared.command import guarded; guarded(lambda: print('caf\u00e9'))"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "caf\\xe9\n" and not done.stderr

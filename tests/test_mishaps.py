@@ -316,3 +316,59 @@ sys.exit(cli.train(find, {argv}))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=240)
     assert done.returncode == 130 and "stopped at once" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def labelled(folder: Path) -> list[str]:
+    """Write six pictures in two classes, and return the options of a run that learns the classes."""
+    for number in range(6):
+        path = folder / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (16, 16), 40 * number).save(path)
+    return ["dcgan", "--data", str(folder), "--class-conditional", *SIZE, "--resolution", "16", "--batch-size", "4"]
+
+
+def test_a_class_that_was_renamed_is_not_gone_on_with(capsys, tmp_path):
+    argv = [*labelled(tmp_path / "pets"), "--run-dir", str(tmp_path / "run"), "--steps"]
+    assert MAINS[ANY]([*argv, "1"]) == 0
+    (tmp_path / "pets" / "cat").rename(tmp_path / "pets" / "ape")
+    assert MAINS[ANY](["--resume", "--run-dir", str(tmp_path / "run"), "--steps", "2"]) == 2
+    expected = f"data: found the class ape in {tmp_path / 'pets'}, expected cat, as the run has it"
+    assert errors(capsys).endswith(expected)
+
+
+def test_classes_that_a_manifest_has_no_name_for_go_by_their_numbers(tmp_path):
+    argv = [*labelled(tmp_path / "pets"), "--run-dir", str(tmp_path / "run"), "--steps", "1"]
+    assert MAINS[ANY](argv) == 0
+    folder = checkpoint.newest_checkpoint(tmp_path / "run")
+    data = json.loads((folder / "manifest.json").read_text())["data"]
+    edit_manifest(folder, data=data | {"class_names": ["cat"]})
+    assert checkpoint.load(folder).class_names == ("cat", "1")
+
+
+def test_a_run_does_not_write_into_its_data(capsys, monkeypatch, tmp_path):
+    argv = [*labelled(tmp_path / "pets"), "--steps", "1"]
+    monkeypatch.chdir(tmp_path / "pets")
+    for more in ([], ["--run-dir", str(tmp_path / "pets" / "cat" / "run")]):
+        assert MAINS[ANY]([*argv, *more]) == 2
+        assert "expected a place outside of" in errors(capsys)
+    (tmp_path / "pets" / "out").symlink_to(tmp_path)
+    assert MAINS[ANY]([*argv, "--run-dir", "out/run"]) == 2
+    assert "choices: --run-dir DIR for another folder" in errors(capsys)
+    (tmp_path / "pets" / "out").unlink()
+    assert sorted(path.name for path in (tmp_path / "pets").iterdir()) == ["cat", "dog"]
+    assert MAINS[ANY]([*argv, "--run-dir", ".runs/1"]) == 0  # hidden, so no part of the data
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+def test_a_pipe_among_a_runs_files_is_not_waited_for(capsys, run):
+    os.mkfifo(run / "metrics.jsonl")
+    assert resume(ANY, run, "--steps", "3") == 2
+    assert "metrics.jsonl: found no plain file, expected a file of JSON lines" in errors(capsys)
+
+
+def test_a_line_is_added_behind_one_that_was_cut_short(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    for before, after in (("", ""), ('{"step": 1}\n', '{"step": 1}\n'), ('{"step": 1', '{"step": 1\n')):
+        file.write_text(before)
+        runlog.append_line(file, {"step": 2})
+        assert file.read_text() == after + '{"step": 2}\n'

@@ -8,6 +8,6 @@ out of it.
 """
 
 from gan_shared.data.dataset import Dataset
-from gan_shared.data.sources import Trusted, has_held_out, load, load_held_out
+from gan_shared.data.sources import Trusted, check_outside, has_held_out, load, load_held_out
 
-__all__ = ["Dataset", "Trusted", "has_held_out", "load", "load_held_out"]
+__all__ = ["Dataset", "Trusted", "check_outside", "has_held_out", "load", "load_held_out"]

@@ -1,5 +1,7 @@
 """Images that are arrays already: NumPy's .npy and .npz files, read piece by piece."""
 
+import math
+import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,7 +77,10 @@ def npy_source(path: Path) -> Source:
     """
     with reading(path, "a .npy file"), open(path, "rb") as stream:
         shape, _, dtype = _header(stream)
+        size = os.fstat(stream.fileno()).st_size - stream.tell()
     full = checked_shape(str(path), _uint8(str(path), dtype, shape))
+    if size > math.prod(full):
+        raise unexpected(str(path), f"{size - math.prod(full):,} bytes after its last image", f"{full[0]} images only")
 
     def read(resolution: int, channels: int) -> Contents:
         with reading(path, "a complete .npy file"):

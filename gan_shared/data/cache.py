@@ -22,13 +22,14 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gan_shared.atomic import replacing
+from gan_shared.atomic import clear_leftovers, replacing
 from gan_shared.data.dataset import Dataset
 from gan_shared.data.holdout import Part, part_of
 from gan_shared.data.source import BROKEN, CHUNK_BYTES, Contents, Source, modified, reason
@@ -38,6 +39,8 @@ from gan_shared.progress_bar import progress_bar
 FORMAT_VERSION = 3
 # Left free beside an entry: other programs write too, and a full disk harms them all.
 MARGIN_BYTES = 100 * 10**6
+# What a process that decodes has not written to for so long was left by one that was killed.
+STALE_SECONDS = 24 * 3600
 # What a damaged entry trips besides the readers' own errors.
 DAMAGED = (*BROKEN, LookupError, AttributeError, ArithmeticError, MemoryError)
 
@@ -91,7 +94,7 @@ def _entry(key: str, name: str, resolution: int, channels: int, read: Callable[[
     folder, about = root() / "decoded" / key, ""
     dataset = _opened(folder, name, resolution, channels)
     if dataset is None:
-        about = f"{folder} was damaged and has been made anew" if folder.exists() else ""
+        about = f"{folder} was damaged and has been made anew" if os.path.lexists(folder) else ""
         contents = read()
         _write(folder, contents, (contents.total, resolution, resolution, channels))
         dataset = _opened(folder, name, resolution, channels)
@@ -206,7 +209,11 @@ def _write(folder: Path, contents: Contents, shape: Shape) -> None:
         UserError: the disk is too small or cannot be written.
     """
     try:
+        with suppress(OSError):  # what others have left is no reason not to begin
+            clear_leftovers(folder.parent, STALE_SECONDS)
         _check_space(folder, shape)
+        if os.path.lexists(folder) and not folder.is_dir():
+            folder.unlink()
         with replacing(folder) as temporary:
             temporary.mkdir()
             _write_entry(temporary, contents, shape)

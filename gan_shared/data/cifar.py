@@ -34,6 +34,7 @@ CLASSES = (
 TRAINING = re.compile(r"data_batch_\d+\.bin")
 TEST = re.compile(r"test_batch\.bin")
 NAMES = {TRAINING: "data_batch_*.bin", TEST: "test_batch.bin"}
+BATCHES = 5
 RECORD_BYTES = 1 + 3 * 32 * 32
 RECORDS_AT_A_TIME = 1000
 EXPECTED = "CIFAR-10's binary version"
@@ -53,6 +54,8 @@ def source(path: Path, batches: re.Pattern[str] = TRAINING) -> Source:
         root, files = path, tuple(sorted(each.name for each in path.iterdir() if batches.fullmatch(each.name)))
     else:
         root, files = path.parent, (path.name,)
+    missing = path.is_dir() and batches is TRAINING and len(files) < BATCHES
+    about = f"{len(files)} of {BATCHES} batches: {', '.join(files)}" if missing else ""
 
     def read(resolution: int, channels: int) -> Contents:
         # The labels lie between the pixels: a first pass takes them and counts, a second takes the images.
@@ -64,7 +67,7 @@ def source(path: Path, batches: re.Pattern[str] = TRAINING) -> Source:
         return Contents(len(all_labels), chunks, all_labels, CLASSES)
 
     # An archive is the same file for both splits, so the kind tells their entries of the cache apart.
-    return Source("cifar" if batches is TRAINING else "cifar-test", root, files, 3, read)
+    return Source("cifar" if batches is TRAINING else "cifar-test", root, files, 3, read, about)
 
 
 def _records(path: Path, batches: re.Pattern[str]) -> Iterator[np.ndarray]:

@@ -8,17 +8,16 @@ bytes of the manifest.
 """
 
 import base64
-import errno
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gan_shared.atomic import replacing
 from gan_shared.data.collection import named
-from gan_shared.data.source import Contents, Source, reading
+from gan_shared.data.source import Chunk, Contents, Source, check_plain, reading
 from gan_shared.errors import optional_module, unexpected
 
 FORMAT, VERSION = "twin-gan data manifest", 1
@@ -88,12 +87,21 @@ def expecting(source: Source, file: Path, key: Path | None = None) -> Source:
             listed = f"{hashes[name][:12]}... as in {file}"
             raise unexpected(str(source.root / name), f"sha256 {digest[:12]}...", f"{listed}: it has been changed")
 
+    def check_files() -> None:
+        for name, digest in _hashes(source).items():
+            check(name, digest)
+
     def read(resolution: int, channels: int) -> Contents:
         if source.names:
             return source.read(resolution, channels, check)
-        for name, digest in _hashes(source).items():
-            check(name, digest)
-        return source.read(resolution, channels)
+        check_files()
+        contents = source.read(resolution, channels)
+
+        def chunks() -> Iterator[Chunk]:
+            yield from contents.chunks
+            check_files()  # again: they were opened anew, and may have been changed in between
+
+        return contents._replace(chunks=chunks())
 
     return source._replace(kind=f"{source.kind} {hashlib.sha256(content).hexdigest()}", read=read)
 
@@ -141,10 +149,9 @@ def _is_text(value: Any) -> bool:
 
 
 def _content(path: Path, expected: str, most: int) -> bytes:
-    """Return a file of at most so many bytes; a pipe would be waited for, and a device has no end."""
+    """Return a file, so many bytes of it at most."""
     with reading(path, expected):
-        if not path.is_file():
-            raise FileNotFoundError(errno.ENOENT, "No such file" if not path.exists() else "No plain file")
+        check_plain(path)
         with open(path, "rb") as stream:
             return stream.read(most)
 

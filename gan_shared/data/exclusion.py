@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gan_shared.data.source import reading
+from gan_shared.data.source import check_plain, reading
 from gan_shared.errors import unexpected
 
 # Some ten million names.
@@ -55,6 +55,7 @@ def read(file: Path) -> list[Excluded]:
         UserError: it cannot be read.
     """
     with reading(file, "a list of images"):
+        check_plain(file)
         if file.stat().st_size > MAX_BYTES:
             raise ValueError(f"{file.stat().st_size:,} bytes")
         text = file.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")

@@ -9,7 +9,7 @@ from typing import NoReturn
 from gan_shared.data import parquet
 from gan_shared.data.collection import LIST, MAX_FILE_BYTES, about, chosen, classes_of, decoded, listed_classes, visible
 from gan_shared.data.picture import is_picture
-from gan_shared.data.source import Check, Contents, File, Source, reading, reason
+from gan_shared.data.source import Check, Contents, File, Source, check_plain, reading, reason
 from gan_shared.errors import unexpected
 
 
@@ -24,9 +24,9 @@ def source(root: Path) -> Source:
         return parquet.source(root, found)
     files, others = chosen(str(root), found)
     if LIST in found:
-        classes = listed_classes(str(root / LIST), files, _content(root / LIST))
+        lists, classes = (LIST,), listed_classes(str(root / LIST), files, _content(root / LIST))
     else:
-        classes = classes_of(str(root), files)
+        lists, classes = (), classes_of(str(root), files)
 
     def pictures() -> Iterable[File]:
         return [(file, partial(_content, root / file)) for file in files]
@@ -36,7 +36,7 @@ def source(root: Path) -> Source:
         return Contents(len(files), chunks, classes.labels, classes.names)
 
     text = about(files, others, classes)
-    return Source("folder", root, files, 3, read, text, classes.missing, files, pictures, classes.of_each())
+    return Source("folder", root, (*files, *lists), 3, read, text, classes.missing, files, pictures, classes.of_each())
 
 
 def _files(root: Path) -> Iterator[str]:
@@ -62,8 +62,7 @@ def _refuse(error: OSError) -> NoReturn:
 def _content(path: Path) -> bytes:
     """Return a file, which is no larger than a picture may be."""
     with reading(path, "a file that can be read"):
-        if not path.is_file() and path.exists():  # a pipe would be waited for
-            raise ValueError("a pipe or a device")
+        check_plain(path)
         with open(path, "rb") as stream:
             content = stream.read(MAX_FILE_BYTES + 1)
     if len(content) > MAX_FILE_BYTES:

@@ -19,6 +19,8 @@ from gan_shared.errors import UserError, unexpected
 
 GZIP_MAGIC = b"\x1f\x8b"
 UNSIGNED_BYTE = 0x08
+# What a file of images is called. That of its labels has the same separator or the other.
+IMAGES = re.compile(r"images([-.])idx\d")
 EXPECTED = "an IDX file of unsigned bytes"
 
 
@@ -40,7 +42,8 @@ def source(path: Path) -> Source:
         return Contents(shape[0], chunks, labels, classes)
 
     files = (path.name, labels_path.name) if labels_path else (path.name,)
-    return Source("idx", path.parent, files, shape[3], read)
+    no_labels = "" if labels_path else "no file of labels beside it"
+    return Source("idx", path.parent, files, shape[3], read, no_labels=no_labels)
 
 
 @contextmanager
@@ -76,11 +79,11 @@ def _images(path: Path, shape: tuple[int, int, int, int]) -> Iterator[np.ndarray
 
 def _labels_path(path: Path) -> Path | None:
     """Return the file of the labels, packed like the images or not, or None where there is none."""
-    name = re.sub(r"images([-.])idx\d", r"labels\1idx1", path.name)
-    if name == path.name:
+    match = IMAGES.search(path.name)
+    if match is None:
         return None
-    plain = name.removesuffix(".gz")
-    siblings = (path.with_name(each) for each in (name, plain, f"{plain}.gz"))
+    names = [IMAGES.sub(f"labels{separator}idx1", path.name) for separator in sorted("-.", key=match[1].__ne__)]
+    siblings = [path.with_name(each) for name in names for each in (name, name.removesuffix(".gz"), f"{name}.gz")]
     return next((sibling for sibling in siblings if sibling.is_file()), None)
 
 

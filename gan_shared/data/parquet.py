@@ -8,7 +8,8 @@ the training split are read.
 import json
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from itertools import zip_longest
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,10 @@ def source(root: Path, found: Iterable[str]) -> Source:
     chosen = tuple(name for name in files if splits[name] == "train") or tuple(files)
     if len({splits[name] for name in chosen}) > 1:
         raise unexpected(str(root), f"the splits {', '.join(sorted(set(splits.values())))}", "one that is called train")
+    folders = sorted({str(PurePosixPath(name).parent) for name in chosen})
+    if len(folders) > 1:
+        choices = [f"--data {root / folder}" for folder in folders]
+        raise unexpected(str(root), f"Parquet files in {len(folders)} folders", "one set, in one folder", choices)
     with reading(root / chosen[0], EXPECTED):
         schema = parquet.read_schema(root / chosen[0])
     image, label = _columns(str(root / chosen[0]), schema)
@@ -59,6 +64,11 @@ def source(root: Path, found: Iterable[str]) -> Source:
                 found_there = f"the columns {', '.join(file.schema_arrow.names)}"
                 raise unexpected(str(root / name), found_there, f"those of {chosen[0]}: {', '.join(schema.names)}")
             if label is not None:
+                pairs = enumerate(zip_longest(_names(file.schema_arrow, label), _names(schema, label)))
+                for number, (given, first) in pairs:
+                    if given != first:
+                        found_there = f"{given or 'no name'} for class {number}"
+                        raise unexpected(str(root / name), found_there, f"{first or 'none'} as in {chosen[0]}")
                 numbers.append(file.read([label]).column(0).to_numpy())
                 if len(numbers[-1]) != sum(rows):
                     raise ValueError(f"{len(numbers[-1])} labels, {sum(rows)} rows")
@@ -130,11 +140,17 @@ def _features(schema: Any) -> dict[str, Any]:
     return {name: each for name, each in features.items() if isinstance(each, dict) and name in schema.names}
 
 
+def _names(schema: Any, label: str) -> list[str]:
+    """Return the names that the metadata gives the classes in a column; nothing where it gives none."""
+    given = _features(schema).get(label, {}).get("names")
+    return given if isinstance(given, list) and all(isinstance(name, str) for name in given) else []
+
+
 def _classes(field: str, numbers: np.ndarray, schema: Any, label: str) -> Classes:
     """Return the classes in a column, with the names that the metadata gives them."""
     labels, names = check_labels(field, numbers, len(numbers))
-    given = _features(schema).get(label, {}).get("names")
-    if isinstance(given, list) and len(given) >= len(names) and all(isinstance(name, str) for name in given):
+    given = _names(schema, label)
+    if given and len(given) >= len(names):
         if len(set(given)) < len(given):
             raise unexpected(field, "one name for two classes", "names that stand for one class each")
         names = tuple(given)

@@ -169,6 +169,17 @@ def unpacked(path: Path) -> Iterator[IO[bytes]]:
             pass
 
 
+def check_plain(path: Path) -> None:
+    """Refuse a pipe, which would be waited for, and a device, which has no end.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError: it is none.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("a pipe, a device or a folder")
+
+
 def modified(root: Path, files: tuple[str, ...]) -> Iterator[tuple[str, int, int]]:
     """Yield each file's relative path, size in bytes and time of change in nanoseconds.
 
@@ -177,9 +188,8 @@ def modified(root: Path, files: tuple[str, ...]) -> Iterator[tuple[str, int, int
     """
     for file in files:
         with reading(root / file, "a file that can be read"):
+            check_plain(root / file)
             status = os.stat(root / file)
-            if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
-                raise ValueError("a pipe or a device")
         yield file, status.st_size, status.st_mtime_ns
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from gan_shared.data import archive, arrays, cifar, folder, idx, parquet
 from gan_shared.data.cache import cached
+from gan_shared.data.collection import visible
 from gan_shared.data.data_manifest import expecting
 from gan_shared.data.dataset import Dataset, stack_digits
 from gan_shared.data.exclusion import rows_of
@@ -103,6 +104,27 @@ def load_held_out(
 def has_held_out(data: str, holdout: float = 0.0) -> bool:
     """Return whether ``load_held_out`` finds images: a test split, or what a holdout has left out."""
     return holdout > 0 or data in TEST or data in STACKED
+
+
+def check_outside(option: str, path: Path, data: str) -> None:
+    """Refuse to write into a folder of pictures, where what is written would be images of the set.
+
+    Args:
+        option: what the path was given by.
+        path: where something is to be written.
+        data: see ``load``.
+
+    Raises:
+        UserError: naming both.
+    """
+    folder = os.path.expanduser(data)
+    if data in NAMED or data in STACKED or not os.path.isdir(folder):
+        return
+    for absolute in (os.path.abspath, os.path.realpath):  # links in a set are followed
+        below = os.path.relpath(absolute(path), absolute(folder)).replace(os.sep, "/")
+        if not below.startswith("..") and visible(below) and find_source(data).names:
+            choices = [f"--{option.replace('_', '-')} DIR for another folder"]
+            raise unexpected(option, path, f"a place outside of {data}, whose pictures are the images", choices)
 
 
 def _source(data: str, trusted: Trusted | None) -> Source:

@@ -21,7 +21,7 @@ def picture_sizes(source: Source) -> np.ndarray | None:
     """
     if source.kind != "folder":
         return None
-    return np.array([_size(source, file) for file in source.files], np.int64)
+    return np.array([_size(source, file) for file in source.names], np.int64)
 
 
 def enlarged_pictures(sizes: np.ndarray, resolution: int) -> list[Finding]:
