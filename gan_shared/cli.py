@@ -146,7 +146,8 @@ def _train(find_backend: Callable[[], MakeBackend], argv: Sequence[str] | None) 
     if outcome.signal_number:
         _say(f"stopped at step {outcome.step}, saved in {outcome.checkpoint}; --resume goes on from there")
         return status_of(outcome.signal_number)
-    _say(f"trained {outcome.step} steps: samples, scalars and checkpoints are in {outcome.run_dir}")
+    done = f"trained {outcome.step} step{'' if outcome.step == 1 else 's'}"
+    _say(f"{done}: samples, scalars and checkpoints are in {outcome.run_dir}")
     if config.execution.evaluate_every and checkpoint.folders(run_dir, checkpoint.BEST):
         _say_how_good(make_backend, outcome, config)
     return 0

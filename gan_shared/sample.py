@@ -30,6 +30,7 @@ LARGE_IMAGE = 64
 # Images made at a time, fewer where they would have more pixels than this together; the last batch is filled up: one
 # shape, so one compilation.
 BATCH, BATCH_PIXELS = 64, 64 * 64**2
+NO_CLASSES = "none, as the generator is not class-conditional"
 # How many classes the caption of a grid names.
 NAMED_CLASSES = 12
 # Characters of a name in such a caption.
@@ -104,6 +105,8 @@ def sample(
         raise unexpected("seeds", " ".join(map(str, latents.seeds)), "none, as the generator is image-conditional")
     if animated and latents.seeds and len(classes) > 1:
         raise unexpected("classes", " ".join(classes), "one, which every image of a walk between seeds has")
+    if classes and not configs[0].num_classes:
+        raise unexpected("classes", " ".join(classes), NO_CLASSES)
     chosen = check_class_ids(configs[0], class_numbers(classes, names), names)
     generators = [restored(make_backend, each, config) for each, config in zip(found, configs, strict=True)]
     if animated:
@@ -223,7 +226,7 @@ def check_class_ids(config: Config, class_ids: tuple[int, ...], names: Sequence[
     """
     known = range(config.num_classes)
     if not set(class_ids) <= set(known):
-        expected = f"numbers from 0 to {len(known) - 1}" if known else "none, as the generator is not class-conditional"
+        expected = f"numbers from 0 to {len(known) - 1}" if known else NO_CLASSES
         raise unexpected("classes", " ".join(map(str, class_ids)), expected, names if known else ())
     return class_ids or tuple(known)
 
