@@ -105,9 +105,7 @@ def sample(
         raise unexpected("seeds", " ".join(map(str, latents.seeds)), "none, as the generator is image-conditional")
     if animated and latents.seeds and len(classes) > 1:
         raise unexpected("classes", " ".join(classes), "one, which every image of a walk between seeds has")
-    if classes and not configs[0].num_classes:
-        raise unexpected("classes", " ".join(classes), NO_CLASSES)
-    chosen = check_class_ids(configs[0], class_numbers(classes, names), names)
+    chosen = chosen_classes(configs[0], classes, names)
     generators = [restored(make_backend, each, config) for each, config in zip(found, configs, strict=True)]
     if animated:
         first, *above = inputs_of(configs, latents, 1 if latents.seeds else WALK_IMAGES, chosen)
@@ -196,6 +194,17 @@ def restored(make_backend: MakeBackend, loaded: checkpoint.Checkpoint, config: C
         backend = make_backend(config)
         with checkpoint.suggesting_another(loaded.path):
             return TrainedGenerator(backend, backend.restore(checkpoint.completed(backend, loaded)))
+
+
+def chosen_classes(config: Config, classes: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
+    """Return the numbers of the classes to make in turn; see ``class_numbers`` and ``check_class_ids``.
+
+    Raises:
+        UserError: classes are asked for that the generator does not have.
+    """
+    if classes and not config.num_classes:
+        raise unexpected("classes", " ".join(classes), NO_CLASSES)
+    return check_class_ids(config, class_numbers(classes, names), names)
 
 
 def class_numbers(classes: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:

@@ -55,9 +55,9 @@ def read(file: Path) -> list[Excluded]:
         UserError: it cannot be read.
     """
     with reading(file, "a list of images"):
-        check_plain(file)
-        if file.stat().st_size > MAX_BYTES:
-            raise ValueError(f"{file.stat().st_size:,} bytes")
+        size = check_plain(file).st_size
+        if size > MAX_BYTES:
+            raise ValueError(f"{size:,} bytes")
         text = file.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
         lines = text.replace("\r\n", "\n").split("\n")
     found = []

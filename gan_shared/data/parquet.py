@@ -53,30 +53,15 @@ def source(root: Path, found: Iterable[str]) -> Source:
     with reading(root / chosen[0], EXPECTED):
         schema = parquet.read_schema(root / chosen[0])
     image, label = _columns(str(root / chosen[0]), schema)
-    numbers, count = [], 0
-    for name in chosen:
-        with reading(root / name, EXPECTED), parquet.ParquetFile(root / name) as file:
-            rows = [file.metadata.row_group(each).num_rows for each in range(file.metadata.num_row_groups)]
-            if min(rows, default=0) < 0 or sum(rows) != file.metadata.num_rows:
-                raise ValueError(f"{file.metadata.num_rows} rows, of which its parts have {sum(rows)}")
-            count += sum(rows)
-            if file.schema_arrow.names != schema.names:
-                found_there = f"the columns {', '.join(file.schema_arrow.names)}"
-                raise unexpected(str(root / name), found_there, f"those of {chosen[0]}: {', '.join(schema.names)}")
-            if label is not None:
-                pairs = enumerate(zip_longest(_names(file.schema_arrow, label), _names(schema, label)))
-                for number, (given, first) in pairs:
-                    if given != first:
-                        found_there = f"{given or 'no name'} for class {number}"
-                        raise unexpected(str(root / name), found_there, f"{first or 'none'} as in {chosen[0]}")
-                numbers.append(file.read([label]).column(0).to_numpy())
-                if len(numbers[-1]) != sum(rows):
-                    raise ValueError(f"{len(numbers[-1])} labels, {sum(rows)} rows")
+    parts = [_part(root / name, parquet, schema, label, chosen[0]) for name in chosen]
+    count = sum(rows for rows, _ in parts)
     if not count:
         raise unexpected(str(root), "no rows", "pictures")
     names = tuple(f"{index:09d}" for index in range(count))
     classes = (
-        Classes() if label is None else _classes(f"{root / chosen[0]}: {label}", np.concatenate(numbers), schema, label)
+        Classes()
+        if label is None
+        else _classes(f"{root / chosen[0]}: {label}", np.concatenate([labels for _, labels in parts]), schema, label)
     )
 
     def pictures() -> Iterator[File]:
@@ -105,6 +90,38 @@ def source(root: Path, found: Iterable[str]) -> Source:
     text = about_pictures(count, classes) + (f"; {', '.join(left_out)} left out" if left_out else "")
     missing = "" if classes.names else "no column of class labels"
     return Source("parquet", root, chosen, 3, read, text, missing, names, pictures, classes.of_each())
+
+
+def _part(path: Path, parquet: Any, schema: Any, label: str | None, first: str) -> tuple[int, np.ndarray]:
+    """Return the number of rows of a file and the class numbers in it.
+
+    Args:
+        path: the file.
+        parquet: the module that reads it.
+        schema: the columns that it must have.
+        label: the column of class labels; without one there are no numbers.
+        first: the name of the file that has the schema, for messages.
+
+    Raises:
+        UserError: it is damaged, has other columns, or its numbers stand for other classes.
+    """
+    with reading(path, EXPECTED), parquet.ParquetFile(path) as file:
+        rows = [file.metadata.row_group(each).num_rows for each in range(file.metadata.num_row_groups)]
+        if min(rows, default=0) < 0 or sum(rows) != file.metadata.num_rows:
+            raise ValueError(f"{file.metadata.num_rows} rows, of which its parts have {sum(rows)}")
+        if file.schema_arrow.names != schema.names:
+            found = f"the columns {', '.join(file.schema_arrow.names)}"
+            raise unexpected(str(path), found, f"those of {first}: {', '.join(schema.names)}")
+        if label is None:
+            return sum(rows), np.empty(0, np.int64)
+        for number, (given, wanted) in enumerate(zip_longest(_names(file.schema_arrow, label), _names(schema, label))):
+            if given != wanted:
+                expected = f"{wanted or 'none'} as in {first}"
+                raise unexpected(str(path), f"{given or 'no name'} for class {number}", expected)
+        labels = file.read([label]).column(0).to_numpy()
+        if len(labels) != sum(rows):
+            raise ValueError(f"{len(labels)} labels, {sum(rows)} rows")
+        return sum(rows), labels
 
 
 def _columns(field: str, schema: Any) -> tuple[str, str | None]:

@@ -169,15 +169,17 @@ def unpacked(path: Path) -> Iterator[IO[bytes]]:
             pass
 
 
-def check_plain(path: Path) -> None:
-    """Refuse a pipe, which would be waited for, and a device, which has no end.
+def check_plain(path: Path) -> os.stat_result:
+    """Return the status of a file; refuse a pipe, which would be waited for, and a device, which has no end.
 
     Raises:
         OSError: there is no such file.
         ValueError: it is none.
     """
-    if not stat.S_ISREG(os.stat(path).st_mode):
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
         raise ValueError("a pipe, a device or a folder")
+    return status
 
 
 def modified(root: Path, files: tuple[str, ...]) -> Iterator[tuple[str, int, int]]:
@@ -188,8 +190,7 @@ def modified(root: Path, files: tuple[str, ...]) -> Iterator[tuple[str, int, int
     """
     for file in files:
         with reading(root / file, "a file that can be read"):
-            check_plain(root / file)
-            status = os.stat(root / file)
+            status = check_plain(root / file)
         yield file, status.st_size, status.st_mtime_ns
 
 
