@@ -1,7 +1,7 @@
 """torch's update rules, and one table of them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol, TypeAlias
 
 import torch
@@ -207,11 +207,11 @@ class SGD(NamedTuple):
     ) -> tuple[Parameters, OptimizerState]:
         del square_decay_complement  # there are no squared gradients
         buffers: list[Tensor | None] = (
-            [optimizer_state["momentum_buffer"][name] for name in parameters] if self.momentum else []
+            [*_in_memory_order(_listed(optimizer_state["momentum_buffer"], parameters))] if self.momentum else []
         )
         sgd(
-            list(parameters.values()),
-            _ordered(gradients, parameters),
+            _in_memory_order(parameters.values()),
+            _in_memory_order(_ordered(gradients, parameters)),
             buffers,
             fused=True,
             weight_decay=self.weight_decay,
@@ -318,10 +318,10 @@ def _adam(
             _adam_in_tensors(rule, parameter, gradient, of_one, learning_rate, square_decay_complement)
         return
     adam(
-        list(parameters.values()),
-        _ordered(gradients, parameters),
-        _listed(optimizer_state["exp_avg"], parameters),
-        _listed(optimizer_state["exp_avg_sq"], parameters),
+        _in_memory_order(parameters.values()),
+        _in_memory_order(_ordered(gradients, parameters)),
+        _in_memory_order(_listed(optimizer_state["exp_avg"], parameters)),
+        _in_memory_order(_listed(optimizer_state["exp_avg_sq"], parameters)),
         [],
         _listed(optimizer_state["step"], parameters),
         fused=True,
@@ -378,3 +378,11 @@ def _ordered(gradients: Parameters, parameters: Parameters) -> list[Tensor]:
         gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)
         for gradient, parameter in zip(_listed(gradients, parameters), parameters.values(), strict=True)
     ]
+
+
+def _in_memory_order(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """Return views of tensors that are contiguous or channels-last whose axes lie as in memory: all contiguous.
+
+    On a CPU the fused rules copy what is not contiguous, and do nothing with the copy.
+    """
+    return [tensor if tensor.is_contiguous() else tensor.movedim(1, -1) for tensor in tensors]
