@@ -415,7 +415,6 @@ def grouped(found: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 def line(group: Sequence[dict[str, Any]], subject: Subject) -> tuple[str, ...]:
     """Return a line of the table: rows that differ in the seed alone."""
     first, values = group[0], [each["evaluation"]["values"] for each in group]
-    minutes = [each["training_seconds"] / 60 for each in group]
     limit = first["evaluation"]["protocol"].get("truncation")
     return (
         f"`{first['preset']}`" + (f", truncation {limit:g}" if limit else ""),
@@ -423,9 +422,22 @@ def line(group: Sequence[dict[str, Any]], subject: Subject) -> tuple[str, ...]:
         first["evaluation"]["protocol_hash"],
         " ".join(str(each["seed"]) for each in sorted(group, key=lambda each: each["seed"])),
         f"{first['images_seen']:,}",
-        spread(minutes, 0),
+        duration(group),
         *(shown([each[name] for each in values], name) for name in subject.numbers),
     )
+
+
+def duration(group: Sequence[dict[str, Any]]) -> str:
+    """Return how many minutes rows took, apart by the number of cores."""
+    by_cores: dict[int, list[float]] = {}
+    for each in group:
+        by_cores.setdefault(each["cores"], []).append(each["training_seconds"] / 60)
+    return "; ".join(f"{spread(minutes, 0)} on {counted(cores)}" for cores, minutes in sorted(by_cores.items()))
+
+
+def counted(cores: int) -> str:
+    """Return a number of cores in words."""
+    return f"{cores} core{'s' if cores > 1 else ''}"
 
 
 def shown(values: Iterable[float], name: str) -> str:
@@ -444,7 +456,7 @@ def circumstances(found: dict[str, Any]) -> str:
     """Return where a row was run, without its date."""
     versions = found["versions"]
     framework = ", ".join(f"{name} {versions[name]}" for name in ("torch", "jax", "flax") if name in versions)
-    return f"{found['machine']['processor']}, {found['cores']} cores, {framework}"
+    return f"{found['machine']['processor']}, {counted(found['cores'])}, {framework}"
 
 
 if __name__ == "__main__":

@@ -61,7 +61,19 @@ class Counter(TorchDispatchMode):
 
 
 def count(config: Config) -> Work:
-    """Count one step of ``gan_torch``, on tensors without values, at the size that ``config`` names."""
+    """Count one step of ``gan_torch``, on tensors without values, at the size that ``config`` names.
+
+    Where not every step takes penalties it is the mean of those from one that does to the next.
+    """
+    every, whole = config.objective.penalty_every, _count_step(config)
+    if every == 1:
+        return whole
+    pairs = zip(whole, _count_step(config.without_penalties()), strict=True)
+    return Work(*(round((taken + (every - 1) * without) / every) for taken, without in pairs))
+
+
+def _count_step(config: Config) -> Work:
+    """Count one step with the penalties of ``config``."""
     updates, batch, size = (
         config.objective.discriminator_updates,
         config.training.batch_size,

@@ -26,7 +26,7 @@ from gan_shared.backend import FeatureExtractor, Inputs, Projector, StepValues
 from gan_shared.config import Config
 from gan_shared.errors import unexpected
 from gan_shared.image_conditions import condition_name
-from gan_shared.schedules import ScheduleValues
+from gan_shared.schedules import ScheduleValues, penalties_due
 
 
 class Backend:
@@ -50,6 +50,9 @@ class Backend:
         self._scans = self.device.platform != "cpu"
         # Donated: the new state takes over the memory of the old one.
         self._call = jax.jit((_make_scan if self._scans else _make_call)(config, self.components), donate_argnums=0)
+        self._call_without_penalties = jax.jit(
+            _make_call(config.without_penalties(), self.components), donate_argnums=0
+        )
         self._images: Array | None = None
         self._make_images = jax.jit(partial(make_images, config))
         self._advance = jax.jit(partial(projection.advance, config))
@@ -74,8 +77,10 @@ class Backend:
             calls = [jax.tree.map(lambda *leaves: np.stack(leaves), *calls)]
         scalars = {}
         with self.precision_scope():
-            for call in calls:
-                state, scalars = self._call(state, *jax.device_put(call, self.device), self._images)
+            for call, value in zip(calls, values, strict=False):
+                due = self._scans or penalties_due(self.config, value.schedule_values)  # a scan chooses by itself
+                steps = self._call if due else self._call_without_penalties
+                state, scalars = steps(state, *jax.device_put(call, self.device), self._images)
         return state, scalars
 
     def trace(self, state: State, value: StepValues) -> dict[str, np.ndarray]:
@@ -84,7 +89,9 @@ class Backend:
             inputs, schedule_values = jax.device_put(self._inputs(value), self.device)
             if self._images is not None:
                 inputs = inputs._replace(images=pick(self._images, inputs.images))
-            return record_step(self.config, self.components, state, inputs, schedule_values)
+            due = penalties_due(self.config, value.schedule_values)
+            config = self.config if due else self.config.without_penalties()
+            return record_step(config, self.components, state, inputs, schedule_values)
 
     def sample(self, state: State, inputs: Inputs, ema: bool = True) -> np.ndarray:
         """Make images in evaluation mode."""
@@ -205,11 +212,20 @@ def _make_scan(config: Config, components: Components) -> Callable[..., tuple[St
     many of its steps are called at once.
     """
     call = _make_call(config, components)
+    without_penalties = _make_call(config.without_penalties(), components)
+
+    def step(
+        state: State, values: tuple[StepInputs, ScheduleValues], held: Array | None
+    ) -> tuple[State, dict[str, Array]]:
+        inputs, schedule_values = values
+        if config.objective.penalty_every == 1:
+            return call(state, inputs, schedule_values, held)
+        return lax.cond(schedule_values.gamma != 0, call, without_penalties, state, inputs, schedule_values, held)
 
     def scan(
         state: State, inputs: StepInputs, schedule_values: ScheduleValues, held: Array | None
     ) -> tuple[State, dict[str, Array]]:
-        state, scalars = lax.scan(lambda state, values: call(state, *values, held), state, (inputs, schedule_values))
+        state, scalars = lax.scan(lambda state, values: step(state, values, held), state, (inputs, schedule_values))
         return state, jax.tree.map(lambda values: values[-1], scalars)
 
     return scan

@@ -124,6 +124,10 @@ class Config:
         """Return the optimiser of ``generator`` or ``discriminator``."""
         return self.generator_optimizer if network == "generator" else self.discriminator_optimizer
 
+    def without_penalties(self) -> "Config":
+        """Return the run as its steps are that take no penalties; see ``schedules.penalties_due``."""
+        return replace(self, objective=replace(self.objective, penalties=(), gamma=0.0, penalty_every=1))
+
     def values(self) -> dict[str, Value]:
         """Return the value of every option by its name, the preset's first."""
         placed = {name: getattr(getattr(self, group), field) for name, (group, field) in _places().items()}

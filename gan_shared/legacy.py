@@ -1,7 +1,8 @@
 """Older names and formats: what was renamed, and how files of older versions are read.
 
 Format version 5 of runs and checkpoints renamed options, presets and a file of version 4, and gave each update rule
-hyperparameters of its own. Version 6 added the option ``holdout``, version 8 ``earlier_batch_sizes``.
+hyperparameters of its own. Version 6 added the option ``holdout``, version 8 ``earlier_batch_sizes``,
+version 9 ``penalty_every``.
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,7 +34,7 @@ HYPERPARAMETERS = {
     "sgd": ("momentum", None),
 }
 # Version -> options that it added -> what makes an older run the same as before.
-ADDED: dict[int, dict[str, Any]] = {6: {"holdout": 0.0}, 8: {"earlier_batch_sizes": []}}
+ADDED: dict[int, dict[str, Any]] = {6: {"holdout": 0.0}, 8: {"earlier_batch_sizes": []}, 9: {"penalty_every": 1}}
 # Options that took the place of version 4's.
 ADDED_IN_5 = frozenset(
     [OPTIONS[name] for name in ("conditional", "classes", "levels")]

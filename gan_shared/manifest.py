@@ -22,9 +22,9 @@ from gan_shared.errors import UserError, unexpected
 from gan_shared.image_conditions import condition_name, image_condition
 from gan_shared.validation import from_json
 
-FORMAT_VERSION = 8
+FORMAT_VERSION = 9
 # Versions that are read.
-READ_VERSIONS = (4, 5, 6, 7, FORMAT_VERSION)
+READ_VERSIONS = (4, 5, 6, 7, 8, FORMAT_VERSION)
 # The first version whose manifest has a hash of itself.
 HASHED_VERSION = 7
 # The first whose networks have today's config.json.

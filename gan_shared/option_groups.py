@@ -156,6 +156,12 @@ class ObjectiveConfig:
         low=0.0,
         high=1e6,
     )
+    penalty_every: int = option(
+        1,
+        "Steps from one with penalties to the next, whose weight is multiplied by as many: lazy regularization.",
+        low=1,
+        high=1000,
+    )
     fresh_latents: bool = option(
         True, "Whether the generator's update draws latents of its own, or reuses the discriminator update's fakes."
     )

@@ -162,8 +162,10 @@ PRESETS: dict[str, Config] = {
         data="stacked-mnist-60k",
         generator_learning_rate=(1.2e-3, 1e-4),
         discriminator_learning_rate=(1.2e-3, 1e-4),
-        burn_in_nimg=2_880_000,
-        steps=2_880_000 // 32,
+        penalty_every=4,
+        ema_half_life_nimg=(0.0, 100_000.0),
+        burn_in_nimg=3_840_000,
+        steps=3_840_000 // 32,
     ),
     # Grey images of 28 pixels; --data mnist likewise.
     "fashion-cpu": CPU.with_options(

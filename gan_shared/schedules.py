@@ -19,7 +19,7 @@ class ScheduleValues(NamedTuple):
             1 - 0.999 is off by 1e-5.
         discriminator_square_decay_complement: the same number of the discriminator's optimiser.
         ema_complement: 1 - decay of the averaged generator: the weight of the new values, for the same reason.
-        gamma: weight of the penalties.
+        gamma: weight of the penalties: at a step that has them that of all the steps since the last one, else 0.
         augment_probability: probability with which an augmentation is applied to an image, before adaptation.
     """
 
@@ -59,8 +59,8 @@ def schedule_values(config: Config, step: int) -> ScheduleValues:
         config: the run.
         step: the number of steps done before this one.
     """
-
     nimg = images_seen(config, step)
+    every = config.objective.penalty_every
 
     def now(value: Schedule) -> float:
         return scheduled(value, nimg, config.training.burn_in_nimg)
@@ -71,12 +71,22 @@ def schedule_values(config: Config, step: int) -> ScheduleValues:
         generator_square_decay_complement=1.0 - now(config.generator_optimizer.square_decay()),
         discriminator_square_decay_complement=1.0 - now(config.discriminator_optimizer.square_decay()),
         ema_complement=ema_complement(config.training.batch_size, now(config.training.ema_half_life_nimg)),
-        gamma=now(config.objective.gamma),
+        gamma=every * now(config.objective.gamma) if (step + 1) % every == 0 else 0.0,
         augment_probability=now(config.augmentation.augment_probability),
     )
 
 
 def constant_values(config: Config) -> dict[str, float]:
     """Return by name the scheduled numbers that are the same at every step of a run."""
-    first, last = (schedule_values(config, step) for step in (0, config.training.burn_in_nimg))
-    return {name: value for name, value in first._asdict().items() if value == getattr(last, name)}
+    steps = (0, config.objective.penalty_every - 1, config.training.burn_in_nimg)
+    first, *others = (schedule_values(config, step)._asdict() for step in steps)
+    return {name: value for name, value in first.items() if all(value == other[name] for other in others)}
+
+
+def penalties_due(config: Config, values: ScheduleValues) -> bool:
+    """Return whether a step takes the penalties of its run.
+
+    With ``penalty_every`` of K it is every K-th one (lazy regularization, Karras et al. 2020, StyleGAN2,
+    arXiv:1912.04958, section 3.1). The others are steps of ``config.without_penalties()``.
+    """
+    return config.objective.penalty_every == 1 or values.gamma != 0

@@ -147,6 +147,8 @@ def _check_objective(objective: ObjectiveConfig) -> None:
         raise unexpected("gamma", f"0 beside penalties {' '.join(objective.penalties)}", "a weight above 0")
     if weighted and not objective.penalties:
         raise unexpected("gamma", f"{objective.gamma} without penalties", "0, or penalties that it weights")
+    if objective.penalty_every > 1 and not objective.penalties:
+        raise unexpected("penalty_every", f"{objective.penalty_every} without penalties", "1, or penalties")
     if objective.loss in PAIRED_LOSSES and not objective.fresh_latents:
         expected = f"True, as loss {objective.loss} pairs fakes with reals of their own"
         raise unexpected("fresh_latents", False, expected)

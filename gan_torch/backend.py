@@ -12,6 +12,7 @@ from gan_shared.backend import FeatureExtractor, Inputs, Projector, StepValues
 from gan_shared.config import Config
 from gan_shared.errors import unexpected
 from gan_shared.image_conditions import condition_name
+from gan_shared.schedules import penalties_due
 from gan_torch import models, projection
 from gan_torch import state as states
 from gan_torch.compilation import Compiled
@@ -23,7 +24,7 @@ from gan_torch.image_conditions import IMAGE_CONDITIONS
 from gan_torch.models import Networks
 from gan_torch.precision import precision_scope
 from gan_torch.state import State
-from gan_torch.step import make_step
+from gan_torch.step import Step, make_step
 from gan_torch.step_trace import record_step
 
 
@@ -44,11 +45,8 @@ class Backend:
             self.networks = networks or build_networks(config)
         self.device = find_device(config.execution.device)
         self.dtype = states.dtype(config)
-        self._step = make_step(config, self.components)
-        if config.execution.compile:
-            self._step = Compiled(self._step)
-        elif config.execution.cuda_graph:
-            self._step = Captured(self._step, config, self.device)
+        self._step = self._make_step(config)
+        self._step_without_penalties = self._make_step(config.without_penalties())
         self._images: Tensor | None = None
 
     def precision_scope(self) -> AbstractContextManager[None]:
@@ -69,13 +67,17 @@ class Backend:
         scalars = {}
         with self.precision_scope():
             for value in values:
-                state, scalars = self._step(state, self._inputs(value), value.schedule_values)
+                due = penalties_due(self.config, value.schedule_values)
+                step = self._step if due else self._step_without_penalties
+                state, scalars = step(state, self._inputs(value), value.schedule_values)
         return state, scalars
 
     def trace(self, state: State, value: StepValues) -> dict[str, np.ndarray]:
         """Take one training step, not compiled, and return every value of it."""
         with self.precision_scope():
-            return record_step(self.config, self.components, state, self._inputs(value), value.schedule_values)
+            due = penalties_due(self.config, value.schedule_values)
+            config = self.config if due else self.config.without_penalties()
+            return record_step(config, self.components, state, self._inputs(value), value.schedule_values)
 
     def sample(self, state: State, inputs: Inputs, ema: bool = True) -> np.ndarray:
         """Make images in evaluation mode."""
@@ -132,6 +134,13 @@ class Backend:
         """Return the versions and the device for the manifest."""
         device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
         return {"torch": torch.__version__, "numpy": np.__version__, "device": device}
+
+    def _make_step(self, config: Config) -> Step:
+        """Build the step of a run, or of its steps without penalties, compiled or captured where the run is to be."""
+        step = make_step(config, self.components)
+        if config.execution.compile:
+            return Compiled(step)
+        return Captured(step, config, self.device) if config.execution.cuda_graph else step
 
     def _inputs(self, value: StepValues) -> StepInputs:
         """Copy the batch and the draws of one step to the device."""

@@ -167,6 +167,23 @@ def test_torch_takes_no_gradients_of_a_frozen_network(monkeypatch, network):
     assert {id(tensor) for tensor in asked} == {id(tensor) for tensor in getattr(state, moving).parameters()}
 
 
+@pytest.mark.fast
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_penalties_are_those_of_every_kth_step_with_k_times_the_weight(backend):
+    """At step 2 those of a run whose every step has them, at three times the weight; before it none."""
+    every = SMALL.with_options(loss="relativistic", penalties=("r1", "r2"), gamma=2.0, discriminator_norm="none")
+    lazy = runs.backend(backend, every.with_options(penalty_every=3))
+    heavy = runs.backend(backend, every.with_options(gamma=6.0))
+    none = runs.backend(backend, every.with_options(penalties=(), gamma=0.0))
+    state = lazy.init()
+    for step, other in enumerate((none, none, heavy, none)):
+        before = lazy.export(state)
+        expected, wanted = run(other, other.restore(before), step, 1)
+        state, logged = run(lazy, state, step, 1)
+        assert_states_close(lazy.export(state), other.export(expected), ONE_STEP, every)
+        assert logged == wanted and (logged[0]["penalty"] > 0) is (other is heavy)
+
+
 def test_one_step_with_one_image_per_batch_is_equal():
     _, ours, theirs, *_ = one_step(SMALL.with_options(batch_size=1))
     assert_states_close(ours, theirs, ONE_STEP)

@@ -108,7 +108,8 @@ def test_a_run_too_short_for_a_profile_says_so(capsys, tmp_path, pictures):
 
 
 @pytest.mark.jax
-def test_a_scan_has_the_same_bits_for_any_number_of_steps(pictures):
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_scan_has_the_same_bits_for_any_number_of_steps(pictures, every):
     """What a GPU runs, run here: four steps as 4, as 2 and 2, and one by one."""
     import jax
 
@@ -117,6 +118,8 @@ def test_a_scan_has_the_same_bits_for_any_number_of_steps(pictures):
     small = Config().with_options(
         resolution=16, width=0.0625, latent_size=8, batch_size=8, channels=1, steps=4, device="cpu", data=str(pictures)
     )
+    if every > 1:
+        small = small.with_options(penalties=("r1",), gamma=1.0, penalty_every=every, discriminator_norm="none")
     backend = gan_jax.backend.Backend(small)
     scanned = jax.jit(gan_jax.backend._make_scan(small, backend.components))
     data = Dataset("noise", np.load(pictures), None, (), "noise")
@@ -132,3 +135,9 @@ def test_a_scan_has_the_same_bits_for_any_number_of_steps(pictures):
             state, scalars = scanned(state, *stacked, None)
         ends.append([value.tobytes() for value in backend.export(state).values()] + [float(scalars["generator_loss"])])
     assert ends[0] == ends[1] == ends[2]
+    state = backend.init()
+    for step in range(4):
+        values = StepValues(batch_at(data, small, step), draw(small, step), schedule_values(small, step))
+        state, scalars = backend.steps(state, [values])
+    # Float32 rounding of four steps: XLA compiles what is in a scan to another order of sums.
+    assert abs(float(scalars["generator_loss"]) - ends[0][-1]) < 1e-4

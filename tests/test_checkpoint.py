@@ -98,7 +98,7 @@ def test_the_manifest_describes_the_folder(saved):
     hashes = manifest.pop("sha256")
     assert manifest.pop("manifest_sha256") == own_hash({**manifest, "sha256": hashes})
     assert manifest == {
-        "format_version": 8,
+        "format_version": 9,
         "step": 2,
         "images_seen": 16,
         "seed": 5,
@@ -226,10 +226,10 @@ def test_a_manifest_that_is_not_text_is_refused(saved):
     assert refusal(saved).startswith(f"{saved / 'manifest.json'}: found no valid JSON")
 
 
-@pytest.mark.parametrize("version", [0, 3, 9, "4", 7.0, None])
+@pytest.mark.parametrize("version", [0, 3, 10, "4", 7.0, None])
 def test_another_format_version_is_refused(saved, version):
     edit_manifest(saved, format_version=version)
-    assert f"found format version {version!r}, expected one that is read; choices: 4, 5, 6, 7, 8" in refusal(saved)
+    assert f"found format version {version!r}, expected one that is read; choices: 4, 5, 6, 7, 8, 9" in refusal(saved)
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,7 @@ COMPANIONS: dict[str, dict[str, object]] = {
     },
     "penalties": {"gamma": 1.0},
     "gamma": {"penalties": ("r1",)},
+    "penalty_every": {"penalties": ("r1",), "gamma": 1.0},
     "augment": {"augment_probability": 0.5},
     "augment_probability": {"augment": ("flip",)},
     "augment_target": {"augment": ("flip",)},

@@ -18,7 +18,8 @@ from gan_shared.manifest import FORMAT_VERSION, read_config
 from gan_shared.presets import PRESETS
 
 FORMAT_4 = Path(__file__).parent / "data" / "format-4"
-FORMAT_5, FORMAT_6, FORMAT_7 = (FORMAT_4.with_name(f"format-{version}") for version in (5, 6, 7))
+FORMAT_5, FORMAT_6, FORMAT_7, FORMAT_8 = (FORMAT_4.with_name(f"format-{version}") for version in (5, 6, 7, 8))
+LATER = (FORMAT_5 / "rules", FORMAT_6 / "rules", FORMAT_7 / "rules", FORMAT_8 / "rules")
 RUNS = ("rules", "vgg", "pyramid/level-8", "pyramid/level-16")
 
 
@@ -35,7 +36,7 @@ def old(tmp_path):
 
 @pytest.mark.parametrize(
     "run",
-    [*(FORMAT_4 / run for run in RUNS), FORMAT_5 / "rules", FORMAT_6 / "rules", FORMAT_7 / "rules"],
+    [*(FORMAT_4 / run for run in RUNS), *LATER],
     ids=lambda run: f"{run.parent.name}-{run.name}",
 )
 def test_every_tensor_of_an_old_checkpoint_is_read(run):
@@ -89,13 +90,20 @@ def test_a_run_of_version_7_had_batches_of_one_size():
     before = json.loads((FORMAT_7 / "rules" / "config.json").read_text())
     assert before.pop("format_version") == 7 and "earlier_batch_sizes" not in before
     for config in (read_config(FORMAT_7 / "rules"), checkpoint.load_newest(FORMAT_7 / "rules").config):
-        assert config.to_json() == before | {"earlier_batch_sizes": []}
+        assert config.to_json() == before | {"earlier_batch_sizes": [], "penalty_every": 1}
+
+
+def test_a_run_of_version_8_had_penalties_in_every_step():
+    before = json.loads((FORMAT_8 / "rules" / "config.json").read_text())
+    assert before.pop("format_version") == 8 and "penalty_every" not in before
+    for config in (read_config(FORMAT_8 / "rules"), checkpoint.load_newest(FORMAT_8 / "rules").config):
+        assert config.to_json() == before | {"penalty_every": 1}
 
 
 @pytest.mark.parametrize("framework", ["gan_torch", "gan_jax"])
 @pytest.mark.parametrize(
     "run",
-    [FORMAT_4 / "rules", FORMAT_4 / "vgg", FORMAT_5 / "rules", FORMAT_6 / "rules", FORMAT_7 / "rules"],
+    [FORMAT_4 / "rules", FORMAT_4 / "vgg", *LATER],
     ids=lambda run: f"{run.parent.name}-{run.name}",
 )
 def test_an_old_run_is_resumed_and_then_of_the_new_format(tmp_path, run, framework):
@@ -170,9 +178,9 @@ def test_old_and_new_names_in_one_configuration_are_refused(tmp_path, version, n
         read_config(tmp_path)
 
 
-@pytest.mark.parametrize("version", [3, 9, "5", None, True])
+@pytest.mark.parametrize("version", [3, 10, "5", None, True])
 def test_another_format_is_refused_with_those_that_are_read(old, version):
     file = old / "rules" / "checkpoints" / "step-0000002" / "manifest.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"format_version": version}))
-    with pytest.raises(UserError, match=r"found format version .*choices: 4, 5, 6, 7, 8$"):
+    with pytest.raises(UserError, match=r"found format version .*choices: 4, 5, 6, 7, 8, 9$"):
         checkpoint.load(file.parent)

@@ -53,6 +53,7 @@ RANGES = [
     ("burn_in_nimg", 0, -1, 2**60, 2**60 + 1),
     ("augment_adapt_nimg", 1, 0, 2**60, 2**60 + 1),
     ("gamma", 0.0, -1e-300, 1e6, 1e6 + 1),
+    ("penalty_every", 1, 0, 1000, 1001),
     *((field, 0.0, -1e-300, 1e6, 1e6 + 1) for field in ("pixel_weight", "feature_weight")),
     *((f"{network}_weight_decay", 0.0, -1e-300, 1e3, 1e3 + 1) for network in SIDES),
     *((field, 0.0, -1e-300, 1e18, 1.1e18) for field in ("gradient_clip", "ema_half_life_nimg")),
@@ -75,6 +76,7 @@ COMPANIONS = {
     **{f"{network}_{name}": {f"{network}_optimizer": "rmsprop"} for network in SIDES for name in ("alpha", "momentum")},
     "num_classes": {"class_conditional": True},
     "gamma": {"penalties": ("r1",)},
+    "penalty_every": {"penalties": ("r1",), "gamma": 1.0},
     "augment_probability": {"augment": ("flip",)},
     "augment_target": {"augment": ("flip",)},
 }

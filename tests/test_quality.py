@@ -114,12 +114,15 @@ def test_page_has_means_spreads_and_floors() -> None:
     lines = quality.page(found, "quality").splitlines()
     preset, plain, floor = (line for line in lines if line.startswith(("| `", "| real")))
     assert preset.startswith(
-        "| `stacked-mnist-cpu` | torch | abc | 0 1 2 | 12,345 | 20 (10 to 30) | 0.2000 (0.1000 to 0.3000) |"
+        "| `stacked-mnist-cpu` | torch | abc | 0 1 2 | 12,345 | 20 (10 to 30) on 2 cores | 0.2000 (0.1000 to 0.3000) |"
     )
-    assert plain.startswith("| `dcgan` | jax | abc | 0 | 12,345 | 10 | 0.0000 | 12 |")
+    assert plain.startswith("| `dcgan` | jax | abc | 0 | 12,345 | 10 on 2 cores | 0.0000 | 12 |")
     assert floor.startswith("| real images |  | abc |  |  |  | 0.2500 |")
     name = Row(data, "preset", "torch", 0, 1.0).name
     assert f"![{name}](quality/{name}.png)" in lines
+    # Minutes of one core and of two are no means of each other.
+    lines = quality.page([found[0], found[1] | {"cores": 1}], "quality").splitlines()
+    assert any("| 0 1 | 12,345 | 20 on 1 core; 10 on 2 cores |" in line for line in lines)
     # Numbers of another protocol are not averaged with these, and rows of a preset as it was before are left out.
     other = finished(data, "preset", "torch", 3, {"modes": 7})
     other["evaluation"]["protocol_hash"] = "xyz"
@@ -156,7 +159,8 @@ def test_page_has_truncated_latents_apart_and_real_images_once() -> None:
         ("| `dcgan`", "torch"),
         ("| `dcgan`, truncation 1.5", "torch"),
     ]
-    assert "| abc | 0 | 12,345 | 10 | 0.0000 | 900 |" in lines[2] and "| def |" in lines[3] and "| 800 |" in lines[3]
+    assert "| abc | 0 | 12,345 | 10 on 2 cores | 0.0000 | 900 |" in lines[2]
+    assert "| def |" in lines[3] and "| 800 |" in lines[3]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from gan_shared.schedules import (
     constant_values,
     ema_complement,
     images_seen,
+    penalties_due,
     schedule_values,
     scheduled,
 )
@@ -170,12 +171,33 @@ def test_the_complements_keep_their_precision_in_float32(beta2, complement):
     assert abs(slow / (np.log(2) / 1e12) - 1) < 1e-11
 
 
-def test_the_constant_values_are_those_that_no_step_changes():
+@pytest.mark.parametrize("every", [1, 2, 4])
+def test_penalties_of_every_kth_step_weigh_as_much_as_those_of_all(every):
+    config = CIFAR.with_options(penalty_every=every, batch_size=100, burn_in_nimg=1200)
+    each = [schedule_values(config.with_options(penalty_every=1), step).gamma for step in range(16)]
+    found = [schedule_values(config, step) for step in range(16)]
+    for step, values in enumerate(found):
+        due = step % every == every - 1
+        assert values.gamma == (every * each[step] if due else 0.0)
+        assert penalties_due(config, values) is due
+        assert values._replace(gamma=each[step]) == schedule_values(config.with_options(penalty_every=1), step)
+
+
+def test_penalties_of_weight_0_are_taken_where_every_step_has_them():
+    """Their forwards advance the discriminator's statistics, whatever they weigh."""
+    config = CIFAR.with_options(gamma=(3.0, 0.0), burn_in_nimg=1)
+    values = schedule_values(config, 5)
+    assert values.gamma == 0.0 and penalties_due(config, values)
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_the_constant_values_are_those_that_no_step_changes(every):
     config = Config().with_options(
         batch_size=8,
         burn_in_nimg=100,
         penalties=("r1",),
-        gamma=(1.0, 0.1),
+        penalty_every=every,
+        gamma=(1.0, 0.1) if every == 1 else 1.0,
         generator_learning_rate=(2e-4, 1e-4),
         discriminator_beta2=(0.9, 0.99),
     )
