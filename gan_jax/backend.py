@@ -73,14 +73,15 @@ class Backend:
     def steps(self, state: State, values: Sequence[StepValues]) -> tuple[State, Mapping[str, Array]]:
         """Take one training step or more."""
         calls: list[Any] = [self._inputs(value) for value in values]
-        if self._scans:
-            calls = [jax.tree.map(lambda *leaves: np.stack(leaves), *calls)]
         scalars = {}
         with self.precision_scope():
-            for call, value in zip(calls, values, strict=False):
-                due = self._scans or penalties_due(self.config, value.schedule_values)  # a scan chooses by itself
-                steps = self._call if due else self._call_without_penalties
-                state, scalars = steps(state, *jax.device_put(call, self.device), self._images)
+            if self._scans:
+                stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *calls)
+                return self._call(state, *jax.device_put(stacked, self.device), self._images)
+            for call, value in zip(calls, values, strict=True):
+                due = penalties_due(self.config, value.schedule_values)
+                step = self._call if due else self._call_without_penalties
+                state, scalars = step(state, *jax.device_put(call, self.device), self._images)
         return state, scalars
 
     def trace(self, state: State, value: StepValues) -> dict[str, np.ndarray]:

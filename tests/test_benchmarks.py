@@ -352,6 +352,16 @@ def test_what_is_expected_of_a_gpu_is_the_slowest_of_three_times(tmp_path):
     assert f"| {64 / (work.operations * 5e-6):,.0f} (" in lines[0] and work.bytes > work.flops / 100
 
 
+def test_work_of_penalties_in_every_other_step_is_half_that_of_all():
+    from benchmarks.work import count
+
+    config = presets.get_preset("fashion-cpu").with_options(channels=1)
+    every, other, none = (
+        count(each).flops for each in (config, config.with_options(penalty_every=2), config.without_penalties())
+    )
+    assert none < other < every and 2 * other == every + none
+
+
 def test_where_nothing_can_be_measured_no_result_is_touched(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("benchmarks.settings.find_spec", lambda name: None)
     out = tmp_path / "result.json"
